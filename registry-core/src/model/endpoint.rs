@@ -1,0 +1,222 @@
+//! Where an instance can be reached.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
+};
+
+use super::name::{invalid, is_deceptive};
+use crate::Error;
+
+/// One address of an instance: scheme, host and port, such as `http://10.0.0.7:8080` or `grpc://[::1]:9000`.
+///
+/// The scheme is the application's word for the protocol; this crate gives it no meaning beyond the ports that
+/// `http` (80) and `https` (443) imply. Without a scheme, `host:port` reads as `tcp://host:port`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    scheme: Arc<str>,
+    host: Host,
+    port: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Host {
+    Ip(IpAddr),
+    Name(Arc<str>),
+}
+
+impl Endpoint {
+    /// Builds an endpoint from its parts; an IPv6 literal may stand with or without brackets.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the scheme is not a URL scheme, the
+    /// host is neither an IP address nor a DNS name, or the port is 0.
+    pub fn new(scheme: &str, host: &str, port: u16) -> Result<Self, Error> {
+        let whole = format!("{scheme}://{host}:{port}");
+        let scheme = parse_scheme(&whole, scheme)?;
+        let host = parse_host(&whole, host)?;
+        if port == 0 {
+            return Err(invalid("endpoint", &whole, "has port 0; ports are 1 to 65535"));
+        }
+        Ok(Self { scheme, host, port })
+    }
+
+    /// The scheme, in lower case.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The host: an IP address without brackets, or a DNS name.
+    #[must_use]
+    pub fn host(&self) -> String {
+        match &self.host {
+            Host::Ip(ip) => ip.to_string(),
+            Host::Name(name) => name.to_string(),
+        }
+    }
+
+    /// The port, never 0.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The IP address, if the host is one.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self.host {
+            Host::Ip(ip) => Some(ip),
+            Host::Name(_) => None,
+        }
+    }
+
+    /// The socket address, if the host is an IP address.
+    #[must_use]
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        self.ip().map(|ip| SocketAddr::new(ip, self.port))
+    }
+
+    /// `host:port`, with an IPv6 address in brackets: what a dialler takes.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match &self.host {
+            Host::Ip(ip) => SocketAddr::new(*ip, self.port).to_string(),
+            Host::Name(name) => format!("{name}:{}", self.port),
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains(['/', '?', '#']) {
+            return Err(invalid("endpoint", text, "has a path or query; an endpoint is scheme://host:port"));
+        }
+        if rest.contains('@') {
+            return Err(Error::invalid("an endpoint must not hold credentials: scheme://host:port"));
+        }
+        let scheme = parse_scheme(text, scheme)?;
+        let (host, port) = split_port(text, rest)?;
+        let port = match port {
+            Some(port) => parse_port(text, port)?,
+            None if &*scheme == "http" => 80,
+            None if &*scheme == "https" => 443,
+            None => return Err(invalid("endpoint", text, "has no port")),
+        };
+        Ok(Self { scheme, host: parse_host(text, host)?, port })
+    }
+}
+
+impl TryFrom<&str> for Endpoint {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Ip(ip) => write!(f, "{}://{}", self.scheme, SocketAddr::new(*ip, self.port)),
+            Host::Name(name) => write!(f, "{}://{name}:{}", self.scheme, self.port),
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Splits `host:port`, `[v6]:port`, `host` or `[v6]`.
+pub(crate) fn split_port<'a>(whole: &str, authority: &'a str) -> Result<(&'a str, Option<&'a str>), Error> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let Some((host, after)) = rest.split_once(']') else {
+            return Err(invalid("address", whole, "opens '[' without closing it"));
+        };
+        return match after.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port))),
+            None if after.is_empty() => Ok((host, None)),
+            None => Err(invalid("address", whole, "has text between ']' and the port")),
+        };
+    }
+    match authority.split_once(':') {
+        Some((_, port)) if port.contains(':') => {
+            Err(invalid("address", whole, "holds an IPv6 address without brackets"))
+        }
+        Some((host, port)) => Ok((host, Some(port))),
+        None => Ok((authority, None)),
+    }
+}
+
+/// Parses a decimal port from 1 to 65535.
+pub(crate) fn parse_port(whole: &str, port: &str) -> Result<u16, Error> {
+    // `u16::from_str` would take "+80".
+    if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(invalid("address", whole, "has a port that is not a number"));
+    }
+    match port.parse::<u16>() {
+        Ok(0) | Err(_) => Err(invalid("address", whole, "has a port outside 1 to 65535")),
+        Ok(port) => Ok(port),
+    }
+}
+
+fn parse_scheme(whole: &str, scheme: &str) -> Result<Arc<str>, Error> {
+    let valid = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.len() <= 32
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    if !valid {
+        return Err(invalid("endpoint", whole, "has no valid scheme"));
+    }
+    Ok(scheme.to_ascii_lowercase().into())
+}
+
+fn parse_host(whole: &str, host: &str) -> Result<Host, Error> {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(Host::Ip(ip));
+    }
+    if bare.parse::<Ipv6Addr>().is_err() && bare.contains(':') {
+        return Err(invalid("endpoint", whole, "has a malformed IPv6 address"));
+    }
+    check_dns_name(whole, bare)?;
+    Ok(Host::Name(bare.to_ascii_lowercase().into()))
+}
+
+/// RFC 1123 host names, plus the underscore that container platforms use.
+pub(crate) fn check_dns_name(whole: &str, host: &str) -> Result<(), Error> {
+    if host.is_empty() {
+        return Err(invalid("address", whole, "has no host"));
+    }
+    if host.len() > 253 || host.chars().any(is_deceptive) {
+        return Err(invalid("address", whole, "has a host that is not a DNS name"));
+    }
+    let labels = host.strip_suffix('.').unwrap_or(host).split('.');
+    for label in labels {
+        let valid = !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if !valid {
+            return Err(invalid("address", whole, "has a host that is not a DNS name"));
+        }
+    }
+    Ok(())
+}

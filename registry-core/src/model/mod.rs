@@ -1,0 +1,32 @@
+//! The vocabulary: what is published, asked for and found.
+//!
+//! Values are parsed once, at the edge, and are cheap to clone afterwards. Two rules apply to every name
+//! (see [`name`](self) types): what *we* create is strict, what is *read* from a registry that others fill is
+//! tolerant but bounded.
+
+mod endpoint;
+mod id;
+mod instance;
+mod metadata;
+mod name;
+mod record;
+mod selector;
+mod status;
+mod target;
+mod weight;
+
+pub use endpoint::Endpoint;
+pub(crate) use endpoint::{check_dns_name, parse_port, split_port};
+pub use id::{Incarnation, InstanceId, InstanceKey};
+pub use instance::{Instance, InstanceBuilder};
+pub use metadata::Metadata;
+pub use name::{Namespace, ServiceName};
+pub(crate) use record::MAX_RECORD;
+pub use record::{RecordVersion, decode_record, encode_record};
+pub use selector::Selector;
+pub use status::Status;
+pub use target::Target;
+pub use weight::Weight;
+
+#[cfg(test)]
+mod tests;
