@@ -11,6 +11,8 @@ pub mod model;
 mod backoff;
 mod clock;
 mod error;
+mod feed;
+mod keeper;
 mod secret;
 mod url;
 
@@ -19,6 +21,9 @@ pub use backend::{
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, ErrorClass, ErrorKind};
+pub use keeper::{
+    ClientEvent, Deregistration, LossCause, OnMissing, Phase, RegistrationEvent, RegistrationState,
+};
 pub use model::{
     Endpoint, Incarnation, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, Namespace, Selector,
     ServiceName, Status, Target, Weight,

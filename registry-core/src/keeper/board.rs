@@ -1,0 +1,130 @@
+//! What users see of the keeper: one cell per registration that can be read at any time, and its events.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    phase::{Deregistration, Phase, RegistrationEvent},
+    state::{KeeperState, Moment},
+};
+use crate::{Clock, Error, feed::Feed, model::InstanceKey};
+
+/// What is known of one registration in one registry.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RegistrationState {
+    /// Where it stands.
+    pub phase: Phase,
+    /// Raised at each loss, from 1.
+    pub epoch: u64,
+    /// Why it isn't live, where the registry said something.
+    pub cause: Option<Error>,
+    /// Whether the newest update is what the registry holds.
+    pub is_current: bool,
+    /// What the deregistration achieved, once it is over.
+    pub outcome: Option<Deregistration>,
+    /// Until when it may be claimed as registered.
+    pub(crate) safe: Option<Instant>,
+}
+
+/// Shared between one keeper, its cells and their readers.
+#[derive(Debug)]
+pub(crate) struct Heartbeat {
+    clock: Arc<dyn Clock>,
+    last: Mutex<(Instant, Duration, Duration)>,
+}
+
+/// One registration's state and events.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    pub(crate) key: InstanceKey,
+    state: watch::Sender<RegistrationState>,
+    pub(crate) feed: Feed<RegistrationEvent>,
+    heartbeat: Arc<Heartbeat>,
+}
+
+impl Heartbeat {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        let last = Mutex::new((Instant::now(), clock.wall(), Duration::from_secs(1)));
+        Arc::new(Self { clock, last })
+    }
+
+    pub(crate) fn moment(&self, alive: bool) -> Moment {
+        Moment { mono: Instant::now(), wall: self.clock.wall(), alive }
+    }
+
+    pub(crate) fn beat(&self, now: Moment, slip_limit: Duration) {
+        *lock(&self.last) = (now.mono, now.wall, slip_limit);
+    }
+
+    /// Whether the wall clock ran ahead of the monotonic one since the keeper last looked: we slept.
+    fn slipped(&self) -> bool {
+        let (mono, wall, limit) = *lock(&self.last);
+        self.clock.wall().saturating_sub(wall).saturating_sub(mono.elapsed()) > limit
+    }
+}
+
+impl Cell {
+    pub(crate) fn new(key: InstanceKey, heartbeat: Arc<Heartbeat>) -> Arc<Self> {
+        let state = RegistrationState {
+            phase: Phase::Registering,
+            epoch: 1,
+            cause: None,
+            is_current: false,
+            outcome: None,
+            safe: None,
+        };
+        Arc::new(Self { key, state: watch::Sender::new(state), feed: Feed::new(), heartbeat })
+    }
+
+    /// The state as it may be claimed *now*: a keeper that is starved, or slept with the machine, can't claim life.
+    pub(crate) fn read(&self) -> RegistrationState {
+        let mut state = self.state.borrow().clone();
+        let overdue = state.safe.is_some_and(|safe| safe <= Instant::now());
+        if state.phase == Phase::Live && (overdue || self.heartbeat.slipped()) {
+            state.phase = Phase::Suspect;
+        }
+        state
+    }
+
+    /// Waits until the state is as wanted; the state is returned even if the keeper is gone by then.
+    pub(crate) async fn wait_for(&self, wanted: impl Fn(&RegistrationState) -> bool) -> RegistrationState {
+        let mut receiver = self.state.subscribe();
+        match receiver.wait_for(|state| wanted(state)).await {
+            Ok(state) => state.clone(),
+            Err(_) => self.read(),
+        }
+    }
+
+    /// Copies what the machine believes.
+    pub(crate) fn update(&self, keeper: &KeeperState) {
+        let Some(entry) = keeper.entry(&self.key) else {
+            return;
+        };
+        let cause = entry.cause.clone().or_else(|| keeper.last_error().cloned());
+        self.state.send_modify(|state| {
+            state.phase = entry.phase;
+            state.epoch = entry.epoch;
+            state.cause = (entry.phase != Phase::Live).then_some(cause).flatten();
+            state.is_current = keeper.is_current(&self.key);
+            state.safe = entry.safe;
+        });
+    }
+
+    /// The end: state first, then the event.
+    pub(crate) fn finish(&self, outcome: Deregistration) {
+        self.state.send_modify(|state| {
+            state.phase = Phase::Absent;
+            state.outcome = Some(outcome);
+            state.safe = None;
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,149 @@
+//! What the user wants of one instance, and what we believe the registry holds.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    phase::{LossCause, Phase},
+    state::{LeaseNo, OpId},
+};
+use crate::{Error, OnDuplicate, model::Instance};
+
+/// One desired registration.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) record: Arc<Instance>,
+    /// Raised with each change of `record`.
+    pub(crate) sequence: u64,
+    pub(crate) policy: Policy,
+    pub(crate) want: Want,
+    pub(crate) phase: Phase,
+    /// Raised at each loss.
+    pub(crate) epoch: u64,
+    pub(crate) belief: Belief,
+    /// The one operation in flight.
+    pub(crate) op: Option<OpId>,
+    /// Not tried before this instant.
+    pub(crate) retry_at: Option<Instant>,
+    /// Refusals in a row, for the slow retry.
+    pub(crate) refusals: u32,
+    /// Until when it may be claimed as registered.
+    pub(crate) safe: Option<Instant>,
+    /// When the last proof that it is registered was sent for.
+    pub(crate) last_ok: Option<Instant>,
+    /// Set from a loss to the recovery.
+    pub(crate) loss: Option<Loss>,
+    /// Whether it was ever live: then a foreign record means that we were superseded.
+    pub(crate) was_live: bool,
+    /// Whether a publication's outcome was ever unknown: then it may land late, and the tombstone stays.
+    pub(crate) ambiguous: bool,
+    pub(crate) cause: Option<Error>,
+}
+
+/// How one registration reacts to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) on_duplicate: OnDuplicate,
+    pub(crate) on_missing: OnMissing,
+}
+
+/// What to do when the record vanished although the lease lives: an operator deleted it, or the registry lost it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnMissing {
+    /// Publish it again. The default: visible while alive.
+    #[default]
+    Reassert,
+    /// Leave it, for fleets whose operators take instances out by deleting them; the registration is `Blocked`
+    /// until it is updated.
+    Respect,
+}
+
+/// Whether the record shall be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    Present,
+    /// Withdrawn. `by` is when the caller stops waiting; `told` whether the final event went out; `gone` since
+    /// when the registry has confirmed.
+    Absent {
+        by: Instant,
+        told: bool,
+        gone: Option<Instant>,
+    },
+}
+
+/// What we believe the registry holds under the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Belief {
+    /// Nothing of ours.
+    Nothing,
+    /// Our record, under a lease, in this epoch and sequence.
+    Stored { lease: LeaseNo, epoch: u64, sequence: u64 },
+    /// Perhaps a record of ours: a write wasn't answered, or its lease is gone.
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    pub(crate) at: Instant,
+    pub(crate) cause: LossCause,
+    /// Whether `LossLasts` was told.
+    pub(crate) lasting_told: bool,
+}
+
+impl Entry {
+    pub(crate) fn new(record: Arc<Instance>, policy: Policy) -> Self {
+        Self {
+            record,
+            sequence: 1,
+            policy,
+            want: Want::Present,
+            phase: Phase::Registering,
+            epoch: 1,
+            belief: Belief::Nothing,
+            op: None,
+            retry_at: None,
+            refusals: 0,
+            safe: None,
+            last_ok: None,
+            loss: None,
+            was_live: false,
+            ambiguous: false,
+            cause: None,
+        }
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.want == Want::Present
+    }
+
+    /// Whether the registry holds the desired record under this lease.
+    pub(crate) fn is_current(&self, lease: LeaseNo) -> bool {
+        self.belief == (Belief::Stored { lease, epoch: self.epoch, sequence: self.sequence })
+    }
+
+    /// Whether a record of ours may hang on this lease, or on an unknown one.
+    pub(crate) fn may_hold(&self, lease: LeaseNo) -> bool {
+        match self.belief {
+            Belief::Nothing => false,
+            Belief::Stored { lease: stored, .. } => stored == lease,
+            Belief::Unknown => true,
+        }
+    }
+
+    /// Whether it is published, whether or not in doubt.
+    pub(crate) fn is_published(&self) -> bool {
+        matches!(self.phase, Phase::Live | Phase::Suspect)
+    }
+
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.op.is_none() && self.retry_at.is_none_or(|at| at <= now)
+    }
+
+    /// A foreign record is only replaced before we were ever seen: afterwards the other one is our successor, and
+    /// fighting over the key would make both flap.
+    pub(crate) fn on_duplicate(&self) -> OnDuplicate {
+        if self.was_live { OnDuplicate::Reject } else { self.policy.on_duplicate }
+    }
+}

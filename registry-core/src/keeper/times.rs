@@ -1,0 +1,76 @@
+//! When to renew, how long one attempt may take, and until when a registration may be claimed.
+//!
+//! All instants count from when a request was *sent*, with the time to live that the registry *granted*: an answer
+//! may have travelled for long, and the registry's own clock started before it left.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Shortest granted time to live that can be kept alive with three attempts in time.
+pub(crate) const MIN_TTL: Duration = Duration::from_secs(3);
+/// Hard limit on any call but a renewal.
+pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(3);
+
+/// The intervals that follow from a granted time to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// The time to live as granted.
+    pub(crate) ttl: Duration,
+}
+
+impl Times {
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self { ttl }
+    }
+
+    /// Time from one sent renewal to the next, drawn 0 to 10 % early so that processes drift apart.
+    pub(crate) fn period(self, rng: &mut fastrand::Rng) -> Duration {
+        let period = (self.ttl / 3).clamp(Duration::from_millis(500), self.ttl - Duration::from_secs(1));
+        period.mul_f64(1.0 - 0.1 * rng.f64())
+    }
+
+    /// How long one renewal attempt may take: three fit before the claim ends, for every time to live.
+    pub(crate) fn attempt(self) -> Duration {
+        (self.ttl / 6).clamp(Duration::from_millis(250), Duration::from_secs(5))
+    }
+
+    /// Pause before the next attempt after `failures` in a row.
+    pub(crate) fn retry(self, failures: u32) -> Duration {
+        Duration::from_millis(100).saturating_mul(1 << failures.min(10)).min(self.ttl / 6)
+    }
+
+    /// The last instant at which a registration renewed at `sent` may be claimed.
+    pub(crate) fn safe(self, sent: Instant) -> Instant {
+        sent + self.ttl.mul_f64(0.98)
+    }
+
+    /// The widest one-off spread of a reconnect, so that the clients of a restarted registry come one by one.
+    pub(crate) fn spread(self) -> Duration {
+        (self.ttl / 6).min(Duration::from_secs(3))
+    }
+
+    /// The slip between wall and monotonic time, or the lateness of a timer, that casts doubt on the lease.
+    pub(crate) fn slip(self) -> Duration {
+        (self.ttl / 4).max(Duration::from_secs(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_attempts_fit_before_the_claim_ends_for_every_time_to_live() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for millis in (3_000..120_000).step_by(250) {
+            let times = Times::new(Duration::from_millis(millis));
+            let spent = times.period(&mut rng) + 3 * times.attempt() + times.retry(0) + times.retry(1);
+            let now = Instant::now();
+            assert!(
+                now + spent <= times.safe(now),
+                "a time to live of {millis} ms leaves no room for three attempts"
+            );
+        }
+    }
+}
