@@ -12,12 +12,21 @@ use std::process::{Command, Stdio};
 use crate::failure::{Failure, Result};
 
 /// The cargo that runs us, so that a toolchain chosen on the command line is kept.
-///
-/// The variables that `cargo run` adds for this program's own package are taken away: build scripts watch some of
-/// them, and would run again each time cargo is called alternately from here and from a shell.
 pub(crate) fn cargo(root: &Path) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
+    in_workspace(Command::new(program), root)
+}
+
+/// The cargo of another toolchain, which has to be installed.
+pub(crate) fn cargo_of(toolchain: &str, root: &Path) -> Command {
+    let mut command = in_workspace(Command::new("rustup"), root);
+    command.args(["run", toolchain, "cargo"]);
+    command
+}
+
+/// Takes away the variables that `cargo run` set for this program's own package: build scripts watch some of them, and
+/// would run again each time cargo is called alternately from here and from a shell.
+fn in_workspace(mut command: Command, root: &Path) -> Command {
     command.current_dir(root);
     for (name, _) in env::vars_os() {
         let of_our_package = name

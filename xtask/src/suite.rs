@@ -11,13 +11,14 @@ use crate::failure::{Failure, Result};
 use crate::metadata::{FACADE, Metadata};
 use crate::msrv;
 use crate::package;
-use crate::process::{capture, cargo, find_program, run};
+use crate::process::{capture, cargo, cargo_of, find_program, run};
 use crate::report::{Outcome, Report, Row};
 use crate::servers::{self, ETCD_NEWEST, ETCD_PREVIOUS, Missing, Recipe, Server};
 use crate::stopwatch::Stopwatch;
 use crate::tally::Tally;
 use crate::testing::{self, Scope};
 use crate::tools;
+use crate::version::Version;
 
 /// What a step has to say when it passed.
 #[derive(Debug, Default)]
@@ -94,6 +95,7 @@ impl Suite {
         self.step("minimum Rust version", None, || {
             Ok(Done { version: Some(msrv::check(&root)?.to_string()), ..Done::default() })
         });
+        self.minimum_toolchain();
         self.thorough("examples compile", || run(&mut cargo(&["build", "--examples", "--all-features"])));
         // With the default features, as somebody would who has just found the crate.
         self.step("example quickstart", None, || run(&mut cargo(&["run", "--example", "quickstart"])));
@@ -235,11 +237,33 @@ impl Suite {
         self.step(CHECK, None, || {
             let version = capture(Command::new("cargo-deny").arg("--version"))?;
             run(cargo(&root).args(["deny", "check", "bans", "licenses", "sources"]))?;
-            Ok(Done {
-                version: crate::version::Version::find(&version).map(|found| found.to_string()),
-                ..Done::default()
-            })
+            Ok(Done { version: Version::find(&version).map(|found| found.to_string()), ..Done::default() })
         });
+    }
+
+    /// Compiles with the promised toolchain: what crates declare is only their word.
+    fn minimum_toolchain(&mut self) {
+        const CHECK: &str = "compiles with the minimum Rust";
+        let root = self.root.clone();
+        let toolchain = match Metadata::load(&root)
+            .and_then(|metadata| Ok(metadata.member(FACADE)?.rust_version.clone()))
+        {
+            Ok(declared) => declared.unwrap_or_default(),
+            Err(failure) => return self.step(CHECK, None, || Err::<(), _>(failure)),
+        };
+        let installed = capture(cargo_of(&toolchain, &root).arg("--version"));
+        match installed {
+            Err(_) => {
+                self.not_run(CHECK, None, &format!("rustup toolchain install {toolchain} --profile minimal"));
+            }
+            Ok(version) => self.thorough(CHECK, || {
+                run(cargo_of(&toolchain, &root).args(["check", "--workspace", "--all-features"]))?;
+                Ok(Done {
+                    version: Version::find(&version).map(|found| found.to_string()),
+                    ..Done::default()
+                })
+            }),
+        }
     }
 
     fn thorough<D: Into<Done>>(&mut self, check: &str, work: impl FnOnce() -> Result<D>) {
