@@ -1,5 +1,6 @@
 //! The minimum Rust version: what we promise, what we lock and what the README says agree.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -57,7 +58,9 @@ fn contradictions(readme: &str, floor: Version) -> Vec<String> {
     for (number, line) in readme.lines().enumerate() {
         let after_msrv = line.split("MSRV").skip(1).filter_map(Version::find);
         let after_rust = line.split("Rust 1.").skip(1).filter_map(|rest| Version::find(&format!("1.{rest}")));
-        for said in after_msrv.chain(after_rust).filter(|said| *said != floor) {
+        // One finding a version and line, however often the line says it.
+        let others: BTreeSet<_> = after_msrv.chain(after_rust).filter(|said| *said != floor).collect();
+        for said in others {
             findings.push(format!("README.md:{} says {said}, Cargo.toml {floor}", number + 1));
         }
     }

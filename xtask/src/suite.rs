@@ -180,7 +180,7 @@ impl Suite {
     }
 
     fn etcds(&mut self) -> Etcds {
-        let check = |recipe: &Recipe| format!("etcd {} is there", recipe.line);
+        let check = |recipe: &Recipe| format!("server, line {} asked for", recipe.line);
         if !self.selection.includes(Registry::Etcd) {
             for recipe in [&ETCD_NEWEST, &ETCD_PREVIOUS] {
                 self.not_run(&check(recipe), Some(Registry::Etcd), ONLY);

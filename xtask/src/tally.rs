@@ -36,6 +36,8 @@ pub(crate) struct Tally {
     pub(crate) ignored: u64,
     /// Tests that were started, whatever became of them.
     pub(crate) ran: BTreeSet<TestId>,
+    /// Tests that libtest called failed.
+    pub(crate) failures: BTreeSet<TestId>,
     /// Tests that were passed over.
     pub(crate) skipped: BTreeSet<TestId>,
     target: String,
@@ -62,6 +64,9 @@ impl Tally {
             if result == "ignored" || result.starts_with("ignored,") {
                 self.skipped.insert(id);
             } else {
+                if result == "FAILED" {
+                    self.failures.insert(id.clone());
+                }
                 self.ran.insert(id);
             }
         }
@@ -141,6 +146,7 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         assert_eq!((tally.passed, tally.failed, tally.ignored), (4, 1, 2));
         assert_eq!(tally.finished(), 5);
         assert_eq!((tally.ran.len(), tally.skipped.len()), (5, 2));
+        assert!(tally.failures.iter().map(|test| test.label()).eq(["registry_core: keeper::gives_up"]));
     }
 
     #[test]

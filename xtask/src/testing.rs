@@ -52,7 +52,9 @@ pub(crate) fn run(root: &Path, scope: Scope<'_>) -> Result<(Tally, Result<()>)> 
 /// Cargo's word alone is not enough: it is content with a run in which there was nothing to run.
 fn judge(tally: &Tally, succeeded: bool) -> Result<()> {
     if tally.failed > 0 {
-        return Err(Failure::new(format!("{} of {} tests failed", tally.failed, tally.finished())));
+        let headline = format!("{} of {} tests failed", tally.failed, tally.finished());
+        let names: Vec<_> = tally.failures.iter().map(|test| test.label()).collect();
+        return Err(Failure::list(&headline, &names).unwrap_or(Failure::new(headline)));
     }
     if !succeeded {
         return Err(Failure::new(
