@@ -1,3 +1,80 @@
 //! Project tasks: `cargo xtask test` and its parts.
+//!
+//! Everything the project promises is checked by a command of this program, so that a contributor and a build server
+//! run the same thing. It depends on none of our crates and compiles in seconds.
 
-fn main() {}
+mod cli;
+mod deps;
+mod failure;
+mod licence;
+mod metadata;
+mod msrv;
+mod package;
+mod policy;
+mod process;
+mod report;
+mod servers;
+mod stopwatch;
+mod suite;
+mod tally;
+mod testing;
+mod tools;
+mod version;
+
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cli::{Request, USAGE};
+use crate::failure::{Failure, Result};
+
+fn main() -> ExitCode {
+    match perform() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform() -> Result<()> {
+    let request = cli::parse(env::args().skip(1))?;
+    if request == Request::Help {
+        println!("{USAGE}");
+        return Ok(());
+    }
+    let root = metadata::workspace_root()?;
+    match request {
+        Request::Test(selection) => {
+            let report = suite::run_all(root, selection);
+            println!("\n{report}");
+            if report.succeeded() { Ok(()) } else { Err(Failure::new("not everything holds, see the table")) }
+        }
+        Request::Servers => print_servers(&root),
+        Request::Deps => deps::check(&root).map(|checked| println!("ok: {checked}")),
+        Request::Msrv => msrv::check(&root).map(|floor| println!("ok: Rust {floor}")),
+        Request::Package => package::verify(&root),
+        Request::Help => Ok(()),
+    }
+}
+
+/// The servers as assignments, ready for the shell one runs single tests from.
+fn print_servers(root: &Path) -> Result<()> {
+    for recipe in [&servers::ETCD_NEWEST, &servers::ETCD_PREVIOUS] {
+        let server = match servers::ensure(root, recipe) {
+            Ok(server) => server,
+            Err(servers::Missing::Go(why)) => {
+                println!("# etcd {}: {why}; the distribution's instead", recipe.line);
+                servers::distribution()?
+            }
+            Err(missing) => return Err(missing.into_failure()),
+        };
+        println!("# etcd {}", server.version);
+        println!("SERVICE_REGISTRY_ETCD={}", server.etcd.display());
+        if let Some(etcdctl) = server.etcdctl {
+            println!("SERVICE_REGISTRY_ETCDCTL={}", etcdctl.display());
+        }
+    }
+    Ok(())
+}

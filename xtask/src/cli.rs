@@ -1,0 +1,155 @@
+//! What may be asked of the task runner.
+
+use crate::failure::{Failure, Result};
+
+/// How to use it.
+pub(crate) const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test [--only REGISTRY,…] [--quick]
+             install what is missing, run every check, end in a table of what ran
+             --only   only these registries: memory, etcd
+             --quick  the checks one wants between two edits; the table names what was left out
+  servers    build the servers the tests need, print where they are
+  deps       dependency trees, licences and sources
+  msrv       the minimum Rust version: promised, locked and documented
+  package    assemble the published crates and compile each from its package";
+
+/// A registry the checks can be limited to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Registry {
+    /// In this process.
+    Memory,
+    /// A real etcd.
+    Etcd,
+}
+
+impl Registry {
+    const ALL: [Self; 2] = [Self::Memory, Self::Etcd];
+
+    /// Its name on the command line and in the report.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Etcd => "etcd",
+        }
+    }
+}
+
+/// What `test` runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Selection {
+    /// Leave out what takes long and seldom fails.
+    pub(crate) quick: bool,
+    registries: Vec<Registry>,
+}
+
+impl Selection {
+    /// Whether tests on this registry are asked for.
+    pub(crate) fn includes(&self, registry: Registry) -> bool {
+        self.registries.contains(&registry)
+    }
+}
+
+/// A command and its options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Run the checks.
+    Test(Selection),
+    /// Build the servers.
+    Servers,
+    /// Check dependencies.
+    Deps,
+    /// Check the minimum Rust version.
+    Msrv,
+    /// Assemble and compile the packages.
+    Package,
+    /// Say how it is used.
+    Help,
+}
+
+/// Reads the arguments after the program's name.
+///
+/// # Errors
+///
+/// If they mean nothing; a misspelt option must not become a run of something else.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Request> {
+    let mut arguments = arguments.into_iter();
+    let request = match arguments.next().as_deref() {
+        Some("test") => return selection(arguments).map(Request::Test),
+        Some("servers") => Request::Servers,
+        Some("deps") => Request::Deps,
+        Some("msrv") => Request::Msrv,
+        Some("package") => Request::Package,
+        Some("help" | "--help" | "-h") => Request::Help,
+        Some(other) => return Err(Failure::new(format!("there is no command `{other}`\n\n{USAGE}"))),
+        None => return Err(Failure::new(USAGE)),
+    };
+    match arguments.next() {
+        None => Ok(request),
+        Some(extra) => Err(Failure::new(format!("unexpected `{extra}`\n\n{USAGE}"))),
+    }
+}
+
+fn selection(mut arguments: impl Iterator<Item = String>) -> Result<Selection> {
+    let mut selection = Selection { quick: false, registries: Registry::ALL.to_vec() };
+    while let Some(argument) = arguments.next() {
+        match argument.split_once('=').unwrap_or((&argument, "")) {
+            ("--quick", "") => selection.quick = true,
+            ("--only", "") => selection.registries = registries(&arguments.next().unwrap_or_default())?,
+            ("--only", names) => selection.registries = registries(names)?,
+            _ => return Err(Failure::new(format!("`test` has no option `{argument}`\n\n{USAGE}"))),
+        }
+    }
+    Ok(selection)
+}
+
+fn registries(names: &str) -> Result<Vec<Registry>> {
+    let valid = Registry::ALL.map(Registry::name).join(", ");
+    let find = |name: &str| {
+        Registry::ALL
+            .into_iter()
+            .find(|registry| registry.name() == name.trim())
+            .ok_or_else(|| Failure::new(format!("--only takes {valid}; there is no registry `{name}`")))
+    };
+    names.split(',').map(find).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Registry, Request, Selection, parse};
+
+    fn read(line: &str) -> Option<Request> {
+        parse(line.split_whitespace().map(str::to_owned)).ok()
+    }
+
+    fn test(quick: bool, registries: &[Registry]) -> Option<Request> {
+        Some(Request::Test(Selection { quick, registries: registries.to_vec() }))
+    }
+
+    #[test]
+    fn everything_runs_unless_limited() {
+        assert_eq!(read("test"), test(false, &[Registry::Memory, Registry::Etcd]));
+        assert_eq!(read("test --quick"), test(true, &[Registry::Memory, Registry::Etcd]));
+        assert_eq!(read("test --only etcd"), test(false, &[Registry::Etcd]));
+        assert_eq!(read("test --only=memory,etcd --quick"), test(true, &[Registry::Memory, Registry::Etcd]));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for line in
+            ["", "tests", "test --fast", "test --only", "test --only consul", "test --only etcd,", "deps all"]
+        {
+            assert_eq!(read(line), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn each_command_is_known() {
+        assert_eq!(read("servers"), Some(Request::Servers));
+        assert_eq!(read("deps"), Some(Request::Deps));
+        assert_eq!(read("msrv"), Some(Request::Msrv));
+        assert_eq!(read("package"), Some(Request::Package));
+        assert_eq!(read("--help"), Some(Request::Help));
+    }
+}

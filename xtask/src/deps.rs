@@ -1,0 +1,181 @@
+//! What a user compiles is what a user asked for: dependency trees per feature.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::failure::{Failure, Result};
+use crate::metadata::{FACADE, Metadata};
+use crate::policy::Policy;
+use crate::process::{capture, cargo};
+
+/// Crates (and the families `NAME-*` and `NAME_*`) that bring HTTP, gRPC or TLS.
+const NETWORK: [&str; 22] = [
+    "actix",
+    "aws-lc",
+    "axum",
+    "boring",
+    "curl",
+    "h2",
+    "h3",
+    "http",
+    "hyper",
+    "native-tls",
+    "openssl",
+    "prost",
+    "quinn",
+    "reqwest",
+    "ring",
+    "rustls",
+    "schannel",
+    "security-framework",
+    "tonic",
+    "tower",
+    "ureq",
+    "webpki",
+];
+
+/// Features that bring a protocol, and the crates by which one sees that they do.
+const PROTOCOLS: [(&str, &[&str]); 1] = [("etcd", &["etcd-client", "tonic"])];
+
+/// Crates that belong to one backend: the core must not know them.
+const BACKENDS: [&str; 5] = ["etcd-client", "hickory", "kube", "k8s-openapi", "zookeeper"];
+
+/// Checks the trees, the licences and the sources; returns what was checked, in words.
+///
+/// # Errors
+///
+/// If one does not hold.
+pub(crate) fn check(root: &Path) -> Result<String> {
+    let metadata = Metadata::load(root)?;
+    let policy = Policy::load(root)?;
+    let locked = policy.check(&metadata)?;
+    let everything = ["--workspace", "--all-features", "--edges", "all"];
+    policy.check_bans(&tree(root, FACADE, &everything)?)?;
+
+    let default = user_tree(root, FACADE, &[])?;
+    without("the default features", &network(&default))?;
+
+    let features = &metadata.member(FACADE)?.features;
+    for (feature, crates) in PROTOCOLS {
+        let others: Vec<_> = features.iter().map(String::as_str).filter(|other| *other != feature).collect();
+        let others = user_tree(root, FACADE, &["--no-default-features", "--features", &others.join(",")])?;
+        without(&format!("all features but `{feature}`"), &members(&others, crates))?;
+
+        // The other way round too, or a renamed dependency would make the check above hold for ever.
+        let alone = user_tree(root, FACADE, &["--no-default-features", "--features", feature])?;
+        let there = members(&alone, crates);
+        if let Some(absent) = crates.iter().find(|name| !there.contains(**name)) {
+            return Err(Failure::new(format!(
+                "the feature `{feature}` does not bring {absent}: is this check stale?"
+            )));
+        }
+    }
+
+    let core = user_tree(root, "registry-core", &["--all-features"])?;
+    without("registry-core", &foreign_to_core(&core))?;
+    Ok(format!("{locked} locked packages, {} crates by default", default.len()))
+}
+
+/// The crates that a user of the package compiles with these features, on any platform.
+fn user_tree(root: &Path, package: &str, features: &[&str]) -> Result<BTreeSet<String>> {
+    let what = [&["--edges", "normal,build", "--package", package], features].concat();
+    tree(root, package, &what)
+}
+
+/// The crates in a tree that has to hold `expected`.
+fn tree(root: &Path, expected: &str, what: &[&str]) -> Result<BTreeSet<String>> {
+    let mut command = cargo(root);
+    command.args(["tree", "--locked", "--target", "all", "--prefix", "none"]).args(what);
+    let crates = crates_in(&capture(&mut command)?);
+    // Cargo's format is no promise: an unreadable tree must not pass for an empty one.
+    if !crates.contains(expected) {
+        return Err(Failure::new(format!("`cargo tree` of {expected} does not even name {expected}")));
+    }
+    Ok(crates)
+}
+
+/// The names in the output of `cargo tree --prefix none`: `NAME vVERSION …` on each line.
+fn crates_in(tree: &str) -> BTreeSet<String> {
+    let names = tree.lines().filter_map(|line| line.split_once(" v").map(|(name, _)| name.trim().to_owned()));
+    names.collect()
+}
+
+fn network(crates: &BTreeSet<String>) -> BTreeSet<String> {
+    members(crates, &NETWORK)
+}
+
+fn foreign_to_core(crates: &BTreeSet<String>) -> BTreeSet<String> {
+    let ours =
+        crates.iter().filter(|name| name.starts_with("registry-") && *name != "registry-core").cloned();
+    network(crates).into_iter().chain(members(crates, &BACKENDS)).chain(ours).collect()
+}
+
+fn members(crates: &BTreeSet<String>, families: &[&str]) -> BTreeSet<String> {
+    let belongs = |name: &str| {
+        families.iter().any(|family| {
+            name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
+        })
+    };
+    crates.iter().filter(|name| belongs(name)).cloned().collect()
+}
+
+fn without(what: &str, offenders: &BTreeSet<String>) -> Result<()> {
+    if offenders.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = offenders.iter().map(String::as_str).collect();
+    Err(Failure::new(format!("{what} must not bring {}", names.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{crates_in, foreign_to_core, members, network, without};
+
+    const CLEAN: &str = "\
+service-registry v0.1.0 (/somewhere)
+registry-core v0.1.0 (/somewhere/registry-core)
+async-trait v0.1.89 (proc-macro)
+httparse v1.10.1
+ringbuffer v0.1.0
+tokio v1.46.0
+tokio v1.46.0 (*)
+";
+
+    #[test]
+    fn names_are_read_from_a_tree() {
+        let crates = crates_in(CLEAN);
+        assert_eq!(crates.len(), 6);
+        assert!(crates.contains("async-trait"));
+    }
+
+    #[test]
+    fn a_tree_without_network_crates_is_clean() {
+        assert!(without("it", &network(&crates_in(CLEAN))).is_ok());
+    }
+
+    #[test]
+    fn every_network_crate_and_its_family_is_caught() {
+        for name in
+            ["hyper", "hyper-util", "h2", "tonic", "tonic-prost", "rustls", "aws-lc-rs", "aws-lc-sys", "ring"]
+        {
+            let crates = crates_in(&format!("{CLEAN}{name} v1.0.0\n"));
+            let failure = without("it", &network(&crates)).expect_err(name);
+            assert_eq!(failure.to_string(), format!("it must not bring {name}"));
+        }
+    }
+
+    #[test]
+    fn etcd_crates_are_caught_outside_their_feature() {
+        let crates = crates_in(&format!("{CLEAN}etcd-client v0.21.1\ntonic v0.14.2\n"));
+        assert_eq!(members(&crates, &["etcd-client", "tonic"]).len(), 2);
+    }
+
+    #[test]
+    fn a_backend_below_the_core_is_caught() {
+        assert!(foreign_to_core(&crates_in(CLEAN)).is_empty());
+        for name in ["registry-etcd", "etcd-client", "hickory-resolver", "reqwest"] {
+            let crates = crates_in(&format!("{CLEAN}{name} v1.0.0\n"));
+            assert!(foreign_to_core(&crates).contains(name), "{name}");
+        }
+    }
+}

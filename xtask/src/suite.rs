@@ -1,0 +1,338 @@
+//! `cargo xtask test`: the steps, in order.
+//!
+//! No step is passed over silently: each leaves a row that says it passed, failed, or did not run and why.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::cli::{Registry, Selection};
+use crate::deps;
+use crate::failure::{Failure, Result};
+use crate::metadata::{FACADE, Metadata};
+use crate::msrv;
+use crate::package;
+use crate::process::{capture, cargo, cargo_of, find_program, run};
+use crate::report::{Outcome, Report, Row};
+use crate::servers::{self, ETCD_NEWEST, ETCD_PREVIOUS, Missing, Recipe, Server};
+use crate::stopwatch::Stopwatch;
+use crate::tally::Tally;
+use crate::testing::{self, Scope};
+use crate::tools;
+use crate::version::Version;
+
+/// What a step has to say when it passed.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// Of the registry or tool that ran.
+    pub(crate) version: Option<String>,
+    /// The tests that ran.
+    pub(crate) tally: Option<Tally>,
+    /// What a reader of the table has to know besides.
+    pub(crate) note: Option<String>,
+}
+
+impl From<()> for Done {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
+/// Runs the selected checks and returns what came of them.
+pub(crate) fn run_all(root: PathBuf, selection: Selection) -> Report {
+    let mut suite = Suite { root, selection, report: Report::default() };
+    suite.everything();
+    suite.report
+}
+
+struct Suite {
+    root: PathBuf,
+    selection: Selection,
+    report: Report,
+}
+
+const QUICK: &str = "--quick";
+const ONLY: &str = "--only";
+
+impl Suite {
+    fn everything(&mut self) {
+        let root = self.root.clone();
+        let cargo = |arguments: &[&str]| {
+            let mut command = cargo(&root);
+            command.args(arguments);
+            command
+        };
+
+        self.step("protoc", None, || {
+            Ok(Done { version: Some(tools::protoc()?.to_string()), ..Done::default() })
+        });
+        let etcds = self.etcds();
+
+        self.step("formatting", None, || run(&mut cargo(&["fmt", "--all", "--check"])));
+        self.step("lints", None, || {
+            run(&mut cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--",
+                "-D",
+                "warnings",
+            ]))
+        });
+        self.features_alone();
+        let offline = self.tests_without_servers();
+        self.thorough("documentation", || {
+            let mut command =
+                cargo(&["doc", "--workspace", "--no-deps", "--all-features", "--document-private-items"]);
+            run(command.env("RUSTDOCFLAGS", "-D warnings"))
+        });
+        self.tests_with_servers(&etcds, offline.as_ref());
+
+        self.step("dependencies, licences, sources", None, || {
+            Ok(Done { note: Some(deps::check(&root)?), ..Done::default() })
+        });
+        self.cargo_deny();
+        self.step("minimum Rust version", None, || {
+            Ok(Done { version: Some(msrv::check(&root)?.to_string()), ..Done::default() })
+        });
+        self.minimum_toolchain();
+        self.thorough("examples compile", || run(&mut cargo(&["build", "--examples", "--all-features"])));
+        // With the default features, as somebody would who has just found the crate.
+        self.step("example quickstart", None, || run(&mut cargo(&["run", "--example", "quickstart"])));
+        self.thorough("packages", || package::assemble(&root));
+    }
+
+    /// The facade's library with each feature alone: what a user compiles who asks for only that.
+    fn features_alone(&mut self) {
+        let root = self.root.clone();
+        self.thorough("lints, each feature alone", || {
+            let metadata = Metadata::load(&root)?;
+            let features = metadata.member(FACADE)?.features.clone();
+            for feature in std::iter::once("").chain(features.iter().map(String::as_str)) {
+                let mut command = cargo(&root);
+                command.args(["clippy", "--package", FACADE, "--no-default-features", "--features", feature]);
+                run(command.args(["--", "-D", "warnings"]))?;
+            }
+            Ok(Done { note: Some(format!("none, {}", features.join(", "))), ..Done::default() })
+        });
+    }
+
+    fn tests_without_servers(&mut self) -> Option<Tally> {
+        const CHECK: &str = "tests without servers";
+        if !self.selection.includes(Registry::Memory) {
+            self.not_run(CHECK, Some(Registry::Memory), ONLY);
+            return None;
+        }
+        let root = self.root.clone();
+        let mut ran = None;
+        self.step_with_tests(CHECK, Some(Registry::Memory), Some("in process".to_owned()), || {
+            let (tally, outcome) = testing::run(&root, Scope::WithoutServers)?;
+            ran = Some(tally.clone());
+            Ok((tally, outcome))
+        });
+        ran
+    }
+
+    /// The newest etcd runs every ignored test, the line before the conformance suite.
+    fn tests_with_servers(&mut self, etcds: &Etcds, offline: Option<&Tally>) {
+        const NEWEST: &str = "all tests with a server";
+        const PREVIOUS: &str = "conformance with the previous line";
+        const COMPLETE: &str = "every ignored test ran";
+        if !self.selection.includes(Registry::Etcd) {
+            for check in [NEWEST, PREVIOUS] {
+                self.not_run(check, Some(Registry::Etcd), ONLY);
+            }
+            self.not_run(COMPLETE, None, ONLY);
+            return;
+        }
+
+        let mut ran = Tally::default();
+        for (check, supply, conformance_only) in
+            [(NEWEST, &etcds.newest, false), (PREVIOUS, &etcds.previous, true)]
+        {
+            let root = self.root.clone();
+            let server = match supply {
+                Supply::There(server) => server,
+                Supply::LeftOut(reason) => {
+                    self.not_run(check, Some(Registry::Etcd), reason);
+                    continue;
+                }
+                Supply::Absent => {
+                    self.step(check, Some(Registry::Etcd), || {
+                        Err::<(), _>(Failure::new("there is no server for it"))
+                    });
+                    continue;
+                }
+            };
+            self.step_with_tests(check, Some(Registry::Etcd), Some(server.version.to_string()), || {
+                let scope =
+                    if conformance_only { Scope::Conformance(server) } else { Scope::AllWith(server) };
+                let (tally, outcome) = testing::run(&root, scope)?;
+                ran.ran.extend(tally.ran.iter().cloned());
+                Ok((tally, outcome))
+            });
+        }
+
+        match offline {
+            Some(offline) => self.step(COMPLETE, None, || testing::every_ignored_test_ran(offline, &ran)),
+            None => self.not_run(COMPLETE, None, ONLY),
+        }
+    }
+
+    fn etcds(&mut self) -> Etcds {
+        let check = |recipe: &Recipe| format!("server, line {} asked for", recipe.line);
+        if !self.selection.includes(Registry::Etcd) {
+            for recipe in [&ETCD_NEWEST, &ETCD_PREVIOUS] {
+                self.not_run(&check(recipe), Some(Registry::Etcd), ONLY);
+            }
+            let left_out = || Supply::LeftOut(ONLY.to_owned());
+            return Etcds { newest: left_out(), previous: left_out() };
+        }
+
+        let root = self.root.clone();
+        let mut newest = Supply::Absent;
+        let mut stands_in = None;
+        self.step(&check(&ETCD_NEWEST), Some(Registry::Etcd), || {
+            let (server, note) = match servers::ensure(&root, &ETCD_NEWEST) {
+                Ok(server) => (server, None),
+                Err(Missing::Go(why)) => {
+                    let server = servers::distribution()?;
+                    let note = format!("{why}: the distribution's etcd {} instead", server.version);
+                    stands_in = Some(note.clone());
+                    (server, Some(note))
+                }
+                Err(Missing::Build(why)) => return Err(why),
+            };
+            let version = Some(server.version.to_string());
+            newest = Supply::There(server);
+            Ok(Done { version, tally: None, note })
+        });
+
+        let ctl = match &newest {
+            Supply::There(server) => server.etcdctl.clone(),
+            Supply::LeftOut(_) | Supply::Absent => None,
+        };
+        let left_out = if self.selection.quick { Some(QUICK.to_owned()) } else { stands_in };
+        if let Some(reason) = left_out {
+            self.not_run(&check(&ETCD_PREVIOUS), Some(Registry::Etcd), &reason);
+            return Etcds { newest, previous: Supply::LeftOut(reason) };
+        }
+        let mut previous = Supply::Absent;
+        self.step(&check(&ETCD_PREVIOUS), Some(Registry::Etcd), || {
+            let server = servers::ensure(&root, &ETCD_PREVIOUS).map_err(Missing::into_failure)?;
+            let version = Some(server.version.to_string());
+            previous = Supply::There(Server { etcdctl: ctl, ..server });
+            Ok(Done { version, ..Done::default() })
+        });
+        Etcds { newest, previous }
+    }
+
+    fn cargo_deny(&mut self) {
+        const CHECK: &str = "cargo deny";
+        if find_program("cargo-deny").is_none() {
+            self.not_run(CHECK, None, "cargo-deny is not installed (cargo install cargo-deny)");
+            return;
+        }
+        let root = self.root.clone();
+        self.step(CHECK, None, || {
+            let version = capture(Command::new("cargo-deny").arg("--version"))?;
+            run(cargo(&root).args(["deny", "check", "bans", "licenses", "sources"]))?;
+            Ok(Done { version: Version::find(&version).map(|found| found.to_string()), ..Done::default() })
+        });
+    }
+
+    /// Compiles with the promised toolchain: what crates declare is only their word.
+    fn minimum_toolchain(&mut self) {
+        const CHECK: &str = "compiles with the minimum Rust";
+        let root = self.root.clone();
+        let toolchain = match Metadata::load(&root)
+            .and_then(|metadata| Ok(metadata.member(FACADE)?.rust_version.clone()))
+        {
+            Ok(declared) => declared.unwrap_or_default(),
+            Err(failure) => return self.step(CHECK, None, || Err::<(), _>(failure)),
+        };
+        let installed = capture(cargo_of(&toolchain, &root).arg("--version"));
+        match installed {
+            Err(_) => {
+                self.not_run(CHECK, None, &format!("rustup toolchain install {toolchain} --profile minimal"));
+            }
+            Ok(version) => self.thorough(CHECK, || {
+                run(cargo_of(&toolchain, &root).args(["check", "--workspace", "--all-features"]))?;
+                Ok(Done {
+                    version: Version::find(&version).map(|found| found.to_string()),
+                    ..Done::default()
+                })
+            }),
+        }
+    }
+
+    fn thorough<D: Into<Done>>(&mut self, check: &str, work: impl FnOnce() -> Result<D>) {
+        if self.selection.quick {
+            self.not_run(check, None, QUICK);
+        } else {
+            self.step(check, None, work);
+        }
+    }
+
+    fn not_run(&mut self, check: &str, registry: Option<Registry>, reason: &str) {
+        self.report.push(Row::new(check, registry.map(Registry::name), Outcome::NotRun(reason.to_owned())));
+    }
+
+    fn step<D: Into<Done>>(
+        &mut self,
+        check: &str,
+        registry: Option<Registry>,
+        work: impl FnOnce() -> Result<D>,
+    ) {
+        println!("\n=== {check}");
+        let watch = Stopwatch::start();
+        let (done, outcome) = match work() {
+            Ok(done) => (done.into(), Outcome::Passed),
+            Err(failure) => {
+                println!("FAIL {check}: {failure}");
+                (Done::default(), Outcome::Failed(failure))
+            }
+        };
+        let row = Row::new(check, registry.map(Registry::name), outcome);
+        let Done { version, tally, note } = done;
+        self.report.push(Row { version, tally, note, elapsed: watch.elapsed(), ..row });
+    }
+
+    /// A step whose counts belong into the table even if it failed.
+    fn step_with_tests(
+        &mut self,
+        check: &str,
+        registry: Option<Registry>,
+        version: Option<String>,
+        work: impl FnOnce() -> Result<(Tally, Result<()>)>,
+    ) {
+        println!(
+            "\n=== {check}{}",
+            version.as_ref().map_or(String::new(), |version| format!(" ({version})"))
+        );
+        let watch = Stopwatch::start();
+        let (tally, outcome) = match work() {
+            Ok((tally, outcome)) => (Some(tally), outcome),
+            Err(failure) => (None, Err(failure)),
+        };
+        let outcome = outcome.map_or_else(Outcome::Failed, |()| Outcome::Passed);
+        let row = Row::new(check, registry.map(Registry::name), outcome);
+        self.report.push(Row { version, tally, elapsed: watch.elapsed(), ..row });
+    }
+}
+
+/// Which etcd there is for the tests.
+#[derive(Debug)]
+enum Supply {
+    There(Server),
+    /// Not asked for, or replaced by something that ran; the reason goes into the table.
+    LeftOut(String),
+    /// Asked for and not to be had.
+    Absent,
+}
+
+#[derive(Debug)]
+struct Etcds {
+    newest: Supply,
+    previous: Supply,
+}
