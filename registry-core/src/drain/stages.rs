@@ -1,0 +1,125 @@
+//! The stages, one after another, under one budget.
+
+use std::{future::Future, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Drain, DrainReport, DrainStage, Hook, InFlight};
+use crate::{client::Registration, keeper::Deregistration, model::{InstanceKey, Status}};
+
+/// Long streams are asked to stop this long before the budget ends.
+const END_NOTICE: Duration = Duration::from_secs(2);
+
+/// What the stages work on.
+pub(crate) struct Exit<'a> {
+    pub(crate) registrations: &'a [Registration],
+    pub(crate) in_flight: &'a InFlight,
+    pub(crate) propagation: Duration,
+    /// Cuts the drain short.
+    pub(crate) cut: CancellationToken,
+    /// Ends the client's own tasks; resolves when they have.
+    pub(crate) stop: std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+}
+
+/// Runs all stages and reports.
+pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
+    let started = Instant::now();
+    let end = started + drain.budget;
+    let budget = Budget { end, cut: exit.cut };
+    let mut cut_in = None;
+    let mut bounded = async |stage, bound: Duration, work: std::pin::Pin<&mut (dyn Future<Output = ()> + Send)>| {
+        tracing::info!(?stage, "drain");
+        if !budget.run(bound, work).await {
+            cut_in.get_or_insert(stage);
+        }
+    };
+
+    let was_live = exit.registrations.iter().any(Registration::was_live);
+    let announce = async {
+        for registration in exit.registrations {
+            registration.announce(Status::Draining);
+        }
+        let synced = exit.registrations.iter().map(Registration::current);
+        tokio::join!(join_all(synced), run_hooks(&drain.on_announce));
+    };
+    bounded(DrainStage::Announce, drain.announce, std::pin::pin!(announce)).await;
+
+    let mut deregistered: Vec<(InstanceKey, Deregistration)> = Vec::new();
+    let within = drain.deregister.min(end.saturating_duration_since(Instant::now()));
+    let deregister = async {
+        deregistered = join_all(exit.registrations.iter().map(async |registration| {
+            (registration.key(), registration.deregister_within(within).await)
+        }))
+        .await;
+    };
+    bounded(DrainStage::Deregister, within, std::pin::pin!(deregister)).await;
+    for registration in exit.registrations {
+        if !deregistered.iter().any(|(key, _)| *key == registration.key()) {
+            deregistered.push((registration.key(), Deregistration::TtlWillExpire));
+        }
+    }
+
+    let propagation = drain.propagation(exit.propagation);
+    if was_live {
+        bounded(DrainStage::Propagate, propagation, std::pin::pin!(sleep(propagation))).await;
+    }
+
+    exit.in_flight.refuse();
+    bounded(DrainStage::Refuse, drain.refuse, std::pin::pin!(run_hooks(&drain.on_refuse))).await;
+
+    let last_moment = end.checked_sub(drain.stop).unwrap_or(end);
+    let notice = last_moment.checked_sub(END_NOTICE).unwrap_or(last_moment);
+    let wait = async {
+        tokio::select! {
+            () = exit.in_flight.finished() => return,
+            () = sleep_until(notice) => exit.in_flight.end_soon(),
+        }
+        exit.in_flight.finished().await;
+    };
+    let remainder = last_moment.saturating_duration_since(Instant::now());
+    bounded(DrainStage::Wait, remainder, std::pin::pin!(wait)).await;
+    let (in_flight_aborted, tasks_aborted) = (exit.in_flight.requests(), exit.in_flight.tasks());
+    if in_flight_aborted + tasks_aborted > 0 {
+        cut_in.get_or_insert(DrainStage::Wait);
+    }
+    exit.in_flight.abort();
+
+    // Not under the budget's cut: ending our own tasks takes no waiting for anybody.
+    if timeout(drain.stop, exit.stop).await.is_err() {
+        cut_in.get_or_insert(DrainStage::Stop);
+    }
+    let report = DrainReport {
+        deregistered,
+        in_flight_aborted,
+        tasks_aborted,
+        elapsed: started.elapsed(),
+        cut_in,
+        fault: drain.check(exit.propagation).err(),
+    };
+    tracing::info!(clean = report.is_clean(), elapsed = ?report.elapsed, cut_in = ?report.cut_in, "drained");
+    report
+}
+
+struct Budget {
+    end: Instant,
+    cut: CancellationToken,
+}
+
+impl Budget {
+    /// Runs one stage; `false` if the whole was cut short. A stage that reaches its own bound just ends.
+    async fn run(&self, bound: Duration, work: std::pin::Pin<&mut (dyn Future<Output = ()> + Send)>) -> bool {
+        tokio::select! {
+            biased;
+            () = self.cut.cancelled() => false,
+            () = work => true,
+            () = sleep(bound) => Instant::now() < self.end,
+            () = sleep_until(self.end) => false,
+        }
+    }
+}
+
+async fn run_hooks(hooks: &[Hook]) {
+    join_all(hooks.iter().map(|hook| hook())).await;
+}
