@@ -92,7 +92,7 @@ impl Incarnation {
 
     /// An incarnation with a known value, for tests and codecs.
     #[must_use]
-    pub fn from_bits(bits: u128) -> Self {
+    pub const fn from_bits(bits: u128) -> Self {
         Self(bits)
     }
 }
