@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod memory;
 pub mod model;
+pub mod static_list;
 
 mod backoff;
 mod clock;
@@ -26,4 +27,5 @@ pub use model::{
     ServiceName, Status, Target, Weight,
 };
 pub use secret::{Credential, CredentialProvider, Secret};
+pub use static_list::{StaticConnector, StaticRegistry, StaticRegistryBuilder};
 pub use url::{HostPort, RegistryUrl};
