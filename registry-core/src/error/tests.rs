@@ -30,10 +30,10 @@ fn each_kind_has_the_class_and_flags_of_the_table() {
 
 #[test]
 fn the_cause_is_in_the_source_and_in_the_alternate_form_only() {
-    let inner = Error::new(ErrorKind::Protocol, "bad frame").with_source(std::fmt::Error);
+    let inner = Error::new(ErrorKind::Protocol, "bad frame").with_source(fmt::Error);
     let error = Error::new(ErrorKind::Unavailable, "can't reach 10.0.0.1:2379").with_source(inner);
     assert_eq!(error.to_string(), "can't reach 10.0.0.1:2379");
-    let cause = std::fmt::Error.to_string();
+    let cause = fmt::Error.to_string();
     assert_eq!(format!("{error:#}"), format!("can't reach 10.0.0.1:2379: bad frame: {cause}"));
     assert_eq!(
         format!("{error:?}"),

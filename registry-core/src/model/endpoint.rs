@@ -220,7 +220,9 @@ pub(crate) fn check_dns_name(whole: &str, host: &str) -> Result<(), Error> {
     let labels = host.strip_suffix('.').unwrap_or(host).split('.');
     // No top-level domain is a number (RFC 3696, section 2), so this is an IPv4 address with a slip in it. A name
     // of one label may be one: containers are named by digits.
-    if host.contains('.') && labels.clone().all(|label| label.bytes().all(|b| b.is_ascii_digit())) {
+    if host.contains('.')
+        && labels.clone().all(|label| !label.is_empty() && label.bytes().all(|b| b.is_ascii_digit()))
+    {
         return Err(invalid("address", whole, "has a malformed IPv4 address"));
     }
     for label in labels {
