@@ -1,84 +1,13 @@
 //! Faults on command.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
-
-use super::MemoryRegistry;
+use super::{MemoryRegistry, Operation, call::CallFaults};
 use crate::{
     Error, ErrorKind,
     backend::Change,
-    model::{Instance, InstanceKey, ServiceName, Target},
+    model::{Instance, InstanceKey, Target},
 };
-
-/// How many calls the log keeps.
-const LOG: usize = 4096;
-
-/// What a registry can be called for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Operation {
-    /// [`Registry::grant`](crate::Registry::grant).
-    Grant,
-    /// [`Lease::publish`](crate::Lease::publish).
-    Publish,
-    /// [`Lease::withdraw`](crate::Lease::withdraw).
-    Withdraw,
-    /// [`Lease::renew`](crate::Lease::renew).
-    Renew,
-    /// [`Lease::inspect`](crate::Lease::inspect).
-    Inspect,
-    /// [`Lease::revoke`](crate::Lease::revoke).
-    Revoke,
-    /// [`Discovery::lookup`](crate::Discovery::lookup) and [`Catalogue::services`](crate::Catalogue::services).
-    Lookup,
-    /// [`Discovery::watch`](crate::Discovery::watch) and
-    /// [`Catalogue::watch_services`](crate::Catalogue::watch_services).
-    Watch,
-}
-
-impl Operation {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Grant,
-        Self::Publish,
-        Self::Withdraw,
-        Self::Renew,
-        Self::Inspect,
-        Self::Revoke,
-        Self::Lookup,
-        Self::Watch,
-    ];
-
-    /// The word in errors: `grant`, `publish`, ….
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Grant => "grant",
-            Self::Publish => "publish",
-            Self::Withdraw => "withdraw",
-            Self::Renew => "renew",
-            Self::Inspect => "inspect",
-            Self::Revoke => "revoke",
-            Self::Lookup => "lookup",
-            Self::Watch => "watch",
-        }
-    }
-}
-
-/// One call in [`MemoryRegistry::call_log`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Call {
-    /// When it began.
-    pub at: Instant,
-    /// What it was.
-    pub operation: Operation,
-}
 
 /// Makes a [`MemoryRegistry`] misbehave; cheap to clone, effective at once.
 ///
@@ -148,7 +77,17 @@ impl Faults {
                 None => &mut state.faults.fail_any,
                 Some(only) => &mut state.faults.of_mut(only).fail,
             };
-            queue.extend(std::iter::repeat_n(error.clone(), n));
+            queue.push_back((n, error.clone()));
+        });
+    }
+
+    /// Takes back every fault that is still set, of calls and of what consumers see. What happened to leases,
+    /// records and history stays.
+    pub fn heal(&self) {
+        self.registry.with(|state, now| {
+            state.faults.heal();
+            state.release_swapped(now);
+            state.version += 1;
         });
     }
 
@@ -312,89 +251,5 @@ impl Faults {
             }
             state.version += 1;
         });
-    }
-}
-
-/// All faults that are set, and the count of calls.
-#[derive(Default)]
-pub(super) struct FaultState {
-    calls: [CallFaults; Operation::ALL.len()],
-    fail_any: VecDeque<Error>,
-    log: VecDeque<Call>,
-    pub(super) rejected: BTreeSet<InstanceKey>,
-    pub(super) lose_publishes: bool,
-    pub(super) shortened: BTreeMap<ServiceName, usize>,
-    pub(super) delivery: Delivery,
-    pub(super) age: Duration,
-}
-
-/// The faults of one operation's calls.
-#[derive(Default)]
-struct CallFaults {
-    unavailable: bool,
-    hang: bool,
-    delay: Duration,
-    late: Duration,
-    lost: bool,
-    fail: VecDeque<Error>,
-    count: u64,
-}
-
-/// The faults of what watches deliver.
-#[derive(Default)]
-pub(super) struct Delivery {
-    pub(super) double: bool,
-    pub(super) late: Duration,
-    pub(super) swap: bool,
-}
-
-impl FaultState {
-    fn of(&self, operation: Operation) -> &CallFaults {
-        &self.calls[operation as usize]
-    }
-
-    fn of_mut(&mut self, operation: Operation) -> &mut CallFaults {
-        &mut self.calls[operation as usize]
-    }
-
-    /// Counts a call and tells how long it travels.
-    pub(super) fn note(&mut self, operation: Operation, now: Instant) -> Duration {
-        if self.log.len() == LOG {
-            self.log.pop_front();
-        }
-        self.log.push_back(Call { at: now, operation });
-        let faults = self.of_mut(operation);
-        faults.count += 1;
-        faults.delay
-    }
-
-    pub(super) fn calls(&self, operation: Operation) -> u64 {
-        self.of(operation).count
-    }
-
-    pub(super) fn log(&self) -> Vec<Call> {
-        self.log.iter().copied().collect()
-    }
-
-    /// Whether calls of the operation must wait.
-    pub(super) fn holds(&self, operation: Operation) -> bool {
-        let faults = self.of(operation);
-        faults.hang && !faults.unavailable
-    }
-
-    /// The error that a call fails with before it acts.
-    pub(super) fn refusal(&mut self, operation: Operation) -> Option<Error> {
-        let faults = self.of_mut(operation);
-        if faults.unavailable {
-            return Some(Error::new(ErrorKind::Unavailable, "the registry is down"));
-        }
-        faults.fail.pop_front().or_else(|| self.fail_any.pop_front())
-    }
-
-    /// How late the answer to a call that acted comes, and the error it comes as.
-    pub(super) fn answer(&self, operation: Operation) -> (Duration, Option<Error>) {
-        let faults = self.of(operation);
-        let lost = faults.lost.then(|| Error::new(ErrorKind::Timeout, "no answer came"));
-        (faults.late, lost)
     }
 }

@@ -7,6 +7,8 @@
 //! the history holds. No task runs in the background: every call first sweeps what has expired, and an open watch
 //! sleeps until the next expiry.
 //!
+//! All calls may be dropped at any time: each takes effect at one instant, wholly or not at all.
+//!
 //! [`MemoryRegistry::faults`] makes it misbehave on command: outages, lost data, empty pushes, lost answers.
 //!
 //! ```
@@ -32,9 +34,11 @@ use crate::{
     model::{Instance, ServiceName},
 };
 
+mod call;
 mod connect;
 mod discovery;
 mod fault;
+mod history;
 mod lease;
 mod registry;
 mod session;
@@ -44,8 +48,9 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use call::{Call, Operation};
 pub use connect::MemoryConnector;
-pub use fault::{Call, Faults, Operation};
+pub use fault::Faults;
 
 /// The short name in errors and labels.
 const NAME: &str = "memory";

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::{
     Operation,
-    store::{Commit, Fact, HISTORY, State},
+    history::{Commit, Fact, HISTORY},
+    store::State,
 };
 use crate::{
     backend::{Change, Cursor, Event},
@@ -146,7 +147,7 @@ impl State {
         self.version += 1;
     }
 
-    /// Delivers what [`swap`](super::fault::Delivery::swap) still holds back.
+    /// Delivers what [`swap`](super::call::Delivery::swap) still holds back.
     pub(super) fn release_swapped(&mut self, now: Instant) {
         for session in self.sessions.values_mut() {
             if let Some(event) = session.swapped.take() {

@@ -1,4 +1,4 @@
-//! The data under one lock: leases, records, and the history of changes.
+//! The data under one lock: leases and records.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -9,17 +9,15 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    fault::FaultState,
+    call::FaultState,
+    history::{Commit, Fact},
     session::{Session, SessionId},
 };
 use crate::{
     Error, ErrorKind,
-    backend::{Change, Cursor, Event, Evidence, Listing, OnDuplicate, Outcome, Presence, Publish, SourceId},
+    backend::{Listing, OnDuplicate, Outcome, Presence, Publish, SourceId},
     model::{Incarnation, Instance, InstanceId, InstanceKey, ServiceName},
 };
-
-/// How many commits the history keeps.
-pub(super) const HISTORY: usize = 1024;
 
 pub(super) type LeaseId = u64;
 
@@ -40,7 +38,7 @@ pub(super) struct State {
     expiry: BTreeSet<(Instant, LeaseId)>,
     last_lease: LeaseId,
     /// Cursors below this revision can't be honoured any more.
-    compacted: u64,
+    pub(super) compacted: u64,
 }
 
 pub(super) struct LeaseState {
@@ -58,28 +56,6 @@ struct Record {
 impl Record {
     fn incarnation(&self) -> Option<Incarnation> {
         self.instance.as_ref()?.record_version().map(|version| version.incarnation)
-    }
-}
-
-/// All changes of one revision.
-pub(super) struct Commit {
-    pub(super) revision: u64,
-    pub(super) facts: Vec<Fact>,
-}
-
-pub(super) enum Fact {
-    Put(Arc<Instance>),
-    Gone(InstanceKey),
-    /// Something that can't be decoded was written there.
-    Garbage(InstanceKey),
-}
-
-impl Fact {
-    pub(super) fn service(&self) -> &ServiceName {
-        match self {
-            Self::Put(instance) => instance.service(),
-            Self::Gone(key) | Self::Garbage(key) => &key.service,
-        }
     }
 }
 
@@ -316,59 +292,6 @@ impl State {
 
     pub(super) fn services(&self) -> Vec<ServiceName> {
         self.records.keys().cloned().collect()
-    }
-
-    // === history ===
-
-    /// Makes all facts one revision and tells the open sessions.
-    fn commit(&mut self, facts: Vec<Fact>, now: Instant) {
-        if facts.is_empty() {
-            return;
-        }
-        self.revision += 1;
-        self.version += 1;
-        let commit = Commit { revision: self.revision, facts };
-        self.announce(&commit, now);
-        self.history.push_back(commit);
-        if self.history.len() > HISTORY
-            && let Some(oldest) = self.history.pop_front()
-        {
-            self.compacted = oldest.revision;
-        }
-    }
-
-    /// An event at a revision of its own that is in no history.
-    pub(super) fn invented(&mut self, changes: Vec<Change>) -> Event {
-        self.revision += 1;
-        self.event(changes)
-    }
-
-    /// An event at the current revision.
-    pub(super) fn event(&self, changes: Vec<Change>) -> Event {
-        Event::new(changes, Some(self.cursor(self.revision)), self.evidence(self.revision))
-    }
-
-    pub(super) fn evidence(&self, revision: u64) -> Evidence {
-        Evidence { age: self.faults.age, ..Evidence::at(self.source.clone(), revision) }
-    }
-
-    pub(super) fn cursor(&self, revision: u64) -> Cursor {
-        Cursor::new(format!("{}:{revision}", self.source))
-    }
-
-    /// The revision after which a watch with this cursor can go on; none for the cursor of another life of the
-    /// data, of the future, or of compacted history.
-    pub(super) fn resume_point(&self, cursor: &Cursor) -> Option<u64> {
-        let (source, revision) = cursor.as_str().rsplit_once(':')?;
-        let revision = revision.parse().ok()?;
-        let honoured = source == self.source.as_str() && (self.compacted..=self.revision).contains(&revision);
-        honoured.then_some(revision)
-    }
-
-    pub(super) fn compact(&mut self) {
-        self.history.clear();
-        self.compacted = self.revision;
-        self.version += 1;
     }
 
     // === crashes ===

@@ -366,3 +366,33 @@ async fn waiting_for_a_condition_sees_an_expiry_without_any_call() {
     memory.until(|memory| memory.snapshot_of("orders").is_empty()).await;
     assert_eq!(start.elapsed(), TTL);
 }
+
+#[tokio::test(start_paused = true)]
+async fn healing_takes_back_every_fault_that_is_still_set() {
+    let memory = MemoryRegistry::new();
+    let lease = published(&memory, &["a", "b"]).await;
+    let faults = memory.faults();
+    faults.unavailable(true);
+    faults.on(Operation::Renew).hang(true);
+    faults.delay(secs(1));
+    faults.answer_late(secs(1));
+    faults.lose_answers(true);
+    faults.fail_next(usize::MAX, ErrorKind::Protocol);
+    faults.on(Operation::Lookup).fail_next(1, ErrorKind::Protocol);
+    faults.reject(&key("z"));
+    faults.lose_publishes(true);
+    faults.drop_from_lookups(&target(), Some(0));
+    faults.report_age(secs(1));
+    faults.reorder_events(true);
+    faults.heal();
+    assert_eq!(look(&memory).await, ["a", "b"]);
+    let (start, calls) = (Instant::now(), memory.calls(Operation::Publish));
+    let (mut watch, opening) = opened(&memory).await;
+    lease.publish(&[record(US, "z")]).await;
+    assert_eq!(told(&next(&mut watch).await), "+z");
+    assert_eq!(opening.evidence.age, Duration::ZERO);
+    for (operation, kind) in every_call(&memory, &lease).await {
+        assert_eq!(kind, None, "{operation:?}");
+    }
+    assert_eq!((start.elapsed(), memory.calls(Operation::Publish)), (Duration::ZERO, calls + 2));
+}
