@@ -67,7 +67,7 @@ impl Operation {
     }
 }
 
-/// One call in [`MemoryRegistry::call_log`].
+/// One call in [`MemoryRegistry::call_log`](super::MemoryRegistry::call_log).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Call {
