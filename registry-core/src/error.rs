@@ -2,8 +2,8 @@
 //!
 //! | kind | class | flags |
 //! |---|---|---|
-//! | `Unavailable`, `NotReady`, `Protocol` | transient | |
-//! | `Timeout` | transient | ambiguous |
+//! | `NotReady` | transient | |
+//! | `Timeout`, `Unavailable`, `Protocol` | transient | ambiguous |
 //! | `RateLimited` | transient | throttled |
 //! | `Unauthenticated` | auth | |
 //! | `LeaseLost`, `NotFound`, `Conflict`, `Compacted`, `NoInstance` | data | |
@@ -208,3 +208,6 @@ impl StdError for Error {
         self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
+
+#[cfg(test)]
+mod tests;

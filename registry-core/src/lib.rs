@@ -6,7 +6,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod backend;
+pub mod memory;
 pub mod model;
+pub mod static_list;
 
 mod backoff;
 mod clock;
@@ -24,9 +26,11 @@ pub use error::{Error, ErrorClass, ErrorKind};
 pub use keeper::{
     ClientEvent, Deregistration, LossCause, OnMissing, Phase, RegistrationEvent, RegistrationState,
 };
+pub use memory::{MemoryConnector, MemoryRegistry};
 pub use model::{
     Endpoint, Incarnation, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, Namespace, Selector,
     ServiceName, Status, Target, Weight,
 };
 pub use secret::{Credential, CredentialProvider, Secret};
+pub use static_list::{StaticConnector, StaticRegistry, StaticRegistryBuilder};
 pub use url::{HostPort, RegistryUrl};

@@ -60,3 +60,6 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
     /// Any; the registry then counts as unreachable with this error and the call is repeated with backoff.
     async fn credential(&self) -> Result<Credential, Error>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::{
     Credential, Error, Secret,
-    model::{check_dns_name, parse_port, split_port},
+    model::{check_dns_name, is_deceptive, parse_port, split_port},
 };
 
 /// A parsed registry URL; its `Debug` and `Display` never show the password.
@@ -73,7 +73,7 @@ impl RegistryUrl {
         self.scheme.ends_with("+tls")
     }
 
-    /// The user name and password, if the URL holds them.
+    /// The user name and password, if the URL holds a password; `:token@` is a bare token.
     #[must_use]
     pub fn credential(&self) -> Option<Credential> {
         let secret = self.password.clone()?;
@@ -193,6 +193,10 @@ impl FromStr for RegistryUrl {
         let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
         let (authority, path) =
             rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
+        if path.contains('@') || query.contains('@') {
+            // Most likely the tail of a password, which no later message may repeat.
+            return Err(bad("has '@' after its hosts; write '@', '/', '?' and '#' as %40, %2F, %3F and %23"));
+        }
         let (user_info, hosts) =
             authority.rsplit_once('@').map_or((None, authority), |(info, hosts)| (Some(info), hosts));
         let (user, password) = match user_info {
@@ -204,6 +208,7 @@ impl FromStr for RegistryUrl {
                 None => (Some(decode("user name", info)?), None),
             },
         };
+        let user = user.filter(|user| !user.is_empty());
         let hosts = match hosts {
             "" => Vec::new(),
             hosts => hosts.split(',').map(parse_host).collect::<Result<_, _>>()?,
@@ -214,12 +219,10 @@ impl FromStr for RegistryUrl {
             .map(|segment| decode("path", segment))
             .collect::<Result<_, _>>()?;
         let mut options: Vec<(String, String)> = Vec::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        for (at, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
             let Some((key, value)) = pair.split_once('=') else {
-                return Err(Error::invalid(format!(
-                    "option {:?} of the registry URL has no value",
-                    clip(pair)
-                )));
+                // Not its text: it may be the tail of a value with a bare '&'.
+                return Err(bad(&format!("has no value for its option number {}", at + 1)));
             };
             let (key, value) = (decode("option", key)?, decode("option", value)?);
             if options.iter().any(|(k, _)| *k == key) {
@@ -259,20 +262,21 @@ fn decode(what: &str, text: &str) -> Result<String, Error> {
     let decoded = percent_decode_str(text)
         .decode_utf8()
         .map_err(|_| Error::invalid(format!("the {what} of the registry URL is not UTF-8 once decoded")))?;
-    if decoded.chars().any(char::is_control) {
+    if decoded.chars().any(is_deceptive) {
         return Err(Error::invalid(format!("the {what} of the registry URL holds a control character")));
     }
     Ok(decoded.into_owned())
 }
 
-/// Without the password, and with option values left out: they may hold tokens.
+/// Without the password, without a lone user name, as it may be a token, and without the values of options.
 impl fmt::Display for RegistryUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme)?;
         match (&self.user, &self.password) {
             (Some(user), Some(_)) => write!(f, "{user}:[redacted]@")?,
-            (Some(user), None) => write!(f, "{user}@")?,
-            _ => {}
+            (None, Some(_)) => f.write_str(":[redacted]@")?,
+            (Some(_), None) => f.write_str("[redacted]@")?,
+            (None, None) => {}
         }
         for (at, host) in self.hosts.iter().enumerate() {
             write!(f, "{}{host}", if at > 0 { "," } else { "" })?;
@@ -308,3 +312,6 @@ impl fmt::Debug for HostPort {
         write!(f, "{self}")
     }
 }
+
+#[cfg(test)]
+mod tests;

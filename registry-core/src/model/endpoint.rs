@@ -35,6 +35,7 @@ impl Endpoint {
     /// host is neither an IP address nor a DNS name, or the port is 0.
     pub fn new(scheme: &str, host: &str, port: u16) -> Result<Self, Error> {
         let whole = format!("{scheme}://{host}:{port}");
+        refuse_credentials(&whole)?;
         let scheme = parse_scheme(&whole, scheme)?;
         let host = parse_host(&whole, host)?;
         if port == 0 {
@@ -93,13 +94,11 @@ impl FromStr for Endpoint {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        refuse_credentials(text)?;
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains(['/', '?', '#']) {
             return Err(invalid("endpoint", text, "has a path or query; an endpoint is scheme://host:port"));
-        }
-        if rest.contains('@') {
-            return Err(Error::invalid("an endpoint must not hold credentials: scheme://host:port"));
         }
         let scheme = parse_scheme(text, scheme)?;
         let (host, port) = split_port(text, rest)?;
@@ -144,12 +143,23 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// Comes before all other checks, as their messages repeat the text.
+fn refuse_credentials(text: &str) -> Result<(), Error> {
+    if text.contains('@') {
+        return Err(Error::invalid("an endpoint must not hold credentials: scheme://host:port"));
+    }
+    Ok(())
+}
+
 /// Splits `host:port`, `[v6]:port`, `host` or `[v6]`.
 pub(crate) fn split_port<'a>(whole: &str, authority: &'a str) -> Result<(&'a str, Option<&'a str>), Error> {
     if let Some(rest) = authority.strip_prefix('[') {
         let Some((host, after)) = rest.split_once(']') else {
             return Err(invalid("address", whole, "opens '[' without closing it"));
         };
+        if host.parse::<Ipv6Addr>().is_err() {
+            return Err(invalid("address", whole, "has a malformed IPv6 address"));
+        }
         return match after.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
             None if after.is_empty() => Ok((host, None)),
@@ -192,7 +202,7 @@ fn parse_host(whole: &str, host: &str) -> Result<Host, Error> {
     if let Ok(ip) = bare.parse::<IpAddr>() {
         return Ok(Host::Ip(ip));
     }
-    if bare.parse::<Ipv6Addr>().is_err() && bare.contains(':') {
+    if bare.contains(':') {
         return Err(invalid("endpoint", whole, "has a malformed IPv6 address"));
     }
     check_dns_name(whole, bare)?;
@@ -208,6 +218,13 @@ pub(crate) fn check_dns_name(whole: &str, host: &str) -> Result<(), Error> {
         return Err(invalid("address", whole, "has a host that is not a DNS name"));
     }
     let labels = host.strip_suffix('.').unwrap_or(host).split('.');
+    // No top-level domain is a number (RFC 3696, section 2), so this is an IPv4 address with a slip in it. A name
+    // of one label may be one: containers are named by digits.
+    if host.contains('.')
+        && labels.clone().all(|label| !label.is_empty() && label.bytes().all(|b| b.is_ascii_digit()))
+    {
+        return Err(invalid("address", whole, "has a malformed IPv4 address"));
+    }
     for label in labels {
         let valid = !label.is_empty()
             && label.len() <= 63

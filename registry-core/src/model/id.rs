@@ -92,7 +92,7 @@ impl Incarnation {
 
     /// An incarnation with a known value, for tests and codecs.
     #[must_use]
-    pub fn from_bits(bits: u128) -> Self {
+    pub const fn from_bits(bits: u128) -> Self {
         Self(bits)
     }
 }
@@ -101,7 +101,8 @@ impl FromStr for Incarnation {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        if text.len() != 32 {
+        // `from_str_radix` would take a sign.
+        if text.len() != 32 || text.starts_with('+') {
             return Err(Error::new(ErrorKind::Protocol, "an incarnation has 32 hexadecimal digits"));
         }
         u128::from_str_radix(text, 16).map(Self).map_err(|e| {

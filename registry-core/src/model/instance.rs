@@ -277,12 +277,18 @@ impl InstanceBuilder {
 
     /// Sets the id; by default one is generated.
     pub fn id(self, id: impl AsRef<str>) -> Self {
-        self.edit(|draft| Ok(draft.id = InstanceId::new(id)?))
+        self.edit(|draft| {
+            draft.id = InstanceId::new(id)?;
+            Ok(())
+        })
     }
 
     /// Sets an id that is already parsed.
     pub fn parsed_id(self, id: InstanceId) -> Self {
-        self.edit(|draft| Ok(draft.id = id))
+        self.edit(|draft| {
+            draft.id = id;
+            Ok(())
+        })
     }
 
     /// Adds an endpoint such as `http://10.0.0.7:8080`; the first is the preferred one.
@@ -307,17 +313,26 @@ impl InstanceBuilder {
 
     /// Sets the version of the software.
     pub fn version(self, version: impl AsRef<str>) -> Self {
-        self.edit(|draft| Ok(draft.version = Some(text("version", version.as_ref())?)))
+        self.edit(|draft| {
+            draft.version = Some(text("version", version.as_ref())?);
+            Ok(())
+        })
     }
 
     /// Sets the zone.
     pub fn zone(self, zone: impl AsRef<str>) -> Self {
-        self.edit(|draft| Ok(draft.zone = Some(text("zone", zone.as_ref())?)))
+        self.edit(|draft| {
+            draft.zone = Some(text("zone", zone.as_ref())?);
+            Ok(())
+        })
     }
 
     /// Sets the group.
     pub fn group(self, group: impl AsRef<str>) -> Self {
-        self.edit(|draft| Ok(draft.group = Some(text("group", group.as_ref())?)))
+        self.edit(|draft| {
+            draft.group = Some(text("group", group.as_ref())?);
+            Ok(())
+        })
     }
 
     /// Adds a tag.
@@ -337,7 +352,10 @@ impl InstanceBuilder {
 
     /// Sets the weight, 0 to 1,000,000; 100 is neutral and the default.
     pub fn weight(self, weight: u32) -> Self {
-        self.edit(|draft| Ok(draft.weight = Weight::new(weight)?))
+        self.edit(|draft| {
+            draft.weight = Weight::new(weight)?;
+            Ok(())
+        })
     }
 
     /// Sets the status; [`Status::Serving`] by default.

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::name::invalid;
+use super::name::{invalid, is_deceptive};
 use crate::{Error, ErrorKind};
 
 /// Most entries of one instance.
@@ -75,7 +75,7 @@ fn check(key: &str, value: &str) -> Result<(), Error> {
     if key.is_empty() || key.len() > MAX_KEY {
         return Err(invalid("metadata key", key, "must have 1 to 256 bytes"));
     }
-    if key.chars().any(char::is_control) {
+    if key.chars().any(is_deceptive) {
         return Err(invalid("metadata key", key, "holds a control character"));
     }
     if value.len() > MAX_VALUE {

@@ -20,6 +20,7 @@ pub(crate) use endpoint::{check_dns_name, parse_port, split_port};
 pub use id::{Incarnation, InstanceId, InstanceKey};
 pub use instance::{Instance, InstanceBuilder};
 pub use metadata::Metadata;
+pub(crate) use name::is_deceptive;
 pub use name::{Namespace, ServiceName};
 pub(crate) use record::MAX_RECORD;
 pub use record::{RecordVersion, decode_record, encode_record};

@@ -130,7 +130,7 @@ pub(super) fn foreign(what: &str, text: &str) -> Result<(), Error> {
 }
 
 /// Control characters, and the bidirectional ones that make a log line or a terminal lie (Unicode TR 9, TR 36).
-pub(super) fn is_deceptive(c: char) -> bool {
+pub(crate) fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }

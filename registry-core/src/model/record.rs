@@ -10,7 +10,7 @@
 //!  "incarnation":"00000000000000000000000000000001","epoch":1,"sequence":3}
 //! ```
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
@@ -72,7 +72,9 @@ struct Draft {
     metadata: Option<BTreeMap<String, Option<String>>>,
     status: Option<String>,
     incarnation: Option<String>,
+    #[serde(default, deserialize_with = "number")]
     epoch: Option<u64>,
+    #[serde(default, deserialize_with = "number")]
     sequence: Option<u64>,
 }
 
@@ -155,7 +157,7 @@ fn build(draft: Draft) -> Result<Instance, Error> {
         let pairs = metadata.into_iter().map(|(key, value)| (key, value.unwrap_or_default()));
         builder = builder.all_metadata(Metadata::from_pairs(pairs)?);
     }
-    let version = match draft.incarnation {
+    let version = match given(draft.incarnation) {
         Some(incarnation) => Some(RecordVersion {
             incarnation: incarnation.parse()?,
             epoch: draft.epoch.unwrap_or(1),
@@ -170,17 +172,22 @@ fn malformed(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Protocol, format!("malformed record: {}", why.into()))
 }
 
-/// A number, a number in a string, or `null`.
-fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+/// A number, a number in a string, or nothing: `null` and the empty string.
+fn number<'de, D, N>(deserializer: D) -> Result<Option<N>, D::Error>
+where
+    D: Deserializer<'de>,
+    N: Deserialize<'de> + FromStr<Err: Display>,
+{
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Number {
-        Number(f64),
+    enum Number<N> {
+        Number(N),
         Text(String),
     }
-    match Option::<Number>::deserialize(deserializer)? {
+    match Option::<Number<N>>::deserialize(deserializer)? {
         None => Ok(None),
         Some(Number::Number(number)) => Ok(Some(number)),
+        Some(Number::Text(text)) if text.trim().is_empty() => Ok(None),
         Some(Number::Text(text)) => text.trim().parse().map(Some).map_err(de::Error::custom),
     }
 }

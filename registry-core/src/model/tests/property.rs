@@ -1,0 +1,142 @@
+//! What holds for any input.
+
+use proptest::{collection::vec, option, prelude::*};
+
+use super::*;
+use crate::RegistryUrl;
+
+fn name() -> impl Strategy<Value = String> {
+    "[A-Za-z0-9]([A-Za-z0-9_-]|[.][a-z]){0,30}"
+}
+
+/// Text as others write it: any script, quotes, backslashes, but nothing that deceives.
+fn foreign() -> impl Strategy<Value = String> {
+    "\\PC{1,40}".prop_filter("must not deceive", |text| !text.chars().any(is_deceptive))
+}
+
+fn host() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<std::net::Ipv4Addr>().prop_map(|ip| ip.to_string()),
+        any::<std::net::Ipv6Addr>().prop_map(|ip| ip.to_string()),
+        "[a-z_]([A-Za-z0-9_-]{0,20}[a-z0-9])?([.][a-z][a-z0-9]{0,10}){0,3}[.]?",
+    ]
+}
+
+prop_compose! {
+    fn endpoint()(scheme in "[a-zA-Z][a-zA-Z0-9+.-]{0,31}", host in host(), port in 1..=u16::MAX) -> Endpoint {
+        Endpoint::new(&scheme, &host, port).expect("the parts are valid")
+    }
+}
+
+fn status() -> impl Strategy<Value = Status> {
+    prop_oneof![Just(Status::Starting), Just(Status::Serving), Just(Status::Draining), Just(Status::Down)]
+}
+
+prop_compose! {
+    fn instance()(
+        service in foreign(),
+        id in foreign(),
+        endpoints in vec(endpoint(), 1..=4),
+        texts in (option::of(foreign()), option::of(foreign()), option::of(foreign())),
+        tags in vec(foreign(), 0..4),
+        weight in 0..=1_000_000_u32,
+        status in status(),
+        metadata in vec((foreign(), any::<String>()), 0..6),
+    ) -> Instance {
+        let mut builder = InstanceBuilder::of(ServiceName::foreign(service).expect("valid"))
+            .parsed_id(InstanceId::foreign(id).expect("valid"))
+            .weight(weight)
+            .status(status)
+            .all_metadata(Metadata::from_pairs(metadata).expect("valid"));
+        for endpoint in endpoints {
+            builder = builder.endpoint(endpoint.to_string());
+        }
+        for tag in tags {
+            builder = builder.tag(tag);
+        }
+        let (version, zone, group) = texts;
+        if let Some(version) = version {
+            builder = builder.version(version);
+        }
+        if let Some(zone) = zone {
+            builder = builder.zone(zone);
+        }
+        if let Some(group) = group {
+            builder = builder.group(group);
+        }
+        builder.build().expect("the parts are valid")
+    }
+}
+
+prop_compose! {
+    fn version()(bits: u128, epoch: u64, sequence: u64) -> RecordVersion {
+        RecordVersion { incarnation: Incarnation::from_bits(bits), epoch, sequence }
+    }
+}
+
+/// A record with some of its bytes changed, so that it gets past the first checks.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let damage = vec((any::<prop::sample::Index>(), any::<u8>()), 1..8);
+    (instance(), option::of(version()), damage).prop_map(|(instance, version, damage)| {
+        let mut bytes = encode_record(&instance, version).expect("small enough");
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_record_is_read_as_it_was_written(instance in instance(), version in option::of(version())) {
+        let bytes = encode_record(&instance, version).unwrap();
+        let read = decode_record(&bytes).unwrap();
+        prop_assert!(read.is_same_record(&instance.with_record_version(version)), "{read:?}");
+        prop_assert_eq!(encode_record(&read, None).unwrap(), bytes);
+    }
+
+    #[test]
+    fn an_endpoint_is_read_as_it_was_shown(endpoint in endpoint()) {
+        prop_assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint);
+    }
+
+    #[test]
+    fn a_strict_name_is_a_foreign_name_too(name in name()) {
+        prop_assert_eq!(ServiceName::new(&name).unwrap(), ServiceName::foreign(&name).unwrap());
+    }
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic(bytes in vec(any::<u8>(), 0..512)) {
+        let _ = decode_record(&bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        let _ = text.parse::<Endpoint>();
+        let _ = text.parse::<RegistryUrl>();
+    }
+
+    #[test]
+    fn a_damaged_record_is_refused_or_stays_within_the_model(bytes in damaged()) {
+        if let Ok(instance) = decode_record(&bytes) {
+            let again = encode_record(&instance, None).unwrap();
+            prop_assert!(decode_record(&again).unwrap().is_same_record(&instance));
+        }
+    }
+
+    #[test]
+    fn what_looks_like_an_endpoint_never_panics_and_reads_back(text in "[a-z0-9]{0,5}(://)?[\\[\\]:.a-f0-9%@/?#_-]{0,24}") {
+        if let Ok(endpoint) = text.parse::<Endpoint>() {
+            prop_assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint);
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_url_never_panics_and_hides_its_password(
+        text in "[a-z]{1,4}://([a-z%0-9]{0,4}:QQQ[a-z%/?&=0-9]{0,4}@)?[\\[\\]:.,a-f0-9%-]{0,16}[/a-z%0-9]{0,8}[?&=a-z%]{0,8}"
+    ) {
+        let shown = match text.parse::<RegistryUrl>() {
+            Ok(url) => format!("{url} {url:?} {:?}", url.check_options(&[])),
+            Err(error) => format!("{error:#} {error:?}"),
+        };
+        prop_assert!(!shown.contains("QQQ"), "{shown}");
+    }
+}
