@@ -1,1 +1,7 @@
-//! service-registry
+#![doc = include_str!("../README.md")]
+
+#[cfg(unix)]
+mod proxy;
+
+#[cfg(unix)]
+pub use self::proxy::Proxy;
