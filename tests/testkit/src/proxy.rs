@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
-use self::conditions::Conditions;
+pub(crate) use self::conditions::Conditions;
 pub(crate) use self::relay::Relay;
 use self::relay::until;
 

@@ -148,7 +148,7 @@ impl Gate {
 
     async fn changed(&mut self) {
         if self.conditions.changed().await.is_err() {
-            pending().await
+            pending::<()>().await;
         }
     }
 }
