@@ -3,7 +3,9 @@
 mod auth;
 mod binaries;
 mod cluster;
+mod command;
 mod ctl;
+mod group;
 mod keys;
 mod member;
 mod options;

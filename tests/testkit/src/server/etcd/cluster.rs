@@ -7,7 +7,9 @@ use futures_util::future::{join_all, try_join_all};
 
 use super::binaries::Binaries;
 use super::ctl::Etcdctl;
-use super::member::{Etcd, Group, fresh_token};
+use super::group::{Group, fresh_token};
+use super::keys::EtcdStatus;
+use super::member::Etcd;
 use super::options::EtcdBuilder;
 use super::peers::Peers;
 use crate::eventually::eventually;
@@ -124,8 +126,8 @@ impl EtcdCluster {
             .iter()
             .map(|node| async { if node.is_running() { node.ctl().status().await.ok() } else { None } });
         let known = join_all(asked).await;
-        let leads = |(index, status): (usize, &Option<_>)| {
-            let status: &super::EtcdStatus = status.as_ref()?;
+        let leads = |(index, status): (usize, &Option<EtcdStatus>)| {
+            let status = status.as_ref()?;
             (status.leader == status.member).then_some((status.term, index))
         };
         known.iter().enumerate().filter_map(leads).max().map(|(_, index)| index)

@@ -3,16 +3,17 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::binaries::Binaries;
 use super::ctl::Etcdctl;
+use super::group::{Group, fresh_token};
 use super::options::{Certificates, EtcdBuilder};
 use crate::eventually::eventually;
 use crate::server::http;
-use crate::server::{Port, Process, ProcessBuilder, Scratch, ServerError};
+use crate::server::{Port, Process, Scratch, ServerError};
 
 /// Until a node serves. An election with split votes has taken 2.2 s.
 const READY: Duration = Duration::from_secs(10);
@@ -31,16 +32,16 @@ pub struct Etcd {
     // First, so that the process is gone before its data is.
     process: Mutex<Option<Arc<Process>>>,
     pub(crate) pid: Pid,
-    binaries: Binaries,
-    options: EtcdBuilder,
-    certificates: Option<Certificates>,
-    name: String,
+    pub(crate) binaries: Binaries,
+    pub(crate) options: EtcdBuilder,
+    pub(crate) certificates: Option<Certificates>,
+    pub(crate) name: String,
     pub(crate) client: Port,
     pub(crate) peer: Port,
-    metrics: Port,
-    group: Mutex<Group>,
+    pub(crate) metrics: Port,
+    pub(crate) group: Mutex<Group>,
     /// Whether it is the whole cluster.
-    alone: bool,
+    pub(crate) alone: bool,
     /// A start, an end or a wipe at a time.
     turn: tokio::sync::Mutex<()>,
     scratch: Scratch,
@@ -286,46 +287,6 @@ impl Etcd {
         }
     }
 
-    fn command(&self) -> ProcessBuilder {
-        let group = self.group.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let url = |address: SocketAddr| format!("http://{address}");
-        let members: Vec<String> =
-            group.members.iter().map(|(name, peer)| format!("{name}={}", url(*peer))).collect();
-        let own = group.members.iter().find(|(name, _)| *name == self.name);
-        let dialled = own.map_or(self.peer.address(), |(_, peer)| *peer);
-        let (heartbeat, election) = if self.alone { (10, 100) } else { (20, 200) };
-        let mut command = ProcessBuilder::new(format!("etcd {}", self.name), &self.binaries.etcd)
-            .hide_env("ETCD_")
-            .arg(format!("--name={}", self.name))
-            .arg(format!("--data-dir={}", self.data().display()))
-            .arg(format!("--listen-client-urls={}", self.url()))
-            .arg(format!("--advertise-client-urls={}", self.url()))
-            .arg(format!("--listen-peer-urls={}", url(self.peer.address())))
-            .arg(format!("--initial-advertise-peer-urls={}", url(dialled)))
-            .arg(format!("--initial-cluster={}", members.join(",")))
-            .arg(format!("--initial-cluster-token={}", group.token))
-            // The probe needs neither a certificate nor the way that a test may break.
-            .arg(format!("--listen-metrics-urls={}", url(self.metrics.address())))
-            .arg(format!("--heartbeat-interval={heartbeat}"))
-            .arg(format!("--election-timeout={election}"))
-            .args(["--log-level=warn", "--unsafe-no-fsync"]);
-        if let Some(ttl) = self.options.token_ttl {
-            command =
-                command.arg(format!("--auth-token-ttl={}", ttl.as_secs().max(1))).arg("--bcrypt-cost=4");
-        }
-        if let Some(Certificates { server, client }) = &self.certificates {
-            command = command
-                .arg(format!("--cert-file={}", server.cert().display()))
-                .arg(format!("--key-file={}", server.key().display()));
-            if let Some(client) = client {
-                command = command
-                    .arg("--client-cert-auth")
-                    .arg(format!("--trusted-ca-file={}", client.ca().cert().display()));
-            }
-        }
-        command.args(&self.options.args)
-    }
-
     /// Keeps the ports. A failure leaves them unguarded, which a restart can cope with.
     fn ended(&self) {
         self.pid.store(0, Ordering::Relaxed);
@@ -334,7 +295,7 @@ impl Etcd {
         }
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.scratch.path().join("data")
     }
 
@@ -353,20 +314,3 @@ impl Etcd {
 
 /// The process id of the moment, shared with who tells members apart by it.
 pub(crate) type Pid = Arc<AtomicU32>;
-
-/// What a new data directory is told of its cluster.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Group {
-    /// Makes the ids of cluster and members, together with the peers' addresses.
-    pub(crate) token: String,
-    /// Names with the addresses at which peers are dialled, which may be proxies'.
-    pub(crate) members: Vec<(String, SocketAddr)>,
-}
-
-/// A token no other cluster has: etcd derives the cluster's id from it and from the peers' addresses, which do not
-/// change with a wipe.
-pub(crate) fn fresh_token() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("testkit-{}-{count}", std::process::id())
-}
