@@ -10,7 +10,7 @@ use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use tokio::time::{Instant, sleep};
 
 use super::error::ServerError;
@@ -148,12 +148,14 @@ impl Process {
     ///
     /// # Cancel safety
     ///
-    /// The signal is sent in any case.
+    /// The process is stopped in any case, its children may not be.
     pub async fn freeze(&self) -> Result<(), ServerError> {
         let failed = |why: &str| {
             ServerError::new(format!("freeze of {}: {why}", self.name)).with_output(self.output.tail())
         };
-        if !self.signal(Signal::STOP) {
+        // The leader first: one that is just starting a child by vfork waits for the child's exec, and would
+        // never come to stop if the whole group got the signal while the child is on the way there.
+        if !self.signal_with(Signal::STOP, kill_process) {
             return Err(failed("it has ended"));
         }
         // Without EXITED and with NOWAIT this takes nothing away from the child's own waiting.
@@ -168,6 +170,7 @@ impl Process {
             }
             sleep(POLL).await;
         }
+        self.signal(Signal::STOP);
         Ok(())
     }
 
@@ -185,10 +188,14 @@ impl Process {
         }
     }
 
-    /// Whether the signal could be sent.
+    /// Signals the whole group and says whether that could be done.
     fn signal(&self, signal: Signal) -> bool {
+        self.signal_with(signal, kill_process_group)
+    }
+
+    fn signal_with(&self, signal: Signal, send: fn(Pid, Signal) -> rustix::io::Result<()>) -> bool {
         let mut child = self.child();
-        is_running(&mut child) && kill_process_group(self.pid, signal).is_ok()
+        is_running(&mut child) && send(self.pid, signal).is_ok()
     }
 
     async fn ended(&self, within: Duration) -> Result<(), ServerError> {
