@@ -8,8 +8,9 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
+    input::Moment,
     phase::{Deregistration, Phase, RegistrationEvent},
-    state::{KeeperState, Moment},
+    state::KeeperState,
 };
 use crate::{Clock, Error, feed::Feed, model::InstanceKey};
 

@@ -6,12 +6,18 @@
 mod answers;
 mod board;
 mod calls;
+mod edits;
 mod entry;
+mod input;
+mod lease;
+mod outcomes;
+mod pace;
 mod phase;
 mod reconcile;
 mod state;
 mod task;
 mod times;
+mod transitions;
 
 use std::{
     collections::VecDeque,
@@ -22,7 +28,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::{board::Cell, entry::Policy, state::KeeperConfig};
+pub(crate) use self::{board::Cell, entry::Policy, input::KeeperConfig};
 use self::{board::Heartbeat, task::Task};
 pub use self::{
     board::RegistrationState,

@@ -21,8 +21,9 @@ use super::{
     Desk, Edit, KeeperParts,
     board::{Cell, Heartbeat},
     calls::Answer,
+    input::{Action, Input, KeeperConfig, LeaseNo},
     phase::{Deregistration, RegistrationEvent},
-    state::{Action, Input, KeeperConfig, KeeperState, LeaseNo},
+    state::KeeperState,
 };
 use crate::{Lease, keeper::ClientEvent, model::InstanceKey};
 
