@@ -16,6 +16,7 @@ use crate::{
     Error, ErrorClass, ErrorKind,
     backend::{Lifetime, Proof, Renewal},
     backoff::{BLOCKED_RETRY, spread},
+    model::InstanceKey,
 };
 
 impl KeeperState {
@@ -134,10 +135,12 @@ impl KeeperState {
         result: Result<Renewal, Error>,
         now: Instant,
     ) {
-        let Some(tenure) = self.tenure_mut().filter(|t| t.lease == lease && t.renewing == Some(op)) else {
-            return;
-        };
-        tenure.renewing = None;
+        let Some(tenure) = self.tenure_mut().filter(|t| t.lease == lease) else { return };
+        // Sent before we slept, and another one is on its way: what it proved is past, but bad news stays true.
+        let stale = tenure.renewing != Some(op);
+        if !stale {
+            tenure.renewing = None;
+        }
         let renewal = match result {
             Ok(renewal) => renewal,
             Err(error) if error.kind() == ErrorKind::LeaseLost => {
@@ -145,11 +148,16 @@ impl KeeperState {
                 self.lose_lease(LossCause::Revoked, now);
                 return;
             }
+            Err(_) if stale => return,
             Err(error) => {
                 self.renewal_failed(sent, error, now);
                 return;
             }
         };
+        if stale {
+            self.lost_in_renewal(sent, renewal.lost, now);
+            return;
+        }
         tenure.sent = sent;
         if let (Some(_), Some(ttl)) = (tenure.times, renewal.ttl) {
             tenure.times = Some(Times::new(ttl));
@@ -166,13 +174,15 @@ impl KeeperState {
         self.backoff.succeed(now);
         let missed = self.credit(sent, &renewal);
         self.schedule_renewal(sent, &renewal, missed, now);
-        // A beat that was answered before a publication came can't speak of that.
-        let lost: Vec<_> = (renewal.lost.into_iter())
-            .filter(|key| {
-                let proven = self.entries.get(key).and_then(|e| e.last_ok);
-                self.capabilities.proof == Proof::Session || proven.is_none_or(|ok| ok <= sent)
-            })
-            .collect();
+        self.lost_in_renewal(sent, renewal.lost, now);
+    }
+
+    /// The registry no longer knows these. A beat sent before a publication can't speak of that, though.
+    fn lost_in_renewal(&mut self, sent: Instant, lost: Vec<InstanceKey>, now: Instant) {
+        let session = self.capabilities.proof == Proof::Session;
+        let proven = |key: &InstanceKey| self.entries.get(key).and_then(|e| e.last_ok);
+        let lost: Vec<_> =
+            lost.into_iter().filter(|key| session || proven(key).is_none_or(|ok| ok <= sent)).collect();
         self.gone(&lost, now);
     }
 

@@ -42,7 +42,7 @@ impl KeeperState {
                 entry.belief = Belief::Unknown;
             }
             entry.op = tombstone.op;
-            entry.ambiguous = tombstone.ambiguous;
+            entry.late_until = tombstone.late_until;
             // Writes of the old registration may still be on their way: they must not pass for ours.
             entry.sequence = tombstone.sequence + 1;
             entry.first_sequence = entry.sequence;
@@ -75,11 +75,12 @@ impl KeeperState {
         self.in_flight.clear();
         // What the broken step asked for is derived anew below; its events did happen.
         self.actions.retain(|action| !matches!(action, Action::Call { .. }));
+        let mut unanswered = Vec::new();
         let mut told = Vec::new();
         for (key, entry) in &mut self.entries {
             if entry.op.take().is_some() {
                 entry.belief = Belief::Unknown;
-                entry.ambiguous = true;
+                unanswered.push(key.clone());
             }
             if entry.is_wanted() {
                 told.push((key.clone(), RegistrationEvent::KeeperRestarted));
@@ -98,6 +99,7 @@ impl KeeperState {
             }
             LeaseState::Idle | LeaseState::Blocked { .. } => {}
         }
+        unanswered.iter().for_each(|key| self.expect_late_write(key, now));
         self.emit(told);
         self.doubt();
     }

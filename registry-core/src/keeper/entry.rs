@@ -42,8 +42,8 @@ pub(crate) struct Entry {
     pub(crate) loss: Option<Loss>,
     /// Whether it was ever live: then a foreign record means that we were superseded.
     pub(crate) was_live: bool,
-    /// Whether a publication's outcome was ever unknown: then it may land late, and the tombstone stays.
-    pub(crate) ambiguous: bool,
+    /// Until when a write that was never answered may still land: a tombstone stays, and audits come sooner.
+    pub(crate) late_until: Option<Instant>,
     pub(crate) cause: Option<Error>,
 }
 
@@ -118,7 +118,7 @@ impl Entry {
             last_ok: None,
             loss: None,
             was_live: false,
-            ambiguous: false,
+            late_until: None,
             cause: None,
         }
     }
@@ -144,6 +144,11 @@ impl Entry {
     /// Whether others are claimed to see it.
     pub(crate) fn is_published(&self) -> bool {
         self.published && self.is_wanted()
+    }
+
+    /// Whether a write of ours may still land.
+    pub(crate) fn awaits_late_write(&self, now: Instant) -> bool {
+        self.late_until.is_some_and(|until| until > now)
     }
 
     pub(crate) fn is_due(&self, now: Instant) -> bool {

@@ -71,7 +71,7 @@ impl KeeperState {
                 (Err(error), _) => {
                     if error.kind().is_ambiguous() {
                         entry.belief = Belief::Unknown;
-                        entry.ambiguous = true;
+                        self.expect_late_write(key, now);
                     }
                     self.refused_record(key, &error, &mut pauses, now);
                 }
@@ -131,6 +131,10 @@ impl KeeperState {
             entry.op = None;
             match outcome {
                 Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::LeaseLost) => {
+                    if error.kind().is_ambiguous() {
+                        // It may land on a registration that follows under the same key.
+                        self.expect_late_write(key, now);
+                    }
                     self.refused_record(key, &error, &mut pauses, now);
                 }
                 Ok(()) | Err(_) => {
@@ -147,8 +151,12 @@ impl KeeperState {
         let mut respected = Vec::new();
         for key in keys {
             let Some(entry) = self.entries.get_mut(key) else { continue };
+            if !entry.is_published() && entry.op.is_some() {
+                // Known already, and its publication is on its way.
+                continue;
+            }
             entry.belief = Belief::Nothing;
-            if entry.is_wanted() && entry.policy.on_missing == OnMissing::Respect {
+            if entry.is_published() && entry.policy.on_missing == OnMissing::Respect {
                 entry.parked = true;
                 respected.push(key.clone());
             }

@@ -30,15 +30,11 @@ impl KeeperState {
     pub(super) fn reconcile(&mut self, now: Moment) {
         self.bury(now.mono);
         match &self.lease {
-            LeaseState::Idle if self.wants_lease() => {
-                self.lease = LeaseState::Granting { op: None, retry_at: now.mono };
-                self.ask_for_lease(now);
-            }
-            LeaseState::Idle => {}
+            LeaseState::Idle => self.ask_if_wanted(now),
             LeaseState::Granting { .. } | LeaseState::Blocked { .. } => self.ask_for_lease(now),
             LeaseState::Held(_) | LeaseState::Doubt(_) => {
-                self.renew(now);
                 if self.entries.values().any(Entry::is_wanted) {
+                    self.renew(now);
                     self.publish(now);
                     self.withdraw_all(now.mono);
                     self.audit(now.mono);
@@ -46,13 +42,18 @@ impl KeeperState {
                     self.close(now.mono);
                 }
             }
+            LeaseState::Closing(closing) if closing.has_expired(now.mono) => {
+                let lease = closing.lease;
+                self.lease = LeaseState::Idle;
+                self.lease_is_gone(lease, Deregistration::TtlWillExpire, now.mono);
+                self.ask_if_wanted(now);
+            }
             LeaseState::Closing(closing) if closing.op.is_none() => {
                 let mut closing = closing.clone();
                 if self.entries.values().any(Entry::is_wanted) {
                     // Wanted again before the registry confirmed: let the old lease go and start anew.
                     self.retired.push(closing);
-                    self.lease = LeaseState::Granting { op: None, retry_at: now.mono };
-                    self.ask_for_lease(now);
+                    self.ask_if_wanted(now);
                 } else if closing.retry_at <= now.mono {
                     closing.op = Some(self.revoke(closing.lease, now.mono));
                     self.lease = LeaseState::Closing(closing);
@@ -75,6 +76,13 @@ impl KeeperState {
         match entry.want {
             Want::Present => !entry.parked && !entry.is_current(tenure.lease),
             Want::Absent { .. } => entry.belief != Belief::Nothing,
+        }
+    }
+
+    fn ask_if_wanted(&mut self, now: Moment) {
+        if self.wants_lease() {
+            self.lease = LeaseState::Granting { op: None, retry_at: now.mono };
+            self.ask_for_lease(now);
         }
     }
 
@@ -247,8 +255,8 @@ impl KeeperState {
 
     pub(super) fn schedule_audit(&mut self, now: Instant) {
         let looks = self.tenure().and_then(|t| t.look_every);
-        let tombstones = self.entries.values().any(|e| !e.is_wanted());
-        if !self.capabilities.audit && looks.is_none() && !tombstones {
+        let late = self.entries.values().any(|e| !e.is_wanted() || e.awaits_late_write(now));
+        if !self.capabilities.audit && looks.is_none() && !late {
             if let Some(tenure) = self.tenure_mut() {
                 tenure.audit_at = None;
             }
@@ -256,7 +264,7 @@ impl KeeperState {
         }
         let mean = match looks {
             Some(every) => every,
-            None if tombstones => self.config.ttl.min(self.config.audit_every),
+            None if late => self.config.ttl.min(self.config.audit_every),
             None => self.config.audit_every,
         };
         let at = now + crate::backoff::spread(mean, 0.2, &mut self.rng);

@@ -37,8 +37,8 @@ use super::{
 };
 use crate::{Capabilities, Error, backoff::Backoff, model::InstanceKey};
 
-/// How long a tombstone is kept after the registry confirmed, as a multiple of the time to live.
-const TOMBSTONE: u32 = 3;
+/// How long a write that was never answered may still land, as a multiple of the time to live.
+pub(super) const LATE: u32 = 3;
 
 /// The keeper of one client's registrations with one time to live.
 #[derive(Clone, Debug)]
@@ -201,13 +201,6 @@ impl KeeperState {
         if self.tenure().and_then(Tenure::safe).is_some_and(|safe| safe <= now.mono) {
             self.lose_lease(cause, now.mono);
         }
-        if let LeaseState::Closing(closing) = &self.lease
-            && closing.has_expired(now.mono)
-        {
-            let lease = closing.lease;
-            self.lease = LeaseState::Idle;
-            self.lease_is_gone(lease, Deregistration::TtlWillExpire, now.mono);
-        }
         let overdue: Vec<_> = (self.entries.iter())
             .filter(|(_, e)| e.is_published() && e.safe.is_some_and(|safe| safe <= now.mono))
             .map(|(key, _)| key.clone())
@@ -274,6 +267,6 @@ impl KeeperState {
     pub(super) fn grave_time(&self, entry: &Entry) -> Option<Instant> {
         let Want::Absent { gone: Some(gone), told: true, .. } = entry.want else { return None };
         let at_rest = entry.op.is_none() && entry.belief == Belief::Nothing;
-        at_rest.then(|| gone + TOMBSTONE * self.config.ttl)
+        at_rest.then(|| gone + LATE * self.config.ttl)
     }
 }

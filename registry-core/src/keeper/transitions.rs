@@ -9,7 +9,7 @@ use super::{
     input::{Action, LeaseNo},
     lease::{LeaseState, Retired, Tenure},
     phase::{Deregistration, LossCause, Phase, RegistrationEvent},
-    state::KeeperState,
+    state::{KeeperState, LATE},
     times::Times,
 };
 use crate::{Error, model::InstanceKey};
@@ -29,19 +29,21 @@ impl KeeperState {
         self.touched.insert(key.clone());
     }
 
-    /// Held → Doubt: every live instance becomes suspect.
+    /// Held → Doubt: every live instance becomes suspect; in Doubt already, those that went live meanwhile.
     pub(super) fn doubt(&mut self) {
-        if let LeaseState::Held(tenure) = &self.lease {
-            self.lease = LeaseState::Doubt(tenure.clone());
-            let mut suspects = Vec::new();
-            for (key, entry) in &mut self.entries {
-                if entry.phase == Phase::Live {
-                    entry.phase = Phase::Suspect;
-                    suspects.push((key.clone(), RegistrationEvent::Suspect));
-                }
-            }
-            self.emit(suspects);
+        match &self.lease {
+            LeaseState::Held(tenure) => self.lease = LeaseState::Doubt(tenure.clone()),
+            LeaseState::Doubt(_) => {}
+            _ => return,
         }
+        let mut suspects = Vec::new();
+        for (key, entry) in &mut self.entries {
+            if entry.phase == Phase::Live {
+                entry.phase = Phase::Suspect;
+                suspects.push((key.clone(), RegistrationEvent::Suspect));
+            }
+        }
+        self.emit(suspects);
     }
 
     /// The lease is gone: every published instance is lost, in the same step the next grant begins.
@@ -145,23 +147,28 @@ impl KeeperState {
         if entry.op.is_some() || entry.belief != Belief::Nothing {
             return;
         }
-        let first = gone.is_none();
         gone.get_or_insert(now);
         let told = *told;
-        let ambiguous = entry.ambiguous;
+        let keep = entry.awaits_late_write(now) && self.tenure().is_some();
         if !told {
             self.tell_deregistered(key, outcome);
         }
-        match self.tenure_mut() {
-            Some(tenure) if ambiguous && first => {
-                let look = now + tenure.times.map_or(FALLBACK_LOOK, Times::attempt);
-                tenure.audit_at = Some(tenure.audit_at.map_or(look, |at| at.min(look)));
-            }
-            Some(_) if ambiguous => {}
-            _ => {
-                self.entries.remove(key);
-                self.touch(key);
-            }
+        if !keep {
+            self.entries.remove(key);
+            self.touch(key);
+        }
+    }
+
+    /// A write wasn't answered, so it may land at any time: over a newer one, or after the removal. Look soon, and
+    /// again until it can't any more, whether or not this registry needs audits otherwise.
+    pub(super) fn expect_late_write(&mut self, key: &InstanceKey, now: Instant) {
+        let late_until = now + LATE * self.config.ttl;
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.late_until = Some(late_until);
+        }
+        if let Some(tenure) = self.tenure_mut() {
+            let look = now + tenure.times.map_or(FALLBACK_LOOK, Times::attempt);
+            tenure.audit_at = Some(tenure.audit_at.map_or(look, |at| at.min(look)));
         }
     }
 

@@ -71,6 +71,8 @@ pub(super) struct Model {
     pub(super) refuse_withdrawals: Option<ErrorKind>,
     /// Instances whose beats aren't answered.
     pub(super) mute: BTreeSet<InstanceKey>,
+    /// Whether anything vanished by hand.
+    pub(super) touched: bool,
     /// Each change of owner.
     pub(super) owners: Vec<(Duration, InstanceKey, Option<Incarnation>)>,
     /// Each arrival: when, what.
@@ -95,6 +97,7 @@ impl Model {
             refuse_reads: None,
             refuse_withdrawals: None,
             mute: BTreeSet::new(),
+            touched: false,
             owners: Vec::new(),
             arrivals: Vec::new(),
             writes: Vec::new(),
@@ -118,6 +121,7 @@ impl Model {
 
     /// The registry lost its data.
     pub(super) fn wipe(&mut self, now: Duration) {
+        self.touched = true;
         self.leases.clear();
         self.published.clear();
         for key in std::mem::take(&mut self.records).into_keys() {
@@ -132,6 +136,11 @@ impl Model {
 
     /// An operator deletes a record.
     pub(super) fn delete(&mut self, key: &InstanceKey, now: Duration) {
+        self.touched = true;
+        self.remove(key, now);
+    }
+
+    fn remove(&mut self, key: &InstanceKey, now: Duration) {
         if self.records.remove(key).is_some() {
             self.owners.push((now, key.clone(), None));
         }
@@ -151,7 +160,7 @@ impl Model {
             .filter(|(_, r)| !self.leases.contains_key(&r.lease) || r.expires.is_some_and(|at| at <= now))
             .map(|(key, _)| key.clone())
             .collect();
-        gone.iter().for_each(|key| self.delete(key, now));
+        gone.iter().for_each(|key| self.remove(key, now));
     }
 
     /// Carries a request out; `late` if nobody waits for it any more.
@@ -184,7 +193,7 @@ impl Model {
             Call::Withdraw { instances, .. } => {
                 for key in instances.iter().map(|instance| instance.key()) {
                     if self.records.get(&key).is_some_and(|r| r.version.incarnation == incarnation) {
-                        self.delete(&key, now);
+                        self.remove(&key, now);
                     }
                     self.published.values_mut().for_each(|keys| {
                         keys.remove(&key);
@@ -269,9 +278,6 @@ impl Model {
                 Some(record) => record.expires = ttl.map(|ttl| now + ttl),
                 None => renewal.lost.push(key),
             }
-        }
-        for key in &renewal.lost {
-            self.published.entry(lease).or_default().remove(key);
         }
         Ok(renewal)
     }

@@ -1,8 +1,9 @@
 //! Many registrations on one client.
 
 use super::{
+    super::input::Input,
     model::Fault,
-    sim::{Sim, millis, secs},
+    sim::{Sim, key, millis, secs},
 };
 
 #[test]

@@ -121,22 +121,40 @@ impl Sim {
             _ => {}
         }
         if let RegistrationEvent::Deregistered { outcome } = &event {
-            let twice = matches!(history.last(), Some(RegistrationEvent::Deregistered { .. }));
-            assert!(!twice || life.again.remove(&key), "R4: {key} deregistered twice");
+            let before = history.iter().filter(|e| matches!(e, RegistrationEvent::Deregistered { .. }));
+            assert!(before.count() < life.begun[&key], "R4: {key} deregistered twice");
             // Unless it is wanted again: then the record may well be there.
             if *outcome == Deregistration::Confirmed && !life.desired.contains_key(&key) {
                 life.confirmed.insert(key.clone());
             }
         } else {
-            let wanted = life.desired.contains_key(&key);
+            let wanted = life.desired.contains_key(&key) || life.leaving.as_ref() == Some(&key);
             assert!(wanted, "R4: {key} is told {event:?} although it isn't wanted any more");
-        }
-        if matches!(event, RegistrationEvent::Lost { .. } | RegistrationEvent::Recovered { .. }) {
-            let phase = life.keeper.entry(&key).map(|e| e.phase);
-            let lost = matches!(event, RegistrationEvent::Lost { .. });
-            assert!(!lost || phase != Some(Phase::Live), "the state must not lag behind {event:?}");
         }
         history.push(event.clone());
         life.events.push((now, key, event));
+    }
+
+    /// The state agrees with the last of the events that one step told.
+    pub(super) fn state_agrees(&self, number: usize, told: &[(InstanceKey, RegistrationEvent)]) {
+        let life = &self.lives[number];
+        for (key, _) in told {
+            let phase = life.keeper.entry(key).map(|e| e.phase);
+            let last = life.history[key].last();
+            let agrees = match last {
+                Some(RegistrationEvent::Registered { .. } | RegistrationEvent::Recovered { .. }) => {
+                    phase == Some(Phase::Live)
+                }
+                Some(RegistrationEvent::Cleared) => phase == Some(Phase::Live),
+                Some(RegistrationEvent::Suspect) => phase == Some(Phase::Suspect),
+                Some(RegistrationEvent::Lost { .. }) => phase == Some(Phase::Lost),
+                Some(RegistrationEvent::Blocked { .. }) => phase == Some(Phase::Blocked),
+                Some(RegistrationEvent::Deregistered { .. }) => phase.is_none_or(|p| p != Phase::Live),
+                _ => true,
+            };
+            // The user's own edit, in the same step, comes last.
+            let leaving = phase == Some(Phase::Deregistering);
+            assert!(agrees || leaving, "{key} is {phase:?} after {last:?}");
+        }
     }
 }

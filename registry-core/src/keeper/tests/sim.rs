@@ -63,11 +63,13 @@ pub(super) struct Life {
     pending: BTreeMap<OpId, Pending>,
     pub(super) events: Vec<(Duration, InstanceKey, RegistrationEvent)>,
     pub(super) history: BTreeMap<InstanceKey, Vec<RegistrationEvent>>,
-    /// Keys that were registered again and told nothing since.
-    pub(super) again: BTreeSet<InstanceKey>,
+    /// How many registrations began under each key.
+    pub(super) begun: BTreeMap<InstanceKey, usize>,
     /// How many instances each emission listed.
     pub(super) emissions: Vec<usize>,
     pub(super) desired: BTreeMap<InstanceKey, Arc<Instance>>,
+    /// Withdrawn in this very step: what was overdue is told first.
+    pub(super) leaving: Option<InstanceKey>,
     pub(super) confirmed: BTreeSet<InstanceKey>,
     /// When the last successful renewal of a lease was sent, and for how long it was granted.
     pub(super) proofs: BTreeMap<LeaseNo, (Duration, Option<Duration>)>,
@@ -101,6 +103,11 @@ pub(super) struct Sim {
     pub(super) registry: Model,
     pub(super) lives: Vec<Life>,
     pub(super) healthy_since: Duration,
+    throttled: Duration,
+    /// Whether the registry ever refused everything.
+    pub(super) refused: bool,
+    /// Whether anything was ever carried out after its caller had given up.
+    pub(super) landed_late: bool,
     queue: BTreeMap<(Duration, u64), Traffic>,
     serial: u64,
     trace: Vec<String>,
@@ -136,6 +143,9 @@ impl Sim {
             registry,
             lives: Vec::new(),
             healthy_since: Duration::ZERO,
+            throttled: Duration::ZERO,
+            refused: false,
+            landed_late: false,
             queue: BTreeMap::new(),
             serial: 0,
             trace: Vec::new(),
@@ -158,9 +168,10 @@ impl Sim {
             pending: BTreeMap::new(),
             events: Vec::new(),
             history: BTreeMap::new(),
-            again: BTreeSet::new(),
+            begun: BTreeMap::new(),
             emissions: Vec::new(),
             desired: BTreeMap::new(),
+            leaving: None,
             confirmed: BTreeSet::new(),
             proofs: BTreeMap::new(),
             beats: BTreeMap::new(),
@@ -183,6 +194,7 @@ impl Sim {
         let inputs = (0..count).map(|n| {
             let record = instance(&format!("i{n}"), "first");
             self.lives[0].desired.insert(record.key(), Arc::clone(&record));
+            self.lives[0].begun.insert(record.key(), 1);
             Input::Want { record, policy: Policy::default() }
         });
         let inputs = inputs.collect();
@@ -192,19 +204,26 @@ impl Sim {
     pub(super) fn want(&mut self, life: usize, record: Arc<Instance>, policy: Policy) {
         let own = &mut self.lives[life];
         own.confirmed.remove(&record.key());
-        own.again.insert(record.key());
-        own.desired.insert(record.key(), Arc::clone(&record));
+        if own.desired.insert(record.key(), Arc::clone(&record)).is_none() {
+            *own.begun.entry(record.key()).or_default() += 1;
+        }
         self.step(life, Input::Want { record, policy });
     }
 
     pub(super) fn withdraw(&mut self, life: usize, id: &str) {
         self.lives[life].desired.remove(&key(id));
+        self.lives[life].leaving = Some(key(id));
         let by = self.mono(life) + secs(3);
         self.step(life, Input::Withdraw { key: key(id), by: self.base + by });
+        self.lives[life].leaving = None;
     }
 
     pub(super) fn fault(&mut self, fault: Fault) {
         self.note(format!("fault {fault:?}"));
+        if let Fault::Throttled(after) = fault {
+            self.throttled = self.throttled.max(after.unwrap_or_default().clamp(secs(30), secs(60)));
+        }
+        self.refused |= matches!(fault, Fault::Refusing(_));
         if fault == Fault::None && self.registry.fault != Fault::None {
             self.healthy_since = self.now;
         }
@@ -285,6 +304,16 @@ impl Sim {
         ids.iter().for_each(|id| sim.register(id));
         sim.assert_back_within(secs(1));
         sim
+    }
+
+    /// How long the registry ever asked to wait, and the time of an attempt.
+    pub(super) fn throttle(&self) -> Duration {
+        self.throttled + secs(10)
+    }
+
+    /// Whether records or leases vanished, or were claimed by others, without the keeper being told.
+    pub(super) fn registry_was_touched_by_hand(&self) -> bool {
+        self.registry.touched || self.lives[1..].iter().any(|life| !life.events.is_empty())
     }
 
     /// One past the newest call of the first life.
@@ -387,6 +416,7 @@ impl Sim {
 
     fn land(&mut self, life: usize, op: OpId, call: &Call, answered: bool) {
         let late = !self.lives[life].pending.contains_key(&op);
+        self.landed_late |= late;
         let incarnation = self.lives[life].incarnation;
         let reply = self.registry.handle(life, incarnation, call, self.now, late);
         self.note(format!("{life}: {} {op} lands{}", Model::name(call), if late { " late" } else { "" }));
@@ -448,9 +478,14 @@ impl Sim {
             moment.mono - wake.unwrap_or(moment.mono),
             own.keeper
         );
+        let mut told = Vec::new();
         for action in actions {
+            if let Action::Emit(events) = &action {
+                told.extend(events.iter().cloned());
+            }
             self.act(life, action);
         }
+        self.state_agrees(life, &told);
         self.check();
     }
 
@@ -520,13 +555,11 @@ impl Sim {
 fn short(input: &Input) -> String {
     match input {
         Input::Many(inputs) => format!("{} edits", inputs.len()),
-        input => {
-            let mut text = format!("{input:?}");
-            if let Some((end, _)) = text.char_indices().nth(160) {
-                text.truncate(end);
-            }
-            text
-        }
+        Input::Want { record, .. } => format!("wants {}", record.key()),
+        Input::Reply { op, reply: Reply::Published(all) } => format!("published {op} {:?}", all.first()),
+        Input::Reply { op, reply: Reply::Withdrawn(all) } => format!("withdrawn {op} {:?}", all.first()),
+        Input::Reply { op, reply: Reply::Inspected(Ok(all)) } => format!("inspected {op} {:?}", all.first()),
+        input => format!("{input:?}"),
     }
 }
 
