@@ -14,4 +14,5 @@ mod renewal;
 mod rules;
 mod sim;
 mod sleep;
+mod task;
 mod withdraw;

@@ -164,7 +164,7 @@ fn cases(count: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(4000))]
+    #![proptest_config(cases(384))]
 
     #[test]
     fn every_rule_holds_over_any_script(
