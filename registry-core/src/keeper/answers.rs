@@ -53,7 +53,7 @@ impl KeeperState {
             Ok(lifetime) => lifetime,
             Err(error) => {
                 if expected {
-                    self.refused_lease(error, now);
+                    self.refused_lease(&error, now);
                 }
                 return;
             }
@@ -88,7 +88,7 @@ impl KeeperState {
             let retired = self.retire(&tenure, now);
             self.retired.push(retired);
             if let Some(error) = error {
-                self.refused_lease(error, now);
+                self.refused_lease(&error, now);
             }
             return;
         }
@@ -106,12 +106,12 @@ impl KeeperState {
         }
     }
 
-    fn refused_lease(&mut self, error: Error, now: Instant) {
+    fn refused_lease(&mut self, error: &Error, now: Instant) {
         self.last_error = Some(error.clone());
         let class = error.kind().class();
         let keys: Vec<_> = self.entries.keys().cloned().collect();
         if matches!(class, ErrorClass::Transient | ErrorClass::Data) {
-            let delay = self.back_off(&error, now);
+            let delay = self.back_off(error, now);
             self.lease = LeaseState::Granting { op: None, retry_at: now + delay };
             for entry in self.entries.values_mut().filter(|e| !e.parked) {
                 entry.cause = Some(error.clone());
@@ -124,7 +124,7 @@ impl KeeperState {
         let delay = slow_retry(class, refusals, &mut self.rng);
         self.lease = LeaseState::Blocked { retry_at: now + delay };
         let waiting: Vec<_> = keys.into_iter().filter(|key| !self.entries[key].parked).collect();
-        self.block(&waiting, &error, None);
+        self.block(&waiting, error, None);
     }
 
     fn renewed(

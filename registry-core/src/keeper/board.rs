@@ -96,7 +96,10 @@ impl Cell {
     }
 
     /// Waits until the state is as wanted, or can't become so any more.
-    pub(crate) async fn wait_for(&self, wanted: impl Fn(&RegistrationState) -> bool) -> RegistrationState {
+    pub(crate) async fn wait_for(
+        &self,
+        wanted: impl Fn(&RegistrationState) -> bool + Send + Sync,
+    ) -> RegistrationState {
         let mut receiver = self.state.subscribe();
         match receiver.wait_for(|state| state.ended || wanted(state)).await {
             Ok(state) => state.clone(),

@@ -85,7 +85,7 @@ struct Edits {
     closed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Edit {
     Want { cell: Arc<Cell>, record: Arc<Instance>, policy: Policy },
     Withdraw { key: InstanceKey, by: Instant },

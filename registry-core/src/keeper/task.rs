@@ -4,7 +4,7 @@
 //! stop the loop. A panic inside the machine restarts the loop with the same desired state.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
@@ -31,6 +31,8 @@ use crate::{Lease, keeper::ClientEvent, model::InstanceKey};
 const NEVER: Duration = Duration::from_secs(86_400);
 /// Pause before the first restart after a panic.
 const FIRST_RESTART: Duration = Duration::from_millis(100);
+/// How often edits that panic are tried.
+const MOST_ATTEMPTS: u32 = 3;
 /// Longest pause between restarts that panic again.
 const LAST_RESTART: Duration = Duration::from_secs(5);
 
@@ -39,6 +41,10 @@ pub(super) struct Task {
     pub(super) incarnation: crate::Incarnation,
     pub(super) ttl: Duration,
     desk: Arc<Desk>,
+    /// Taken off the desk and not yet carried out; repeated after a panic.
+    todo: VecDeque<Edit>,
+    /// Panics since edits were last carried out.
+    attempts: u32,
     heartbeat: Arc<Heartbeat>,
     state: KeeperState,
     cells: BTreeMap<InstanceKey, Arc<Cell>>,
@@ -55,12 +61,15 @@ impl Task {
     ) {
         let tasks = parts.tasks.clone();
         let span = tracing::debug_span!("keeper", registry = parts.name);
-        let state = KeeperState::new(config.clone(), parts.capabilities.clone());
+        let (incarnation, ttl) = (config.incarnation, config.ttl);
+        let state = KeeperState::new(config, parts.capabilities.clone());
         let task = Self {
-            incarnation: config.incarnation,
-            ttl: config.ttl,
+            incarnation,
+            ttl,
             parts,
             desk,
+            todo: VecDeque::new(),
+            attempts: 0,
             heartbeat,
             state,
             cells: BTreeMap::new(),
@@ -74,6 +83,11 @@ impl Task {
         while AssertUnwindSafe(self.run()).catch_unwind().await.is_err() {
             tracing::error!("the keeper panicked; restarting it with the same desired state");
             self.calls = JoinSet::new();
+            self.attempts += 1;
+            if self.attempts > MOST_ATTEMPTS {
+                // What breaks the machine again and again must not keep everybody else from their turn.
+                self.todo.drain(..).for_each(|edit| edit.abandon());
+            }
             // A fault that repeats at once must not become a hot loop.
             let mut pause = FIRST_RESTART;
             loop {
@@ -118,7 +132,8 @@ impl Task {
     fn edit(&mut self) {
         let mut inputs = Vec::new();
         let mut begun = BTreeMap::new();
-        for edit in self.desk.take() {
+        self.todo.extend(self.desk.take());
+        for edit in self.todo.clone() {
             if begun.contains_key(edit.key()) {
                 // Register, withdraw and register again in one go: each has its turn.
                 self.apply(std::mem::take(&mut inputs), std::mem::take(&mut begun));
@@ -142,6 +157,8 @@ impl Task {
         if !inputs.is_empty() {
             self.apply(inputs, begun);
         }
+        self.todo.clear();
+        self.attempts = 0;
     }
 
     fn apply(&mut self, inputs: Vec<Input>, begun: BTreeMap<InstanceKey, Arc<Cell>>) {
@@ -208,7 +225,7 @@ fn log(events: &[(InstanceKey, RegistrationEvent)]) {
             tracing::error!(%key, count, ?downtime, "the loss of the registration lasts");
         }
         RegistrationEvent::Recovered { downtime, .. } => {
-            tracing::info!(%key, count, ?downtime, "registration recovered")
+            tracing::info!(%key, count, ?downtime, "registration recovered");
         }
         RegistrationEvent::Registered { .. } => tracing::info!(%key, count, "registered"),
         RegistrationEvent::Deregistered { outcome: Deregistration::TtlWillExpire } => {

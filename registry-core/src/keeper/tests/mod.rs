@@ -4,6 +4,7 @@
 //! [`rules`] (R1 to R7) after every step; the other files are what must be true of it.
 
 mod duplicates;
+mod life;
 mod loss;
 mod missing;
 mod model;
@@ -15,4 +16,5 @@ mod rules;
 mod sim;
 mod sleep;
 mod task;
+mod verbs;
 mod withdraw;

@@ -62,7 +62,8 @@ fn fault() -> impl Strategy<Value = Fault> {
 
 fn act(rivals: bool) -> impl Strategy<Value = Act> {
     let times = prop_oneof![0..20_u32, 0..1_000_u32, 0..20_000_u32, 0..200_000_u32];
-    let rival = move |act: fn(u8) -> Act| (0..3_u8).prop_map(move |i| if rivals { act(i) } else { Act::Heal });
+    let rival =
+        move |act: fn(u8) -> Act| (0..3_u8).prop_map(move |i| if rivals { act(i) } else { Act::Heal });
     prop_oneof![
         12 => times.prop_map(Act::Wait),
         6 => (0..3_u8).prop_map(Act::Want),
@@ -94,7 +95,7 @@ pub(super) fn play(seed: u64, beats: bool, careful: bool, script: &[Act]) {
     };
     let wait = |ms: u32| Duration::from_millis(u64::from(ms));
     for (n, act) in script.iter().enumerate() {
-        sim.note(format!("--- {act:?}"));
+        sim.note(&format!("--- {act:?}"));
         match act {
             Act::Wait(ms) => sim.run(wait(*ms)),
             Act::Want(i) => sim.want(0, instance(id(*i), &format!("note {n}")), policy),
@@ -130,7 +131,7 @@ pub(super) fn play(seed: u64, beats: bool, careful: bool, script: &[Act]) {
 }
 
 fn heal(sim: &mut Sim, rival: usize) {
-    sim.note("--- healed".into());
+    sim.note("--- healed");
     sim.fault(Fault::None);
     sim.registry.mute.clear();
     sim.registry.latency = millis(2);
@@ -160,7 +161,12 @@ fn heal(sim: &mut Sim, rival: usize) {
 }
 
 fn cases(count: u32) -> ProptestConfig {
-    ProptestConfig { cases: count, failure_persistence: None, max_shrink_iters: 20_000, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: count,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    }
 }
 
 proptest! {

@@ -3,94 +3,24 @@
 //! True time is a [`Duration`] since the start. Each life of a client has a monotonic clock of its own, which stands
 //! still while the machine is suspended, and a wall clock, which operators set.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
+pub(super) use super::life::{Life, TTL, config, instance, key, millis, secs};
 use super::{
     super::{
-        entry::Policy,
-        input::{Action, Call, Input, KeeperConfig, LeaseNo, Moment, OpId, Reply},
-        phase::{Phase, RegistrationEvent},
-        state::KeeperState,
+        input::{Action, Call, Input, KeeperConfig, Moment, OpId, Reply},
+        phase::Phase,
     },
+    life::Pending,
     model::{Fault, Landing, Model},
 };
 use crate::{
     Capabilities, Error, ErrorKind,
     backend::{Lifetime, Proof},
-    model::{Incarnation, Instance, InstanceKey},
+    model::InstanceKey,
 };
-
-pub(super) const TTL: Duration = Duration::from_secs(15);
-
-pub(super) const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-pub(super) const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-/// An instance of the service `orders`; `note` tells contents apart.
-pub(super) fn instance(id: &str, note: &str) -> Arc<Instance> {
-    let built = Instance::builder("orders").id(id).endpoint("http://10.0.0.7:8080").metadata("note", note);
-    Arc::new(built.build().unwrap())
-}
-
-pub(super) fn key(id: &str) -> InstanceKey {
-    instance(id, "").key()
-}
-
-/// One life of one client.
-pub(super) struct Life {
-    pub(super) keeper: KeeperState,
-    pub(super) incarnation: Incarnation,
-    pub(super) alive: bool,
-    /// How far an operator or a suspend set the wall clock off, in milliseconds.
-    pub(super) wall_off: i64,
-    /// How long the monotonic clock stood still.
-    frozen: Duration,
-    /// Since when and how long it stands still now.
-    stalled: Option<(Duration, Duration)>,
-    /// The process doesn't run until then.
-    stopped_until: Option<Duration>,
-    last_step: Option<(Duration, Duration)>,
-    pending: BTreeMap<OpId, Pending>,
-    pub(super) events: Vec<(Duration, InstanceKey, RegistrationEvent)>,
-    pub(super) history: BTreeMap<InstanceKey, Vec<RegistrationEvent>>,
-    /// How many registrations began under each key.
-    pub(super) begun: BTreeMap<InstanceKey, usize>,
-    /// How many instances each emission listed.
-    pub(super) emissions: Vec<usize>,
-    pub(super) desired: BTreeMap<InstanceKey, Arc<Instance>>,
-    /// Withdrawn in this very step: what was overdue is told first.
-    pub(super) leaving: Option<InstanceKey>,
-    pub(super) confirmed: BTreeSet<InstanceKey>,
-    /// When the last successful renewal of a lease was sent, and for how long it was granted.
-    pub(super) proofs: BTreeMap<LeaseNo, (Duration, Option<Duration>)>,
-    /// When the last successful beat or publication of an instance was sent.
-    pub(super) beats: BTreeMap<InstanceKey, Duration>,
-    pub(super) steps: Vec<Duration>,
-}
-
-impl Life {
-    fn resume(&mut self) {
-        self.stopped_until = None;
-        self.frozen += self.stalled.take().map_or(Duration::ZERO, |(_, long)| long);
-    }
-}
-
-struct Pending {
-    sent: Duration,
-    /// On the life's monotonic clock.
-    deadline: Duration,
-    call: Call,
-}
 
 enum Traffic {
     Arrive { life: usize, op: OpId, call: Call },
@@ -103,7 +33,7 @@ pub(super) struct Sim {
     pub(super) registry: Model,
     pub(super) lives: Vec<Life>,
     pub(super) healthy_since: Duration,
-    throttled: Duration,
+    pub(super) throttled: Duration,
     /// Whether the registry ever refused everything.
     pub(super) refused: bool,
     /// Whether anything was ever carried out after its caller had given up.
@@ -111,16 +41,6 @@ pub(super) struct Sim {
     queue: BTreeMap<(Duration, u64), Traffic>,
     serial: u64,
     trace: Vec<String>,
-}
-
-pub(super) fn config(seed: u64) -> KeeperConfig {
-    KeeperConfig {
-        ttl: TTL,
-        incarnation: Incarnation::from_bits(u128::from(seed) + 1),
-        audit_every: secs(60),
-        lasting_loss: None,
-        seed,
-    }
 }
 
 impl Sim {
@@ -156,172 +76,9 @@ impl Sim {
 
     /// Another client life; returns its number.
     pub(super) fn join(&mut self, config: KeeperConfig, capabilities: Capabilities) -> usize {
-        self.lives.push(Life {
-            incarnation: config.incarnation,
-            keeper: KeeperState::new(config, capabilities),
-            alive: true,
-            wall_off: 0,
-            frozen: Duration::ZERO,
-            stalled: None,
-            stopped_until: None,
-            last_step: None,
-            pending: BTreeMap::new(),
-            events: Vec::new(),
-            history: BTreeMap::new(),
-            begun: BTreeMap::new(),
-            emissions: Vec::new(),
-            desired: BTreeMap::new(),
-            leaving: None,
-            confirmed: BTreeSet::new(),
-            proofs: BTreeMap::new(),
-            beats: BTreeMap::new(),
-            steps: Vec::new(),
-        });
+        self.lives.push(Life::new(config, capabilities));
         self.lives.len() - 1
     }
-
-    // === what tests do ===
-
-    pub(super) fn register(&mut self, id: &str) {
-        self.want(0, instance(id, "first"), Policy::default());
-    }
-
-    pub(super) fn update(&mut self, id: &str, note: &str) {
-        self.want(0, instance(id, note), Policy::default());
-    }
-
-    pub(super) fn register_many(&mut self, count: usize) {
-        let inputs = (0..count).map(|n| {
-            let record = instance(&format!("i{n}"), "first");
-            self.lives[0].desired.insert(record.key(), Arc::clone(&record));
-            self.lives[0].begun.insert(record.key(), 1);
-            Input::Want { record, policy: Policy::default() }
-        });
-        let inputs = inputs.collect();
-        self.step(0, Input::Many(inputs));
-    }
-
-    pub(super) fn want(&mut self, life: usize, record: Arc<Instance>, policy: Policy) {
-        let own = &mut self.lives[life];
-        own.confirmed.remove(&record.key());
-        if own.desired.insert(record.key(), Arc::clone(&record)).is_none() {
-            *own.begun.entry(record.key()).or_default() += 1;
-        }
-        self.step(life, Input::Want { record, policy });
-    }
-
-    pub(super) fn withdraw(&mut self, life: usize, id: &str) {
-        self.lives[life].desired.remove(&key(id));
-        self.lives[life].leaving = Some(key(id));
-        let by = self.mono(life) + secs(3);
-        self.step(life, Input::Withdraw { key: key(id), by: self.base + by });
-        self.lives[life].leaving = None;
-    }
-
-    pub(super) fn fault(&mut self, fault: Fault) {
-        self.note(format!("fault {fault:?}"));
-        if let Fault::Throttled(after) = fault {
-            self.throttled = self.throttled.max(after.unwrap_or_default().clamp(secs(30), secs(60)));
-        }
-        self.refused |= matches!(fault, Fault::Refusing(_));
-        if fault == Fault::None && self.registry.fault != Fault::None {
-            self.healthy_since = self.now;
-        }
-        self.registry.fault = fault;
-    }
-
-    /// The registry has the fault for so long.
-    pub(super) fn outage(&mut self, fault: Fault, long: Duration) {
-        self.fault(fault);
-        self.run(long);
-        self.fault(Fault::None);
-    }
-
-    /// The process panics inside its keeper.
-    pub(super) fn restart(&mut self, life: usize) {
-        self.lives[life].pending.clear();
-        self.step(life, Input::Restarted);
-    }
-
-    /// The process is stopped; its clocks run on.
-    pub(super) fn stop(&mut self, life: usize, long: Duration) {
-        self.lives[life].stopped_until = Some(self.now + long);
-    }
-
-    /// The machine is suspended: the monotonic clock stands still, the wall clock runs on.
-    pub(super) fn suspend(&mut self, life: usize, long: Duration) {
-        self.stop(life, long);
-        self.lives[life].stalled = Some((self.now, long));
-    }
-
-    pub(super) fn phase(&self, id: &str) -> Phase {
-        self.lives[0].keeper.entry(&key(id)).map_or(Phase::Absent, |e| e.phase)
-    }
-
-    /// The events of one instance of the first life by name, in order.
-    pub(super) fn told(&self, id: &str) -> Vec<String> {
-        let key = key(id);
-        let own = self.lives[0].events.iter().filter(|(_, k, _)| *k == key);
-        own.map(|(_, _, event)| super::rules::name(event)).collect()
-    }
-
-    pub(super) fn count(&self, name: &str) -> usize {
-        self.lives[0].events.iter().filter(|(_, _, e)| super::rules::name(e).starts_with(name)).count()
-    }
-
-    /// When an event of this name was told first.
-    pub(super) fn when(&self, name: &str) -> Option<Duration> {
-        let found =
-            |e: &&(Duration, InstanceKey, RegistrationEvent)| super::rules::name(&e.2).starts_with(name);
-        self.lives[0].events.iter().find(found).map(|(at, ..)| *at)
-    }
-
-    /// Whether the registry holds exactly what the first life wants.
-    pub(super) fn is_converged(&self) -> bool {
-        (self.lives[0].desired.iter()).all(|(key, wanted)| {
-            self.registry
-                .records
-                .get(key)
-                .is_some_and(|r| r.content == *wanted && r.version.incarnation == self.lives[0].incarnation)
-                && self.lives[0].keeper.entry(key).is_some_and(|e| e.phase == Phase::Live)
-        })
-    }
-
-    /// R1: everything is back within the time.
-    #[track_caller]
-    pub(super) fn assert_back_within(&mut self, within: Duration) -> Duration {
-        let since = self.now;
-        while !self.is_converged() {
-            assert!(self.now < since + within, "R1: not back after {within:?}");
-            self.run(millis(10));
-        }
-        self.now - since
-    }
-
-    #[track_caller]
-    pub(super) fn settled(seed: u64, ids: &[&str]) -> Self {
-        let mut sim = Self::new(seed);
-        ids.iter().for_each(|id| sim.register(id));
-        sim.assert_back_within(secs(1));
-        sim
-    }
-
-    /// How long the registry ever asked to wait, and the time of an attempt.
-    pub(super) fn throttle(&self) -> Duration {
-        self.throttled + secs(10)
-    }
-
-    /// Whether records or leases vanished, or were claimed by others, without the keeper being told.
-    pub(super) fn registry_was_touched_by_hand(&self) -> bool {
-        self.registry.touched || self.lives[1..].iter().any(|life| !life.events.is_empty())
-    }
-
-    /// One past the newest call of the first life.
-    pub(super) fn serial_of_calls(&self) -> OpId {
-        self.lives[0].pending.keys().last().map_or(100, |op| op + 1)
-    }
-
-    // === the loop ===
 
     pub(super) fn run(&mut self, long: Duration) {
         let until = self.now + long;
@@ -393,7 +150,7 @@ impl Sim {
                         self.land(life, op, &call, false);
                     }
                     Fault::Hang(Landing::After(delay)) => {
-                        self.send(delay, Traffic::Arrive { life, op, call })
+                        self.send(delay, Traffic::Arrive { life, op, call });
                     }
                     Fault::Down => self.refuse(life, op, &call, &Error::new(ErrorKind::Unavailable, "down")),
                     Fault::Refusing(kind) => self.refuse(life, op, &call, &Error::new(kind, "refused")),
@@ -419,7 +176,7 @@ impl Sim {
         self.landed_late |= late;
         let incarnation = self.lives[life].incarnation;
         let reply = self.registry.handle(life, incarnation, call, self.now, late);
-        self.note(format!("{life}: {} {op} lands{}", Model::name(call), if late { " late" } else { "" }));
+        self.note(&format!("{life}: {} {op} lands{}", Model::name(call), if late { " late" } else { "" }));
         self.check();
         if answered {
             self.send(self.registry.latency, Traffic::Answer { life, op, reply });
@@ -464,7 +221,7 @@ impl Sim {
 
     pub(super) fn step(&mut self, life: usize, input: Input) {
         let moment = self.moment(life);
-        self.note(format!("{life}: {}", short(&input)));
+        self.note(&format!("{life}: {}", short(&input)));
         let now = self.now;
         let own = &mut self.lives[life];
         own.steps.push(now);
@@ -492,7 +249,7 @@ impl Sim {
     fn act(&mut self, life: usize, action: Action) {
         match action {
             Action::Call { op, deadline, call } => {
-                self.note(format!("{life}:   {} {op}", Model::name(&call)));
+                self.note(&format!("{life}:   {} {op}", Model::name(&call)));
                 let deadline = deadline.saturating_duration_since(self.base);
                 let pending = Pending { sent: self.now, deadline, call: call.clone() };
                 self.lives[life].pending.insert(op, pending);
@@ -502,7 +259,7 @@ impl Sim {
             Action::Emit(events) => {
                 self.lives[life].emissions.push(events.len());
                 for (key, event) in events {
-                    self.note(format!("{life}:   tells {key} {event:?}"));
+                    self.note(&format!("{life}:   tells {key} {event:?}"));
                     self.told_one(life, key, event);
                 }
             }
@@ -544,7 +301,7 @@ impl Sim {
         self.registry.proof == Proof::Heartbeat
     }
 
-    pub(super) fn note(&mut self, line: String) {
+    pub(super) fn note(&mut self, line: &str) {
         self.trace.push(format!("{:>10.3} {line}", self.now.as_secs_f64()));
         if self.trace.len() > 400 {
             self.trace.drain(..200);

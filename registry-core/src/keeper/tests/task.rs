@@ -209,6 +209,18 @@ async fn a_panic_inside_the_keeper_restarts_it_with_the_same_map() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_asked_for_outlives_a_panic() {
+    let setup = setup();
+    setup.live("a").await;
+    setup.clock.armed.store(2, Ordering::SeqCst);
+    setup.live("b").await;
+    setup.keeper.withdraw(&key("a"), secs(3));
+    setup.clock.armed.store(1, Ordering::SeqCst);
+    setup.live("c").await;
+    assert!(setup.fake.renewals.load(Ordering::SeqCst) > 0, "the lease was doubted, and renewed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn r3_a_starved_keeper_claims_no_life() {
     let setup = setup();
     let cell = setup.live("a").await;
