@@ -1,7 +1,7 @@
 //! Random scripts of faults, edits, crashes and sleeps: all the rules hold during each, and everything wanted is
 //! back after each.
 //!
-//! A failure prints the shortest script that shows it. Each one that was ever found stands below as a test.
+//! A failure prints the shortest script that shows it. What was found so stands below by name, as a script.
 
 use std::time::Duration;
 
@@ -196,6 +196,28 @@ proptest! {
     ) {
         play(seed, false, careful, &script);
     }
+}
+
+#[test]
+fn bad_news_sent_before_a_suspend_stays_true() {
+    play(
+        0,
+        true,
+        false,
+        &[Act::Want(0), Act::Wait(8), Act::Want(1), Act::Suspend(14_996), Act::Suspend(5_000)],
+    );
+}
+
+#[test]
+fn beats_that_went_live_in_doubt_are_suspect_after_a_suspend() {
+    play(0, true, false, &[Act::Latency(1_251), Act::Want(0), Act::Wait(49_104), Act::Suspend(13_746)]);
+}
+
+#[test]
+fn an_older_write_that_lands_over_a_newer_is_found_even_where_nothing_is_audited_otherwise() {
+    let late = Act::Fault(Fault::Hang(Landing::After(millis(2_814))));
+    let script = [Act::Want(1), Act::Wait(4), Act::Want(0), late, Act::Wait(66_831), Act::Want(1)];
+    play(882_612_772_486_702_426, true, false, &script);
 }
 
 /// Every order of a few acts, at a few distances.

@@ -51,6 +51,10 @@ impl Sim {
 
     fn no_false_life(&self, number: usize, life: &Life) {
         let Some(ttl) = self.registry.ttl() else { return };
+        if life.stopped_until.is_some_and(|until| self.now < until) {
+            // Nobody can ask a process that doesn't run; the first to ask comes before its first step.
+            return;
+        }
         let lease = life.keeper.tenure().map(|t| t.lease);
         let of_lease = lease.and_then(|lease| life.proofs.get(&lease));
         // One check per lease is enough where the lease is the proof: entries share its deadline.
