@@ -153,7 +153,8 @@ pub struct Renewal {
     pub ttl: Option<Duration>,
     /// When the registry wants the next one, if it says so.
     pub renew_after: Option<Duration>,
-    /// Instances the registry no longer knows although the lease lives.
+    /// Instances the registry no longer knows although the lease lives; reported by each renewal until they are
+    /// published again or withdrawn, as an answer may be lost.
     pub lost: Vec<InstanceKey>,
     /// Instances whose renewal wasn't answered; all others were renewed.
     pub missed: Vec<InstanceKey>,

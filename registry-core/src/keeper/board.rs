@@ -8,8 +8,9 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
+    input::Moment,
     phase::{Deregistration, Phase, RegistrationEvent},
-    state::{KeeperState, Moment},
+    state::KeeperState,
 };
 use crate::{Clock, Error, feed::Feed, model::InstanceKey};
 
@@ -29,6 +30,8 @@ pub struct RegistrationState {
     pub outcome: Option<Deregistration>,
     /// Until when it may be claimed as registered.
     pub(crate) safe: Option<Instant>,
+    /// Nothing will change any more: it is deregistered, or its keeper is gone.
+    pub(crate) ended: bool,
 }
 
 /// Shared between one keeper, its cells and their readers.
@@ -77,6 +80,7 @@ impl Cell {
             is_current: false,
             outcome: None,
             safe: None,
+            ended: false,
         };
         Arc::new(Self { key, state: watch::Sender::new(state), feed: Feed::new(), heartbeat })
     }
@@ -91,10 +95,13 @@ impl Cell {
         state
     }
 
-    /// Waits until the state is as wanted; the state is returned even if the keeper is gone by then.
-    pub(crate) async fn wait_for(&self, wanted: impl Fn(&RegistrationState) -> bool) -> RegistrationState {
+    /// Waits until the state is as wanted, or can't become so any more.
+    pub(crate) async fn wait_for(
+        &self,
+        wanted: impl Fn(&RegistrationState) -> bool + Send + Sync,
+    ) -> RegistrationState {
         let mut receiver = self.state.subscribe();
-        match receiver.wait_for(|state| wanted(state)).await {
+        match receiver.wait_for(|state| state.ended || wanted(state)).await {
             Ok(state) => state.clone(),
             Err(_) => self.read(),
         }
@@ -102,7 +109,8 @@ impl Cell {
 
     /// Copies what the machine believes.
     pub(crate) fn update(&self, keeper: &KeeperState) {
-        let Some(entry) = keeper.entry(&self.key) else {
+        // The end comes with its outcome, by `finish`.
+        let Some(entry) = keeper.entry(&self.key).filter(|e| e.phase != Phase::Absent) else {
             return;
         };
         let cause = entry.cause.clone().or_else(|| keeper.last_error().cloned());
@@ -115,13 +123,38 @@ impl Cell {
         });
     }
 
+    /// It is about to be withdrawn.
+    pub(crate) fn withdrawn(&self) {
+        self.state.send_modify(|state| state.phase = Phase::Deregistering);
+    }
+
     /// The end: state first, then the event.
     pub(crate) fn finish(&self, outcome: Deregistration) {
         self.state.send_modify(|state| {
             state.phase = Phase::Absent;
             state.outcome = Some(outcome);
             state.safe = None;
+            state.ended = true;
         });
+        self.feed.send(&RegistrationEvent::Deregistered { outcome });
+        self.feed.close();
+    }
+
+    /// The keeper is gone: whoever waits is told the last state, and nothing is claimed any more.
+    pub(crate) fn abandon(&self) {
+        self.state.send_modify(|state| {
+            if matches!(state.phase, Phase::Live) {
+                state.phase = Phase::Suspect;
+            }
+            state.ended = true;
+        });
+        self.feed.close();
+    }
+
+    /// Whether it was withdrawn, or its keeper is gone: later updates come too late.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.state.borrow();
+        state.ended || state.phase == Phase::Deregistering
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use super::{
-    state::{Call, LeaseNo, OpId, Reply},
+    input::{Call, LeaseNo, OpId, Reply},
     task::Task,
 };
 use crate::{

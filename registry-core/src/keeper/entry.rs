@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
+    input::{LeaseNo, OpId},
     phase::{LossCause, Phase},
-    state::{LeaseNo, OpId},
 };
 use crate::{Error, OnDuplicate, model::Instance};
 
@@ -16,9 +16,15 @@ pub(crate) struct Entry {
     pub(crate) record: Arc<Instance>,
     /// Raised with each change of `record`.
     pub(crate) sequence: u64,
+    /// The first sequence of this registration: what is older belongs to one that was withdrawn.
+    pub(crate) first_sequence: u64,
     pub(crate) policy: Policy,
     pub(crate) want: Want,
     pub(crate) phase: Phase,
+    /// Whether others are claimed to see it, be it in doubt or an older record than the desired one.
+    pub(crate) published: bool,
+    /// Whether it waits for an update by the user, as a deletion is respected.
+    pub(crate) parked: bool,
     /// Raised at each loss.
     pub(crate) epoch: u64,
     pub(crate) belief: Belief,
@@ -36,8 +42,8 @@ pub(crate) struct Entry {
     pub(crate) loss: Option<Loss>,
     /// Whether it was ever live: then a foreign record means that we were superseded.
     pub(crate) was_live: bool,
-    /// Whether a publication's outcome was ever unknown: then it may land late, and the tombstone stays.
-    pub(crate) ambiguous: bool,
+    /// Until when a write that was never answered may still land: a tombstone stays, and audits come sooner.
+    pub(crate) late_until: Option<Instant>,
     pub(crate) cause: Option<Error>,
 }
 
@@ -97,9 +103,12 @@ impl Entry {
         Self {
             record,
             sequence: 1,
+            first_sequence: 1,
             policy,
             want: Want::Present,
             phase: Phase::Registering,
+            published: false,
+            parked: false,
             epoch: 1,
             belief: Belief::Nothing,
             op: None,
@@ -109,7 +118,7 @@ impl Entry {
             last_ok: None,
             loss: None,
             was_live: false,
-            ambiguous: false,
+            late_until: None,
             cause: None,
         }
     }
@@ -132,9 +141,14 @@ impl Entry {
         }
     }
 
-    /// Whether it is published, whether or not in doubt.
+    /// Whether others are claimed to see it.
     pub(crate) fn is_published(&self) -> bool {
-        matches!(self.phase, Phase::Live | Phase::Suspect)
+        self.published && self.is_wanted()
+    }
+
+    /// Whether a write of ours may still land.
+    pub(crate) fn awaits_late_write(&self, now: Instant) -> bool {
+        self.late_until.is_some_and(|until| until > now)
     }
 
     pub(crate) fn is_due(&self, now: Instant) -> bool {

@@ -6,12 +6,18 @@
 mod answers;
 mod board;
 mod calls;
+mod edits;
 mod entry;
+mod input;
+mod lease;
+mod outcomes;
+mod pace;
 mod phase;
 mod reconcile;
 mod state;
 mod task;
 mod times;
+mod transitions;
 
 use std::{
     collections::VecDeque,
@@ -22,7 +28,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::{board::Cell, entry::Policy, state::KeeperConfig};
+pub(crate) use self::{board::Cell, entry::Policy, input::KeeperConfig};
 use self::{board::Heartbeat, task::Task};
 pub use self::{
     board::RegistrationState,
@@ -69,11 +75,17 @@ pub(crate) struct Keeper {
 /// registration.
 #[derive(Debug, Default)]
 struct Desk {
-    edits: Mutex<VecDeque<Edit>>,
+    edits: Mutex<Edits>,
     wake: Notify,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
+struct Edits {
+    queue: VecDeque<Edit>,
+    closed: bool,
+}
+
+#[derive(Clone, Debug)]
 enum Edit {
     Want { cell: Arc<Cell>, record: Arc<Instance>, policy: Policy },
     Withdraw { key: InstanceKey, by: Instant },
@@ -109,22 +121,34 @@ impl Keeper {
 impl Desk {
     fn put(&self, edit: Edit) {
         let mut edits = self.edits.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Edit::Want { cell, .. } = &edit {
-            // Only the newest content matters, unless a withdrawal stands between.
-            let earlier = edits.iter().rposition(|e| e.key() == &cell.key);
-            if let Some(at) = earlier
-                && matches!(&edits[at], Edit::Want { cell: other, .. } if Arc::ptr_eq(other, cell))
-            {
-                edits.remove(at);
-            }
+        if edits.closed {
+            drop(edits);
+            edit.abandon();
+            return;
         }
-        edits.push_back(edit);
+        // Only the newest content matters, unless a withdrawal or another registration stands between.
+        let earlier = edits.queue.iter().rposition(|e| e.key() == edit.key());
+        if let Some(at) = earlier
+            && edits.queue[at].is_replaced_by(&edit)
+        {
+            edits.queue.remove(at);
+        }
+        edits.queue.push_back(edit);
         drop(edits);
         self.wake.notify_one();
     }
 
     fn take(&self) -> VecDeque<Edit> {
-        std::mem::take(&mut *self.edits.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.edits.lock().unwrap_or_else(PoisonError::into_inner).queue)
+    }
+
+    /// Nobody will read any more: whoever asks is told at once.
+    fn close(&self) {
+        let mut edits = self.edits.lock().unwrap_or_else(PoisonError::into_inner);
+        edits.closed = true;
+        let left = std::mem::take(&mut edits.queue);
+        drop(edits);
+        left.iter().for_each(Edit::abandon);
     }
 }
 
@@ -133,6 +157,20 @@ impl Edit {
         match self {
             Self::Want { cell, .. } => &cell.key,
             Self::Withdraw { key, .. } => key,
+        }
+    }
+
+    fn is_replaced_by(&self, newer: &Self) -> bool {
+        match (self, newer) {
+            (Self::Want { cell, .. }, Self::Want { cell: newer, .. }) => Arc::ptr_eq(cell, newer),
+            (Self::Withdraw { by, .. }, Self::Withdraw { by: newer, .. }) => by <= newer,
+            _ => false,
+        }
+    }
+
+    fn abandon(&self) {
+        if let Self::Want { cell, .. } = self {
+            cell.abandon();
         }
     }
 }

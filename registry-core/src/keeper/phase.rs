@@ -8,8 +8,8 @@ use crate::Error;
 ///
 /// ```text
 /// Registering ──> Live <──> Suspect ──> Lost ──> Live (next epoch)
-///      │                                  │
-///      └──────────> Blocked <─────────────┘      any ──> Deregistering ──> Absent
+///      │            │                     ↕
+///      └────────────┴──────────────────> Blocked      any ──> Deregistering ──> Absent
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -22,7 +22,8 @@ pub enum Phase {
     Suspect,
     /// Others may no longer see it; the core is publishing it again, under the next epoch.
     Lost,
-    /// The registry refuses it; tried again every minute. See [`RegistrationState::cause`](super::RegistrationState::cause).
+    /// The registry refuses it, or its newest update; tried again every minute. An older record may still stand, and
+    /// its loss is told as usual. See [`RegistrationState::cause`](super::RegistrationState::cause).
     Blocked,
     /// Being removed.
     Deregistering,

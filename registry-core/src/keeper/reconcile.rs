@@ -8,13 +8,17 @@
 //! | absent | nothing | done |
 //! | any | a call is in flight | wait for its answer or deadline |
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
     entry::{Belief, Entry, Want},
-    state::{About, Call, KeeperState, LeaseState, Moment},
+    input::{Call, LeaseNo, Moment, OpId},
+    lease::{About, LeaseState},
+    pace::is_paced,
+    phase::Deregistration,
+    state::KeeperState,
     times::CALL_LIMIT,
 };
 use crate::{
@@ -22,40 +26,40 @@ use crate::{
     model::{InstanceKey, RecordVersion},
 };
 
-/// Publications after a loss that go out at once; more are paced.
-pub(super) const BURST: f64 = 1_000.0;
-/// Publications per second beyond the burst.
-const PACE: f64 = 200.0;
-/// Paced publications leave in groups of at least this many, or all that are left.
-const PACE_GROUP: f64 = 50.0;
-
 impl KeeperState {
     pub(super) fn reconcile(&mut self, now: Moment) {
         self.bury(now.mono);
         match &self.lease {
-            LeaseState::Idle if self.wants_lease() => {
-                self.lease = LeaseState::Granting { op: None, retry_at: now.mono };
-                self.ask_for_lease(now);
-            }
-            LeaseState::Idle => {}
+            LeaseState::Idle => self.ask_if_wanted(now),
             LeaseState::Granting { .. } | LeaseState::Blocked { .. } => self.ask_for_lease(now),
             LeaseState::Held(_) | LeaseState::Doubt(_) => {
-                self.renew(now);
                 if self.entries.values().any(Entry::is_wanted) {
-                    self.publish(now.mono);
+                    self.renew(now);
+                    self.publish(now);
                     self.withdraw_all(now.mono);
                     self.audit(now.mono);
                 } else {
                     self.close(now.mono);
                 }
             }
-            LeaseState::Closing { op: None, retry_at, lease, until } if *retry_at <= now.mono => {
-                let (lease, until) = (*lease, *until);
-                let op =
-                    self.call(Call::Revoke { lease }, About::Revoke(lease), now.mono, now.mono + CALL_LIMIT);
-                self.lease = LeaseState::Closing { lease, op: Some(op), retry_at: now.mono, until };
+            LeaseState::Closing(closing) if closing.has_expired(now.mono) => {
+                let lease = closing.lease;
+                self.lease = LeaseState::Idle;
+                self.lease_is_gone(lease, Deregistration::TtlWillExpire, now.mono);
+                self.ask_if_wanted(now);
             }
-            LeaseState::Closing { .. } => {}
+            LeaseState::Closing(closing) if closing.op.is_none() => {
+                let mut closing = closing.clone();
+                if self.entries.values().any(Entry::is_wanted) {
+                    // Wanted again before the registry confirmed: let the old lease go and start anew.
+                    self.retired.push(closing);
+                    self.ask_if_wanted(now);
+                } else if closing.retry_at <= now.mono {
+                    closing.op = Some(self.revoke(closing.lease, now.mono));
+                    self.lease = LeaseState::Closing(closing);
+                }
+            }
+            LeaseState::Closing(_) => {}
         }
         self.revoke_retired(now.mono);
     }
@@ -63,15 +67,22 @@ impl KeeperState {
     /// Whether a lease is of any use: something shall be published, or something unknown be removed.
     pub(super) fn wants_lease(&self) -> bool {
         self.entries.values().any(Entry::is_wanted)
-            || (self.retired.is_empty() && self.entries.values().any(|e| e.belief == Belief::Unknown))
+            || (self.retired.is_empty() && self.entries.values().any(|e| e.belief != Belief::Nothing))
     }
 
     /// Whether the entry needs a call, apart from when.
     pub(super) fn has_work(&self, entry: &Entry) -> bool {
         let Some(tenure) = self.tenure() else { return false };
         match entry.want {
-            Want::Present => !entry.is_current(tenure.lease),
+            Want::Present => !entry.parked && !entry.is_current(tenure.lease),
             Want::Absent { .. } => entry.belief != Belief::Nothing,
+        }
+    }
+
+    fn ask_if_wanted(&mut self, now: Moment) {
+        if self.wants_lease() {
+            self.lease = LeaseState::Granting { op: None, retry_at: now.mono };
+            self.ask_for_lease(now);
         }
     }
 
@@ -109,13 +120,14 @@ impl KeeperState {
         if !now.alive {
             // The application says that it is dead: let the registration run out, but look again soon.
             self.doubt();
-            if let Some(tenure) = self.tenure_mut() {
-                tenure.renew_at = Some(now.mono + tenure.times.map_or(CALL_LIMIT, |t| t.attempt()));
-            }
+            self.renew_again(now.mono, now.mono, tenure.times.map_or(CALL_LIMIT, |t| t.attempt()));
             return;
         }
-        let limit = tenure.times.map_or(CALL_LIMIT, |t| t.attempt());
-        let deadline = (now.mono + limit).min(tenure.safe().unwrap_or(now.mono + limit));
+        let mut deadline = now.mono + tenure.times.map_or(CALL_LIMIT, |t| t.attempt());
+        if let (Some(safe), Some(times)) = (self.first_safe(), tenure.times) {
+            let chance = times.last_chance(safe);
+            deadline = deadline.min(if now.mono < chance { chance } else { safe });
+        }
         let lease = tenure.lease;
         let op = self.call(Call::Renew { lease }, About::Renew(lease), now.mono, deadline);
         if let Some(tenure) = self.tenure_mut() {
@@ -123,19 +135,50 @@ impl KeeperState {
         }
     }
 
-    fn publish(&mut self, now: Instant) {
+    /// The first claim that ends unless it is renewed.
+    fn first_safe(&self) -> Option<Instant> {
+        let entries = self.entries.values().filter(|e| e.is_published()).filter_map(|e| e.safe);
+        entries.chain(self.tenure()?.safe()).min()
+    }
+
+    /// Schedules the next attempt after one, sent at `sent`, that didn't count.
+    pub(super) fn renew_again(&mut self, sent: Instant, now: Instant, pause: Duration) {
+        let mut at = now + pause;
+        if let (Some(safe), Some(times)) = (self.first_safe(), self.tenure().and_then(|t| t.times)) {
+            let chance = times.last_chance(safe);
+            // Only an attempt that began before the last chance leaves it to another; what would begin just before
+            // has no time for itself.
+            if sent < chance && at + times.ttl / 16 > chance {
+                at = chance.max(now);
+            }
+        }
+        if let Some(tenure) = self.tenure_mut() {
+            tenure.renew_at = Some(at);
+        }
+    }
+
+    fn publish(&mut self, moment: Moment) {
+        let now = moment.mono;
         let Some(lease) = self.tenure().map(|t| t.lease) else { return };
         let mut due: Vec<_> = (self.entries.iter())
-            .filter(|(_, e)| e.is_wanted() && e.is_due(now) && !e.is_current(lease))
+            .filter(|(_, e)| e.is_wanted() && e.is_due(now) && self.has_work(e))
             .map(|(key, e)| (key.clone(), is_paced(e)))
             .collect();
         if due.is_empty() {
             return;
         }
+        if !moment.alive {
+            // A publication is a beat too; what the application withholds, it withholds here as well.
+            for (key, _) in &due {
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.retry_at = Some(now + CALL_LIMIT);
+                }
+            }
+            return;
+        }
         if due.iter().any(|(_, paced)| *paced) {
             self.rng.shuffle(&mut due);
-            let allowed = self.take_tokens(due.iter().filter(|(_, paced)| *paced).count(), now);
-            let mut left = allowed;
+            let mut left = self.pace.take(due.iter().filter(|(_, paced)| *paced).count(), now);
             due.retain(|(key, paced)| {
                 let goes = !paced || left > 0;
                 if *paced && goes {
@@ -175,7 +218,7 @@ impl KeeperState {
     fn withdraw_all(&mut self, now: Instant) {
         let Some(lease) = self.tenure().map(|t| t.lease) else { return };
         let due: Vec<_> = (self.entries.iter())
-            .filter(|(_, e)| !e.is_wanted() && e.is_due(now) && e.belief != Belief::Nothing)
+            .filter(|(_, e)| !e.is_wanted() && e.is_due(now) && self.has_work(e))
             .map(|(key, e)| (key.clone(), Arc::clone(&e.record)))
             .collect();
         for batch in due.chunks(self.capabilities.publish_batch.max(1)) {
@@ -212,13 +255,16 @@ impl KeeperState {
 
     pub(super) fn schedule_audit(&mut self, now: Instant) {
         let looks = self.tenure().and_then(|t| t.look_every);
-        if !self.capabilities.audit && looks.is_none() {
+        let late = self.entries.values().any(|e| !e.is_wanted() || e.awaits_late_write(now));
+        if !self.capabilities.audit && looks.is_none() && !late {
+            if let Some(tenure) = self.tenure_mut() {
+                tenure.audit_at = None;
+            }
             return;
         }
-        let tombstones = self.entries.values().any(|e| !e.is_wanted());
         let mean = match looks {
             Some(every) => every,
-            None if tombstones => self.config.ttl.min(self.config.audit_every),
+            None if late => self.config.ttl.min(self.config.audit_every),
             None => self.config.audit_every,
         };
         let at = now + crate::backoff::spread(mean, 0.2, &mut self.rng);
@@ -230,55 +276,45 @@ impl KeeperState {
     /// Nothing is wanted any more: giving the lease back removes every record that hangs on it, at once, and makes
     /// a publication still on its way fail.
     fn close(&mut self, now: Instant) {
-        let Some(lease) = self.tenure().map(|t| t.lease) else { return };
-        let until = now + self.config.ttl.mul_f64(self.capabilities.grace);
-        let op = self.call(Call::Revoke { lease }, About::Revoke(lease), now, now + CALL_LIMIT);
-        self.lease = LeaseState::Closing { lease, op: Some(op), retry_at: now, until };
+        let Some(mut closing) = self.tenure().map(|tenure| self.retire(tenure, now)) else { return };
+        closing.op = Some(self.revoke(closing.lease, now));
+        self.lease = LeaseState::Closing(closing);
+    }
+
+    fn revoke(&mut self, lease: LeaseNo, now: Instant) -> OpId {
+        self.call(Call::Revoke { lease }, About::Revoke(lease), now, now + CALL_LIMIT)
     }
 
     /// Leases that were replaced are given back once nothing wanted hangs on them: earlier would delete records.
     fn revoke_retired(&mut self, now: Instant) {
-        let moved = self.has_moved();
-        let mut due = Vec::new();
-        let mut expired = Vec::new();
-        self.retired.retain(|retired| {
-            if retired.op.is_none() && retired.until <= now {
-                expired.push(retired.lease);
-                return false;
-            }
-            if retired.op.is_none() && moved && retired.retry_at <= now {
-                due.push(retired.lease);
-            }
-            true
-        });
+        let expired: Vec<_> = self.retired.iter().filter(|r| r.has_expired(now)).map(|r| r.lease).collect();
         for lease in expired {
-            self.forget(lease);
+            self.lease_is_gone(lease, Deregistration::TtlWillExpire, now);
         }
-        for lease in due {
-            let op = self.call(Call::Revoke { lease }, About::Revoke(lease), now, now + CALL_LIMIT);
-            for retired in self.retired.iter_mut().filter(|r| r.lease == lease) {
-                retired.op = Some(op);
+        if !self.has_moved() {
+            return;
+        }
+        for at in 0..self.retired.len() {
+            if self.retired[at].op.is_none() && self.retired[at].retry_at <= now {
+                self.retired[at].op = Some(self.revoke(self.retired[at].lease, now));
             }
         }
     }
 
-    /// Whether every wanted record stands under the current lease, so that older ones may go.
+    /// Whether no wanted record can hang on an older lease any more, so that those may go.
     pub(super) fn has_moved(&self) -> bool {
         let current = self.tenure().map(|t| t.lease);
-        self.entries.values().filter(|e| e.is_wanted()).all(|e| {
-            current.is_some_and(|lease| matches!(e.belief, Belief::Stored { lease: on, .. } if on == lease))
+        self.entries.values().filter(|e| e.is_wanted()).all(|e| match e.belief {
+            Belief::Nothing => e.op.is_none() || current.is_some(),
+            Belief::Stored { lease, .. } => current == Some(lease),
+            Belief::Unknown => false,
         })
     }
 
     /// Removes tombstones whose time is over.
     fn bury(&mut self, now: Instant) {
-        let keep = 3 * self.config.ttl;
         let over: Vec<_> = (self.entries.iter())
-            .filter(|(_, e)| {
-                matches!(e.want, Want::Absent { gone: Some(gone), told: true, .. } if gone + keep <= now)
-                    && e.op.is_none()
-                    && e.belief == Belief::Nothing
-            })
+            .filter(|(_, e)| self.grave_time(e).is_some_and(|at| at <= now))
             .map(|(key, _)| key.clone())
             .collect();
         for key in over {
@@ -286,7 +322,7 @@ impl KeeperState {
         }
     }
 
-    fn mark_busy(&mut self, keys: &[InstanceKey], op: u64) {
+    fn mark_busy(&mut self, keys: &[InstanceKey], op: OpId) {
         for key in keys {
             if let Some(entry) = self.entries.get_mut(key) {
                 entry.op = Some(op);
@@ -294,35 +330,4 @@ impl KeeperState {
             }
         }
     }
-
-    // === pacing ===
-
-    fn take_tokens(&mut self, wanted: usize, now: Instant) -> usize {
-        let (tokens, since) = self.tokens;
-        let refill = since.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64() * PACE);
-        let tokens = (tokens + refill).min(BURST);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000")]
-        let whole = tokens as usize;
-        let group = if wanted > whole && tokens < PACE_GROUP { 0 } else { wanted.min(whole) };
-        #[expect(clippy::cast_precision_loss, reason = "at most 1,000")]
-        let left = tokens - group as f64;
-        self.tokens = (left, Some(now));
-        group
-    }
-
-    /// When enough tokens are back for the publications that wait for them.
-    pub(super) fn pace_wake(&self) -> Option<Instant> {
-        let lease = self.tenure()?.lease;
-        let waiting = (self.entries.values()).any(|e| {
-            e.is_wanted() && e.op.is_none() && e.retry_at.is_none() && is_paced(e) && !e.is_current(lease)
-        });
-        let (tokens, since) = self.tokens;
-        let missing = (PACE_GROUP - tokens).max(1.0) / PACE;
-        (waiting).then(|| since.map(|since| since + std::time::Duration::from_secs_f64(missing))).flatten()
-    }
-}
-
-/// Only publications after a loss are paced: a fleet that starts shall be visible at once.
-fn is_paced(entry: &Entry) -> bool {
-    entry.epoch > 1 && !entry.is_published()
 }

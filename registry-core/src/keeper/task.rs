@@ -4,7 +4,7 @@
 //! stop the loop. A panic inside the machine restarts the loop with the same desired state.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
@@ -21,19 +21,30 @@ use super::{
     Desk, Edit, KeeperParts,
     board::{Cell, Heartbeat},
     calls::Answer,
+    input::{Action, Input, KeeperConfig, LeaseNo},
     phase::{Deregistration, RegistrationEvent},
-    state::{Action, Input, KeeperConfig, KeeperState, LeaseNo},
+    state::KeeperState,
 };
 use crate::{Lease, keeper::ClientEvent, model::InstanceKey};
 
 /// A wake-up far enough away to mean never.
 const NEVER: Duration = Duration::from_secs(86_400);
+/// Pause before the first restart after a panic.
+const FIRST_RESTART: Duration = Duration::from_millis(100);
+/// How often edits that panic are tried.
+const MOST_ATTEMPTS: u32 = 3;
+/// Longest pause between restarts that panic again.
+const LAST_RESTART: Duration = Duration::from_secs(5);
 
 pub(super) struct Task {
     pub(super) parts: KeeperParts,
     pub(super) incarnation: crate::Incarnation,
     pub(super) ttl: Duration,
     desk: Arc<Desk>,
+    /// Taken off the desk and not yet carried out; repeated after a panic.
+    todo: VecDeque<Edit>,
+    /// Panics since edits were last carried out.
+    attempts: u32,
     heartbeat: Arc<Heartbeat>,
     state: KeeperState,
     cells: BTreeMap<InstanceKey, Arc<Cell>>,
@@ -50,12 +61,15 @@ impl Task {
     ) {
         let tasks = parts.tasks.clone();
         let span = tracing::debug_span!("keeper", registry = parts.name);
-        let state = KeeperState::new(config.clone(), parts.capabilities.clone());
+        let (incarnation, ttl) = (config.incarnation, config.ttl);
+        let state = KeeperState::new(config, parts.capabilities.clone());
         let task = Self {
-            incarnation: config.incarnation,
-            ttl: config.ttl,
+            incarnation,
+            ttl,
             parts,
             desk,
+            todo: VecDeque::new(),
+            attempts: 0,
             heartbeat,
             state,
             cells: BTreeMap::new(),
@@ -66,62 +80,97 @@ impl Task {
     }
 
     async fn supervise(mut self) {
-        loop {
-            match AssertUnwindSafe(self.run()).catch_unwind().await {
-                Ok(()) => break,
-                Err(_) => {
-                    tracing::error!("the keeper panicked; restarting it with the same desired state");
-                    self.calls = JoinSet::new();
-                    // A fault that repeats at once must not become a hot loop.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    if std::panic::catch_unwind(AssertUnwindSafe(|| self.step(Input::Restarted))).is_err() {
-                        tracing::error!("the keeper can't be restarted");
-                        break;
-                    }
+        while AssertUnwindSafe(self.run()).catch_unwind().await.is_err() {
+            tracing::error!("the keeper panicked; restarting it with the same desired state");
+            self.calls = JoinSet::new();
+            self.attempts += 1;
+            if self.attempts > MOST_ATTEMPTS {
+                // What breaks the machine again and again must not keep everybody else from their turn.
+                self.todo.drain(..).for_each(|edit| edit.abandon());
+            }
+            // A fault that repeats at once must not become a hot loop.
+            let mut pause = FIRST_RESTART;
+            loop {
+                let stop = self.parts.stop.clone();
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(pause) => {}
                 }
+                if std::panic::catch_unwind(AssertUnwindSafe(|| self.step(Input::Restarted))).is_ok() {
+                    break;
+                }
+                pause = (pause * 2).min(LAST_RESTART);
+                tracing::error!(?pause, "the keeper panicked while restarting; trying again");
             }
         }
-        for cell in self.cells.values() {
-            cell.feed.close();
-        }
+        self.desk.close();
+        self.cells.values().for_each(|cell| cell.abandon());
     }
 
     async fn run(&mut self) {
         loop {
-            let edits = self.desk.take();
-            for edit in edits {
-                let input = self.edit(edit);
-                self.step(input);
-            }
+            self.edit();
             let wake = self.state.next_wake().unwrap_or_else(|| Instant::now() + NEVER);
             let stop = self.parts.stop.clone();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.desk.wake.notified() => {}
-                Some(answer) = self.calls.join_next() => {
-                    // A call that panicked is answered by its deadline's absence: the machine would wait for ever,
-                    // so every call catches its own panic below.
-                    if let Ok(answer) = answer {
-                        if let Some((no, lease)) = answer.granted {
-                            self.leases.insert(no, lease);
-                        }
-                        self.step(Input::Reply { op: answer.op, reply: answer.reply });
+                // Every call catches its own panic, so a join error only means that it was aborted with its set.
+                Some(Ok(answer)) = self.calls.join_next() => {
+                    if let Some((no, lease)) = answer.granted {
+                        self.leases.insert(no, lease);
                     }
+                    self.step(Input::Reply { op: answer.op, reply: answer.reply });
                 }
                 () = sleep_until(wake) => self.step(Input::Wake),
             }
         }
     }
 
-    fn edit(&mut self, edit: Edit) -> Input {
-        match edit {
-            Edit::Want { cell, record, policy } => {
-                self.cells.insert(cell.key.clone(), cell);
-                Input::Want { record, policy }
+    /// Carries out what users asked for since the last time, as one step, so that it shares batches.
+    fn edit(&mut self) {
+        let mut inputs = Vec::new();
+        let mut begun = BTreeMap::new();
+        self.todo.extend(self.desk.take());
+        for edit in self.todo.clone() {
+            if begun.contains_key(edit.key()) {
+                // Register, withdraw and register again in one go: each has its turn.
+                self.apply(std::mem::take(&mut inputs), std::mem::take(&mut begun));
             }
-            Edit::Withdraw { key, by } => Input::Withdraw { key, by },
+            match edit {
+                Edit::Want { cell, .. } if cell.is_over() => {}
+                Edit::Want { cell, record, policy } => {
+                    if !self.cells.get(&cell.key).is_some_and(|own| Arc::ptr_eq(own, &cell)) {
+                        begun.insert(cell.key.clone(), cell);
+                    }
+                    inputs.push(Input::Want { record, policy });
+                }
+                Edit::Withdraw { key, by } => {
+                    if let Some(cell) = self.cells.get(&key) {
+                        cell.withdrawn();
+                    }
+                    inputs.push(Input::Withdraw { key, by });
+                }
+            }
         }
+        if !inputs.is_empty() {
+            self.apply(inputs, begun);
+        }
+        self.todo.clear();
+        self.attempts = 0;
+    }
+
+    fn apply(&mut self, inputs: Vec<Input>, begun: BTreeMap<InstanceKey, Arc<Cell>>) {
+        // Whoever held the key before is told its end; what the step tells of the key is not yet of the new one.
+        for old in begun.keys().filter_map(|key| self.cells.remove(key)) {
+            old.finish(Deregistration::TtlWillExpire);
+        }
+        self.step(Input::Many(inputs));
+        for cell in begun.values() {
+            cell.update(&self.state);
+        }
+        self.cells.extend(begun);
     }
 
     fn step(&mut self, input: Input) {
@@ -153,8 +202,6 @@ impl Task {
             let Some(cell) = self.cells.get(key) else { continue };
             if let RegistrationEvent::Deregistered { outcome } = event {
                 cell.finish(*outcome);
-                cell.feed.send(event);
-                cell.feed.close();
                 self.cells.remove(key);
             } else {
                 cell.feed.send(event);
@@ -178,7 +225,7 @@ fn log(events: &[(InstanceKey, RegistrationEvent)]) {
             tracing::error!(%key, count, ?downtime, "the loss of the registration lasts");
         }
         RegistrationEvent::Recovered { downtime, .. } => {
-            tracing::info!(%key, count, ?downtime, "registration recovered")
+            tracing::info!(%key, count, ?downtime, "registration recovered");
         }
         RegistrationEvent::Registered { .. } => tracing::info!(%key, count, "registered"),
         RegistrationEvent::Deregistered { outcome: Deregistration::TtlWillExpire } => {

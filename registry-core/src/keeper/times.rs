@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 /// Shortest granted time to live that can be kept alive with three attempts in time.
 pub(crate) const MIN_TTL: Duration = Duration::from_secs(3);
+/// Shortest pause between two renewals that succeed.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(500);
 /// Hard limit on any call but a renewal.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(3);
 
@@ -26,8 +28,18 @@ impl Times {
 
     /// Time from one sent renewal to the next, drawn 0 to 10 % early so that processes drift apart.
     pub(crate) fn period(self, rng: &mut fastrand::Rng) -> Duration {
-        let period = (self.ttl / 3).clamp(Duration::from_millis(500), self.ttl - Duration::from_secs(1));
-        period.mul_f64(1.0 - 0.1 * rng.f64())
+        self.longest_period().mul_f64(1.0 - 0.1 * rng.f64())
+    }
+
+    /// The same when the registry says when it wants the next one: kept as long as three attempts still fit.
+    pub(crate) fn wished_period(self, wish: Duration) -> Duration {
+        wish.clamp(SHORTEST_PERIOD, self.longest_period())
+    }
+
+    fn longest_period(self) -> Duration {
+        // Total for any time to live: a registry may shorten it at each renewal, below what we would accept as new.
+        let most = self.ttl.saturating_sub(Duration::from_secs(1)).max(SHORTEST_PERIOD);
+        (self.ttl / 3).clamp(SHORTEST_PERIOD, most)
     }
 
     /// How long one renewal attempt may take: three fit before the claim ends, for every time to live.
@@ -43,6 +55,12 @@ impl Times {
     /// The last instant at which a registration renewed at `sent` may be claimed.
     pub(crate) fn safe(self, sent: Instant) -> Instant {
         sent + self.ttl.mul_f64(0.98)
+    }
+
+    /// When the last attempt begins at the latest, whatever the earlier ones wait for: after any outage of half the
+    /// time to live that began with the first attempt, and early enough to be answered before the claim ends.
+    pub(crate) fn last_chance(self, safe: Instant) -> Instant {
+        safe.checked_sub(self.ttl / 8).unwrap_or(safe)
     }
 
     /// The widest one-off spread of a reconnect, so that the clients of a restarted registry come one by one.
@@ -71,6 +89,16 @@ mod tests {
                 now + spent <= times.safe(now),
                 "a time to live of {millis} ms leaves no room for three attempts"
             );
+        }
+    }
+
+    #[test]
+    fn the_last_chance_comes_after_an_outage_of_half_the_time_to_live() {
+        for millis in (3_000..120_000).step_by(250) {
+            let times = Times::new(Duration::from_millis(millis));
+            let sent = Instant::now();
+            let over = sent + times.longest_period() + times.ttl / 2;
+            assert!(over + times.ttl / 50 <= times.last_chance(times.safe(sent)), "{millis} ms");
         }
     }
 }

@@ -1,0 +1,96 @@
+//! The states of a lease, and what is remembered of calls on their way.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    entry::Belief,
+    input::{LeaseNo, OpId},
+    times::Times,
+};
+use crate::{backend::Proof, model::InstanceKey};
+
+/// Where the lease stands; the diagram is in [`state`](super::state).
+#[derive(Clone, Debug)]
+pub(super) enum LeaseState {
+    Idle,
+    Granting {
+        op: Option<OpId>,
+        retry_at: Instant,
+    },
+    Blocked {
+        retry_at: Instant,
+    },
+    Held(Tenure),
+    Doubt(Tenure),
+    /// The lease is being given back.
+    Closing(Retired),
+}
+
+/// A granted lease.
+#[derive(Clone, Debug)]
+pub(super) struct Tenure {
+    pub(super) lease: LeaseNo,
+    /// `None` where the registry keeps records without renewal.
+    pub(super) times: Option<Times>,
+    pub(super) proof: Proof,
+    /// When the last successful renewal was sent.
+    pub(super) sent: Instant,
+    pub(super) renew_at: Option<Instant>,
+    pub(super) renewing: Option<OpId>,
+    pub(super) failures: u32,
+    pub(super) audit_at: Option<Instant>,
+    pub(super) auditing: Option<OpId>,
+    /// For leases that are only looked at: how often.
+    pub(super) look_every: Option<Duration>,
+}
+
+impl Tenure {
+    /// Until when the lease as a whole may be claimed. Where each record has beats of its own the lease is virtual,
+    /// and only records run out.
+    pub(super) fn safe(&self) -> Option<Instant> {
+        self.times.filter(|_| self.proof == Proof::Session).map(|times| times.safe(self.sent))
+    }
+}
+
+/// A lease that is no longer used, waiting to be revoked once nothing wanted hangs on it.
+#[derive(Clone, Debug)]
+pub(super) struct Retired {
+    pub(super) lease: LeaseNo,
+    pub(super) op: Option<OpId>,
+    pub(super) retry_at: Instant,
+    /// After this it has expired anyway; `None` if its records stay until they are removed.
+    pub(super) until: Option<Instant>,
+}
+
+impl Retired {
+    /// When it needs a step.
+    pub(super) fn wake(&self, may_revoke: bool) -> Option<Instant> {
+        let retry = may_revoke.then_some(self.retry_at);
+        retry.into_iter().chain(self.until).min().filter(|_| self.op.is_none())
+    }
+
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        self.op.is_none() && self.until.is_some_and(|until| until <= now)
+    }
+}
+
+/// A call in flight: what it was about, for when the answer comes.
+#[derive(Clone, Debug)]
+pub(super) struct InFlight {
+    pub(super) sent: Instant,
+    pub(super) about: About,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum About {
+    Grant(LeaseNo),
+    /// Keys with the epoch and sequence that were sent.
+    Publish(LeaseNo, Vec<(InstanceKey, u64, u64)>),
+    Withdraw(Vec<InstanceKey>),
+    Renew(LeaseNo),
+    /// Keys with what was believed when asked.
+    Inspect(LeaseNo, Vec<(InstanceKey, Belief)>),
+    Revoke(LeaseNo),
+}

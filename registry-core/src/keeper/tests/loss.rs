@@ -1,0 +1,227 @@
+//! Losing and coming back: outages of any length, revoked leases, wiped registries.
+
+use super::{
+    super::phase::{Phase, RegistrationEvent},
+    model::{Fault, Landing},
+    sim::{Sim, TTL, config, instance, key, millis, secs},
+};
+use crate::{Capabilities, backend::Lifetime};
+
+#[test]
+fn r5_an_outage_of_any_length_is_one_loss_at_the_safe_deadline_and_one_recovery() {
+    for long in [millis(22_500), secs(60), secs(600), secs(86_400)] {
+        for fault in [Fault::Down, Fault::Hang(Landing::Never), Fault::Hang(Landing::AtOnce)] {
+            let seeds = if long > secs(3_600) { 1 } else { 5 };
+            for seed in 0..seeds {
+                let mut sim = Sim::settled(seed, &["a", "b"]);
+                sim.run(secs(17) + millis(700) * u32::try_from(seed).unwrap());
+                let safe = sim.lives[0].keeper.tenure().unwrap().safe().unwrap();
+                sim.outage(fault, long);
+                assert_eq!(sim.base + sim.when("lost").unwrap(), safe, "{fault:?} for {long:?}");
+                sim.assert_back_within(secs(10));
+                sim.run(secs(60));
+                assert_eq!(
+                    sim.told("a"),
+                    ["registered 1", "suspect", "lost 1 Expired", "recovered 2"],
+                    "{fault:?} for {long:?}"
+                );
+                assert_eq!(sim.registry.leases(), 1, "the old lease is given back");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loss_that_hits_many_is_one_emission() {
+    let mut sim = Sim::new(20);
+    sim.register_many(500);
+    sim.assert_back_within(secs(2));
+    sim.lives[0].emissions.clear();
+    sim.outage(Fault::Down, secs(30));
+    assert_eq!(sim.lives[0].emissions, [500, 500], "all suspect, all lost");
+}
+
+#[test]
+fn r1_a_lease_revoked_by_the_registry_is_replaced_in_milliseconds_after_the_news() {
+    let mut sim = Sim::settled(21, &["a"]);
+    sim.registry.revoke_all(sim.now);
+    sim.run(secs(6));
+    assert_eq!(sim.told("a"), ["registered 1", "lost 1 Revoked", "recovered 2"]);
+    let lost = sim.when("lost").unwrap();
+    let back = sim.when("recovered").unwrap();
+    assert!(back - lost <= millis(100), "{:?}", back - lost);
+}
+
+#[test]
+fn a_registry_that_grants_and_denies_at_once_is_not_asked_in_a_hot_loop() {
+    let mut sim = Sim::settled(22, &["a"]);
+    for _ in 0..20_000 {
+        sim.registry.revoke_all(sim.now);
+        sim.run(millis(3));
+    }
+    let grants = sim.registry.count("grant");
+    assert!(grants <= 60, "{grants} grants in a minute");
+    sim.assert_back_within(secs(10));
+}
+
+#[test]
+fn r6_a_wiped_registry_gets_everything_back() {
+    for count in [1, 100] {
+        let mut sim = Sim::new(23);
+        sim.register_many(count);
+        sim.assert_back_within(secs(2));
+        sim.fault(Fault::Down);
+        sim.run(secs(3));
+        sim.registry.wipe(sim.now);
+        sim.fault(Fault::None);
+        sim.assert_back_within(secs(10));
+    }
+}
+
+#[test]
+fn an_update_during_an_outage_publishes_only_the_newest() {
+    let mut sim = Sim::settled(24, &["a"]);
+    sim.fault(Fault::Down);
+    for n in 0..50 {
+        sim.update("a", &format!("note {n}"));
+        sim.run(secs(1));
+    }
+    let before = sim.registry.writes.len();
+    sim.fault(Fault::None);
+    sim.assert_back_within(secs(10));
+    assert_eq!(sim.registry.writes.len(), before + 1);
+    assert_eq!(sim.registry.records[&key("a")].content, instance("a", "note 49"));
+}
+
+#[test]
+fn an_update_while_a_publication_is_under_way_follows_it() {
+    let mut sim = Sim::new(25);
+    sim.register("a");
+    sim.run(millis(5));
+    sim.update("a", "second");
+    sim.update("a", "third");
+    sim.assert_back_within(secs(1));
+    assert_eq!(sim.registry.writes.len(), 2);
+    assert_eq!(sim.told("a"), ["registered 1"]);
+}
+
+#[test]
+fn a_registry_absent_at_the_start_gets_the_registration_when_it_appears() {
+    let mut sim = Sim::new(26);
+    sim.fault(Fault::Down);
+    sim.register("a");
+    sim.run(secs(3_600));
+    assert_eq!((sim.phase("a"), sim.told("a").len()), (Phase::Registering, 0));
+    sim.fault(Fault::None);
+    sim.assert_back_within(secs(10));
+    assert_eq!(sim.told("a"), ["registered 1"]);
+}
+
+#[test]
+fn a_lasting_loss_is_told_once_per_loss_and_only_if_anybody_wants_to_know() {
+    let mut sim = Sim::with(
+        crate::keeper::KeeperConfig { lasting_loss: Some(secs(30)), ..config(27) },
+        Capabilities::session(),
+    );
+    sim.register("a");
+    sim.run(secs(10));
+    for _ in 0..2 {
+        sim.outage(Fault::Down, secs(300));
+        sim.assert_back_within(secs(10));
+        sim.run(secs(30));
+    }
+    let lasts: Vec<_> = (sim.lives[0].events.iter())
+        .filter_map(|(_, _, e)| match e {
+            RegistrationEvent::LossLasts { downtime } => Some(*downtime),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lasts, [secs(30), secs(30)]);
+    let mut quiet = Sim::settled(28, &["a"]);
+    quiet.outage(Fault::Down, secs(300));
+    assert_eq!(quiet.count("loss lasts"), 0);
+}
+
+#[test]
+fn a_withheld_liveness_lets_the_registration_run_out_and_comes_back_with_it() {
+    let mut sim = Sim::settled(29, &["a"]);
+    sim.lives[0].alive = false;
+    sim.run(secs(60));
+    assert_eq!(sim.told("a"), ["registered 1", "suspect", "lost 1 Withheld"]);
+    assert!(sim.registry.records.is_empty());
+    assert!(sim.registry.count("grant") == 1, "a dead application asks for no lease");
+    sim.lives[0].alive = true;
+    sim.assert_back_within(secs(10));
+    assert_eq!(sim.told("a")[3..], ["recovered 2"]);
+
+    let mut beats = Sim::heartbeat(30);
+    beats.register("a");
+    beats.run(secs(20));
+    beats.lives[0].alive = false;
+    beats.run(secs(60));
+    assert_eq!(beats.told("a"), ["registered 1", "suspect", "lost 1 Withheld"]);
+    assert!(beats.registry.records.is_empty());
+    beats.lives[0].alive = true;
+    beats.assert_back_within(secs(10));
+}
+
+#[test]
+fn a_short_withholding_costs_nothing() {
+    let mut sim = Sim::settled(31, &["a"]);
+    sim.lives[0].alive = false;
+    sim.run(secs(7));
+    sim.lives[0].alive = true;
+    sim.run(secs(60));
+    assert_eq!(sim.told("a"), ["registered 1", "suspect", "cleared"]);
+}
+
+#[test]
+fn a_panic_keeps_the_map_and_doubts_the_lease() {
+    let mut sim = Sim::settled(32, &["a"]);
+    sim.update("a", "second");
+    sim.restart(0);
+    sim.assert_back_within(secs(1));
+    sim.run(secs(60));
+    assert_eq!(sim.told("a"), ["registered 1", "restarted", "suspect", "cleared"]);
+    for at in [0, 3, 5, 9] {
+        let mut sim = Sim::new(33);
+        sim.register("a");
+        sim.run(millis(at));
+        sim.restart(0);
+        sim.assert_back_within(secs(10));
+        sim.withdraw(0, "a");
+        sim.run(millis(at));
+        sim.restart(0);
+        sim.run(secs(120));
+        assert!(sim.registry.records.is_empty());
+        assert!(sim.lives[0].keeper.is_idle());
+    }
+}
+
+#[test]
+fn the_time_to_live_is_the_granted_one_not_the_wanted_one() {
+    let mut sim = Sim::new(34);
+    sim.registry.lifetime = Lifetime::Leased { ttl: 4 * TTL };
+    sim.register("a");
+    sim.run(secs(1));
+    sim.outage(Fault::Down, secs(50));
+    assert_eq!(sim.count("lost"), 0);
+    sim.run(secs(10));
+    assert_eq!(sim.phase("a"), Phase::Live);
+}
+
+#[test]
+fn r1_beats_of_their_own_come_back_after_any_outage() {
+    for long in [secs(20), secs(600)] {
+        for fault in [Fault::Down, Fault::Hang(Landing::Never), Fault::Hang(Landing::AtOnce)] {
+            let mut sim = Sim::heartbeat(35);
+            ["a", "b", "c"].into_iter().for_each(|id| sim.register(id));
+            sim.run(secs(30));
+            sim.outage(fault, long);
+            assert_eq!(sim.count("lost"), 3);
+            sim.assert_back_within(secs(10));
+            sim.run(secs(60));
+            assert_eq!(sim.told("b"), ["registered 1", "suspect", "lost 1 Expired", "recovered 2"]);
+        }
+    }
+}
