@@ -6,13 +6,17 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod backend;
+pub mod balance;
 pub mod model;
 
 mod backoff;
 mod clock;
 mod error;
 mod secret;
+mod snapshot;
+mod upstream;
 mod url;
+mod view;
 
 pub use backend::{
     Backend, Capabilities, Catalogue, ConnectContext, Connector, Discovery, Lease, OnDuplicate, Registry,
@@ -24,4 +28,5 @@ pub use model::{
     ServiceName, Status, Target, Weight,
 };
 pub use secret::{Credential, CredentialProvider, Secret};
+pub use snapshot::{Diff, Snapshot};
 pub use url::{HostPort, RegistryUrl};

@@ -1,0 +1,145 @@
+//! The seam between the reflector, which knows what is true, and the upstream, which picks.
+//!
+//! A [`View`] is one (target, selector, balancer). The writer's side is a lock around the [`Store`]; the reader's
+//! side is one atomic pointer to the present snapshot and its picker, so that a pick neither locks nor waits. A batch
+//! of changes is published as one snapshot.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::{
+    balance::{Balance, Balancer, Picker},
+    model::{Instance, InstanceKey, Selector},
+    snapshot::{Snapshot, Store},
+};
+
+/// One batch of changes. Removals apply before upserts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ViewChange {
+    pub(crate) upserts: Vec<Arc<Instance>>,
+    pub(crate) removals: Vec<InstanceKey>,
+    /// The complete set of held instances; `None` for none.
+    pub(crate) suspects: Option<Arc<HashSet<InstanceKey>>>,
+    pub(crate) revision: Option<u64>,
+}
+
+/// What changes are told to: in order, one caller at a time.
+pub(crate) trait ViewSink: Send + Sync {
+    fn apply(&self, change: &ViewChange);
+}
+
+/// What an upstream sees of one target.
+pub(crate) struct View {
+    selector: Selector,
+    balancer: Arc<dyn Balancer>,
+    observed: bool,
+    writer: Mutex<Writer>,
+    live: ArcSwap<Live>,
+    /// The version that is live, for those who wait; `None` once the view is closed.
+    wake: watch::Sender<Option<u64>>,
+}
+
+#[derive(Default)]
+struct Writer {
+    store: Store,
+    version: u64,
+    revision: Option<u64>,
+}
+
+/// What readers load in one step.
+pub(crate) struct Live {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) picker: Arc<dyn Picker>,
+}
+
+impl View {
+    pub(crate) fn new(selector: Selector, balance: &Balance) -> Self {
+        let balancer = balance.balancer();
+        let snapshot = Snapshot::unfilled();
+        let picker = balancer.picker(snapshot.active());
+        Self {
+            selector,
+            observed: balancer.observes(),
+            balancer,
+            writer: Mutex::default(),
+            live: ArcSwap::from_pointee(Live { snapshot, picker }),
+            wake: watch::Sender::new(Some(0)),
+        }
+    }
+
+    /// The present snapshot and its picker, without a lock or a shared write.
+    #[inline]
+    pub(crate) fn live(&self) -> arc_swap::Guard<Arc<Live>> {
+        self.live.load()
+    }
+
+    /// The balancer, if it wants to hear of picks.
+    #[inline]
+    pub(crate) fn observer(&self) -> Option<&dyn Balancer> {
+        self.observed.then_some(&*self.balancer)
+    }
+
+    /// Wakes when another version is live, and when the view is closed.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<u64>> {
+        self.wake.subscribe()
+    }
+
+    /// Ends all waiting; picks go on with the last snapshot.
+    pub(crate) fn close(&self) {
+        self.wake.send_replace(None);
+    }
+}
+
+impl ViewSink for View {
+    fn apply(&self, change: &ViewChange) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Writer { store, version, revision } = &mut *writer;
+        // The first batch is an answer, even if it is empty.
+        let mut changed = *version == 0;
+        for key in &change.removals {
+            changed |= store.remove(key);
+        }
+        changed |= store.suspect(change.suspects.as_ref());
+        for instance in &change.upserts {
+            changed |= if self.selector.matches(instance) {
+                store.upsert(instance)
+            } else {
+                store.remove(&instance.key())
+            };
+        }
+        let moved = change.revision.is_some() && change.revision != *revision;
+        *revision = change.revision.or(*revision);
+        if changed {
+            *version += 1;
+            let snapshot = store.snapshot(*version, *revision);
+            let picker = self.balancer.picker(snapshot.active());
+            self.live.store(Arc::new(Live { snapshot, picker }));
+            self.wake.send_if_modified(|wake| {
+                let open = wake.is_some();
+                *wake = wake.map(|_| *version);
+                open
+            });
+        } else if moved {
+            // The same instances at a later revision: nobody needs to wake up for that.
+            let picker = Arc::clone(&self.live.load().picker);
+            let snapshot = store.snapshot(*version, *revision);
+            self.live.store(Arc::new(Live { snapshot, picker }));
+        }
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("selector", &self.selector)
+            .field("balancer", &self.balancer)
+            .field("snapshot", &self.live().snapshot)
+            .finish_non_exhaustive()
+    }
+}
