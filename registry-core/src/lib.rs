@@ -12,6 +12,7 @@ pub mod model;
 mod backoff;
 mod clock;
 mod error;
+mod freshness;
 mod secret;
 mod snapshot;
 mod upstream;
@@ -23,10 +24,12 @@ pub use backend::{
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, ErrorClass, ErrorKind};
+pub use freshness::{Freshness, ViewEvent, ViewEvents, ViewState};
 pub use model::{
     Endpoint, Incarnation, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, Namespace, Selector,
     ServiceName, Status, Target, Weight,
 };
 pub use secret::{Credential, CredentialProvider, Secret};
 pub use snapshot::{Diff, Snapshot};
+pub use upstream::{Attempt, CallError, CallOptions, Changes, Picked, Update, Upstream};
 pub use url::{HostPort, RegistryUrl};

@@ -1,0 +1,20 @@
+//! What an upstream needs of whatever feeds its view.
+
+use std::sync::Weak;
+
+use crate::{Freshness, ViewEvents, model::InstanceKey, view::ViewSink};
+
+/// Feeds views; a reflector in production.
+pub(crate) trait Source: Send + Sync {
+    /// Tells the view everything known, and from then on every change, for as long as it lives.
+    fn attach(&self, view: Weak<dyn ViewSink>);
+
+    /// A connection to this instance failed: if it is held, it is gone. Must not block.
+    fn fail(&self, key: &InstanceKey);
+
+    /// How far the view can be trusted, now.
+    fn freshness(&self) -> Freshness;
+
+    /// What happens to the view from now on.
+    fn events(&self) -> ViewEvents;
+}
