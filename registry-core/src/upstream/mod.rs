@@ -4,6 +4,7 @@ mod budget;
 mod call;
 mod call_error;
 mod changes;
+mod fixed;
 mod picked;
 mod source;
 #[cfg(test)]
