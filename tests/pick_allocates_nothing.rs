@@ -15,11 +15,11 @@ const POLICIES: [&str; 3] = ["round_robin", "random", "weighted_random"];
 fn upstream(policy: &str, instances: u32) -> Upstream {
     let instances = (0..instances).map(|id| {
         let builder = Instance::builder("orders").id(format!("i{id}")).endpoint("http://10.0.0.1:80");
-        builder.weight(1 + id % 7 * 50).build().unwrap()
+        builder.weight(1 + id % 7 * 50).build().expect("a valid instance")
     });
-    let balance: Balance = policy.parse().unwrap();
-    let upstream = Upstream::fixed(Target::try_from("orders").unwrap(), instances, &balance);
-    upstream.with_pick(|_| ()).unwrap();
+    let balance: Balance = policy.parse().expect("a policy of this crate");
+    let upstream = Upstream::fixed(Target::try_from("orders").expect("a valid name"), instances, &balance);
+    upstream.with_pick(|_| ()).expect("instances to pick");
     upstream
 }
 

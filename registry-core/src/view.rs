@@ -19,19 +19,28 @@ use crate::{
     snapshot::{Snapshot, Store},
 };
 
-/// One batch of changes. Removals apply before upserts.
+/// One step of a guarded view: applied whole, removals before upserts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ViewChange {
+    /// Added or changed instances, each key once.
     pub(crate) upserts: Vec<Arc<Instance>>,
+    /// Instances that are gone.
     pub(crate) removals: Vec<InstanceKey>,
-    /// The complete set of held instances; `None` for none.
+    /// The complete set of held instances after this change; `None` if there is none.
     pub(crate) suspects: Option<Arc<HashSet<InstanceKey>>>,
+    /// The registry's revision after this change.
     pub(crate) revision: Option<u64>,
 }
 
-/// What changes are told to: in order, one caller at a time.
+/// Where a reflector publishes its view.
 pub(crate) trait ViewSink: Send + Sync {
+    /// Publishes one snapshot. The first call, even without any instance, says that the registry has answered (or that a
+    /// view from disk serves). Changes come in order, from one caller at a time; doesn't block.
     fn apply(&self, change: &ViewChange);
+
+    /// Nothing will come any more: whoever waits for changes is told so.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the reflector that calls it follows"))]
+    fn close(&self) {}
 }
 
 /// What an upstream sees of one target.
@@ -89,11 +98,6 @@ impl View {
     pub(crate) fn subscribe(&self) -> watch::Receiver<Option<u64>> {
         self.wake.subscribe()
     }
-
-    /// Ends all waiting; picks go on with the last snapshot.
-    pub(crate) fn close(&self) {
-        self.wake.send_replace(None);
-    }
 }
 
 impl ViewSink for View {
@@ -131,6 +135,11 @@ impl ViewSink for View {
             let snapshot = store.snapshot(*version, *revision);
             self.live.store(Arc::new(Live { snapshot, picker }));
         }
+    }
+
+    /// Ends all waiting; picks go on with the last snapshot.
+    fn close(&self) {
+        self.wake.send_replace(None);
     }
 }
 

@@ -78,7 +78,6 @@ impl<'a> Draw<'a> {
     }
 
     /// What the caller told.
-    #[must_use]
     pub fn context(&self) -> &'a PickContext<'a> {
         self.context
     }

@@ -12,12 +12,11 @@ mod tests;
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
-pub(crate) use chunks::Leaf;
-pub use diff::Diff;
-pub(crate) use members::Member;
-pub use members::{Members, Slot};
-pub(crate) use store::Store;
-
+pub(crate) use self::{chunks::Leaf, members::Member, store::Store};
+pub use self::{
+    diff::Diff,
+    members::{Members, Slot},
+};
 use crate::model::{Instance, InstanceId, InstanceKey, Status};
 
 /// Where an instance is filed, in the order in which picks use the pools: the first one that isn't empty.

@@ -30,8 +30,8 @@ impl Upstream {
     #[must_use]
     pub fn fixed(target: Target, instances: impl IntoIterator<Item = Instance>, balance: &Balance) -> Self {
         let fixed: Arc<dyn Source> = Arc::new(Fixed(instances.into_iter().map(Arc::new).collect()));
-        let upstream =
-            Self::new(target, Arc::new(View::new(Selector::new(), balance)), move || Arc::clone(&fixed));
+        let view = Arc::new(View::new(Selector::new(), balance));
+        let upstream = Self::new(target, view, false, move || Arc::clone(&fixed));
         upstream.start();
         upstream
     }

@@ -16,20 +16,22 @@ use std::{
     time::Duration,
 };
 
-use budget::Budget;
-pub use call::{Attempt, CallOptions};
-pub use call_error::CallError;
-pub use changes::{Changes, Update};
-use picked::Home;
-pub use picked::Picked;
-pub(crate) use source::Source;
+use arc_swap::Guard;
 
+pub(crate) use self::source::Source;
+use self::{budget::Budget, picked::Home};
+pub use self::{
+    call::{Attempt, CallOptions},
+    call_error::CallError,
+    changes::{Changes, Update},
+    picked::Picked,
+};
 use crate::{
     Error, ErrorKind, Freshness, ViewEvents,
     balance::{Lanes, PickContext, choose},
     model::{ServiceName, Status, Target},
     snapshot::Snapshot,
-    view::{View, ViewSink},
+    view::{Live, View, ViewSink},
 };
 
 /// The live view of one discovered service: its instances, and one to send the next request to.
@@ -48,6 +50,8 @@ pub struct Upstream {
 pub(crate) struct Shared {
     target: Target,
     view: Arc<View>,
+    /// Whether picks ask the source if the view is too old. Most upstreams serve for ever and save the look at the clock.
+    refuses_expired: bool,
     source: OnceLock<Arc<dyn Source>>,
     start: Box<dyn Fn() -> Arc<dyn Source> + Send + Sync>,
     budget: Budget,
@@ -58,11 +62,13 @@ impl Upstream {
     pub(crate) fn new(
         target: Target,
         view: Arc<View>,
+        refuses_expired: bool,
         start: impl Fn() -> Arc<dyn Source> + Send + Sync + 'static,
     ) -> Self {
         let shared = Arc::new(Shared {
             target,
             view,
+            refuses_expired,
             source: OnceLock::new(),
             start: Box::new(start),
             budget: Budget::new(),
@@ -95,7 +101,8 @@ impl Upstream {
     ///
     /// # Errors
     /// [`NoInstance`](ErrorKind::NoInstance) if none is known, [`NotReady`](ErrorKind::NotReady) if nothing was
-    /// ever heard of the service; wait with [`ready`](Self::ready).
+    /// ever heard of the service (wait with [`ready`](Self::ready)), or if the view has expired and is configured not to
+    /// serve then.
     ///
     /// # Panics
     /// On a lazily started upstream's first use, outside a tokio runtime.
@@ -111,7 +118,7 @@ impl Upstream {
     /// # Panics
     /// As [`pick`](Self::pick).
     pub fn pick_with(&self, context: &PickContext<'_>) -> Result<Picked, Error> {
-        let live = self.shared.view.live();
+        let live = self.usable()?;
         let Some(member) = choose(&live.snapshot, &*live.picker, context) else {
             return Err(self.nothing(&live.snapshot));
         };
@@ -126,7 +133,7 @@ impl Upstream {
     /// # Panics
     /// As [`pick`](Self::pick), and if `f` does.
     pub fn with_pick<R>(&self, f: impl FnOnce(&crate::Instance) -> R) -> Result<R, Error> {
-        let live = self.shared.view.live();
+        let live = self.usable()?;
         let Some(member) = choose(&live.snapshot, &*live.picker, &PickContext::new()) else {
             return Err(self.nothing(&live.snapshot));
         };
@@ -226,6 +233,18 @@ impl Upstream {
     /// As [`pick`](Self::pick).
     pub fn events(&self) -> ViewEvents {
         self.start().events()
+    }
+
+    /// What picks read.
+    #[inline]
+    fn usable(&self) -> Result<Guard<Arc<Live>>, Error> {
+        if self.shared.refuses_expired && !self.start().may_serve() {
+            return Err(Error::new(
+                ErrorKind::NotReady,
+                format!("the view of {} is too old to pick from; {}", self.service(), self.shared.standing()),
+            ));
+        }
+        Ok(self.shared.view.live())
     }
 
     /// Why there was nothing to pick. Starts the source if that is the reason.

@@ -2,7 +2,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     sync::{
         Mutex, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -16,6 +16,7 @@ use crate::{
 /// A source that tests drive.
 #[derive(Default)]
 struct Feed {
+    refuses: AtomicBool,
     started: AtomicUsize,
     views: Mutex<Vec<Weak<dyn ViewSink>>>,
     failed: Mutex<Vec<InstanceKey>>,
@@ -28,6 +29,10 @@ impl Source for Feed {
 
     fn fail(&self, key: &InstanceKey) {
         self.failed.lock().unwrap().push(key.clone());
+    }
+
+    fn may_serve(&self) -> bool {
+        !self.refuses.load(Ordering::SeqCst)
     }
 
     fn freshness(&self) -> Freshness {
@@ -75,10 +80,14 @@ fn key(id: u32) -> InstanceKey {
 
 /// An upstream that hasn't started.
 fn lazy(balance: &Balance) -> (Upstream, Arc<Feed>) {
+    lazy_refusing(balance, false)
+}
+
+fn lazy_refusing(balance: &Balance, expired: bool) -> (Upstream, Arc<Feed>) {
     let feed = Arc::new(Feed::default());
     let source = Arc::clone(&feed);
     let view = Arc::new(View::new(Selector::new(), balance));
-    let upstream = Upstream::new(Target::try_from("orders").unwrap(), view, move || {
+    let upstream = Upstream::new(Target::try_from("orders").unwrap(), view, expired, move || {
         source.started.fetch_add(1, Ordering::SeqCst);
         Arc::<Feed>::clone(&source)
     });
@@ -113,6 +122,22 @@ fn a_lazy_upstream_starts_once_at_its_first_use_and_says_that_it_is_not_ready() 
     assert_eq!(feed.started.load(Ordering::SeqCst), 1);
     feed.upsert([1]);
     assert_eq!(upstream.pick().unwrap().key(), key(1));
+}
+
+#[test]
+fn an_expired_view_is_refused_only_where_that_was_asked_for() {
+    for refuses in [false, true] {
+        let (upstream, feed) = lazy_refusing(&Balance::default(), refuses);
+        upstream.start();
+        feed.upsert([1]);
+        assert!(upstream.pick().is_ok());
+        feed.refuses.store(true, Ordering::SeqCst);
+        assert_eq!(upstream.pick().err().map(|e| e.kind()), refuses.then_some(ErrorKind::NotReady));
+        assert_eq!(upstream.with_pick(|_| ()).is_err(), refuses);
+        assert_eq!(upstream.snapshot().len(), 1);
+        feed.refuses.store(false, Ordering::SeqCst);
+        assert!(upstream.pick().is_ok());
+    }
 }
 
 #[test]
