@@ -1,5 +1,5 @@
-//! Promise 4: picking is allocation-free, under every policy and in every form. Only the first pick of a thread may set
-//! up that thread's random numbers.
+//! Promise 4: picking is allocation-free, under every policy and in every form. Only the first pick of a
+//! thread may set up that thread's random numbers.
 
 use registry_bench_support::{CountingAllocator, allocations};
 use registry_core::{

@@ -1,8 +1,8 @@
 //! The seam between the reflector, which knows what is true, and the upstream, which picks.
 //!
-//! A [`View`] is one (target, selector, balancer). The writer's side is a lock around the [`Store`]; the reader's
-//! side is one atomic pointer to the present snapshot and its picker, so that a pick neither locks nor waits. A batch
-//! of changes is published as one snapshot.
+//! A [`View`] is one (target, selector, balancer). The writer's side is a lock around the [`Store`]; the
+//! reader's side is one atomic pointer to the present snapshot and its picker, so that a pick neither locks
+//! nor waits. A batch of changes is published as one snapshot.
 
 use std::{
     collections::HashSet,
@@ -34,8 +34,8 @@ pub(crate) struct ViewChange {
 
 /// Where a reflector publishes its view.
 pub(crate) trait ViewSink: Send + Sync {
-    /// Publishes one snapshot. The first call, even without any instance, says that the registry has answered (or that a
-    /// view from disk serves). Changes come in order, from one caller at a time; doesn't block.
+    /// Publishes one snapshot. The first call, even without any instance, says that the registry has answered
+    /// (or that a view from disk serves). Changes come in order, from one caller at a time; doesn't block.
     fn apply(&self, change: &ViewChange);
 
     /// Nothing will come any more: whoever waits for changes is told so.

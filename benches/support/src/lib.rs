@@ -43,8 +43,8 @@ fn count() {
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
-// SAFETY: every method forwards its arguments unchanged to `System`, which upholds the contract; counting neither
-// allocates nor unwinds.
+// SAFETY: every method forwards its arguments unchanged to `System`, which upholds the contract; counting
+// neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();

@@ -1,8 +1,8 @@
-//! State per thread without thread-local allocation: each thread has a number, and with it a cell of its own in
-//! every [`Lanes`].
+//! State per thread without thread-local allocation: each thread has a number, and with it a cell of its own
+//! in every [`Lanes`].
 //!
-//! An atomic write to a line that another core writes too costs 60 to 120 ns, ten times an uncontended one; two threads
-//! that share a counter do a third of what one does alone.
+//! An atomic write to a line that another core writes too costs 60 to 120 ns, ten times an uncontended one;
+//! two threads that share a counter do a third of what one does alone.
 
 use std::{
     cell::Cell,

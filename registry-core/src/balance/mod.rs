@@ -1,8 +1,8 @@
 //! Choosing one instance of many.
 //!
-//! A [`Balancer`] lives as long as the view it balances and holds what is learnt about instances. At each change of
-//! the view, off the pick path, it makes a [`Picker`]: the rule for that one version. Picks then only read. The
-//! pipeline around a policy is the same for all:
+//! A [`Balancer`] lives as long as the view it balances and holds what is learnt about instances. At each
+//! change of the view, off the pick path, it makes a [`Picker`]: the rule for that one version. Picks then
+//! only read. The pipeline around a policy is the same for all:
 //!
 //! 1. the members: instances that serve, else the best of the rest, so that something is always tried;
 //! 2. the policy draws one;
@@ -37,13 +37,13 @@ pub use crate::snapshot::{Members, Slot};
 
 /// Balances one view; holds what it learns of instances, by [`Slot`], across versions.
 pub trait Balancer: fmt::Debug + Send + Sync + 'static {
-    /// Makes the rule for one version of the view. Called at each change, by one caller at a time, in order, and not
-    /// while picking: but a version isn't visible before this returns, so the work must not grow with the number
-    /// of members by much.
+    /// Makes the rule for one version of the view. Called at each change, by one caller at a time, in order,
+    /// and not while picking: but a version isn't visible before this returns, so the work must not grow with
+    /// the number of members by much.
     fn picker(&self, members: &Members) -> Arc<dyn Picker>;
 
-    /// Whether [`begin`](Self::begin) and [`end`](Self::end) have any effect; fixed for the balancer's life. If not,
-    /// they aren't called.
+    /// Whether [`begin`](Self::begin) and [`end`](Self::end) have any effect; fixed for the balancer's life.
+    /// If not, they aren't called.
     fn observes(&self) -> bool {
         false
     }
@@ -64,16 +64,16 @@ pub trait Balancer: fmt::Debug + Send + Sync + 'static {
 
 /// Picks from one version of a view.
 pub trait Picker: fmt::Debug + Send + Sync + 'static {
-    /// The position of the chosen member; there is at least one. Must neither block nor allocate, nor take time in
-    /// proportion to the number of members. A position past the end counts as the last one.
+    /// The position of the chosen member; there is at least one. Must neither block nor allocate, nor take
+    /// time in proportion to the number of members. A position past the end counts as the last one.
     ///
-    /// Called again with a higher [`attempt`](Draw::attempt) if the choice can't be used: a policy that would choose
-    /// the same again must then choose the next best.
+    /// Called again with a higher [`attempt`](Draw::attempt) if the choice can't be used: a policy that would
+    /// choose the same again must then choose the next best.
     fn pick(&self, draw: &Draw<'_>) -> usize;
 }
 
-/// What a [`Balancer`] notes at the beginning of a pick, to have it back at its end: for example the clock, or the shard
-/// that was counted up.
+/// What a [`Balancer`] notes at the beginning of a pick, to have it back at its end: for example the clock,
+/// or the shard that was counted up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ticket(pub u64);
 

@@ -16,8 +16,8 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Failure {
-    /// No connection: refused, reset while connecting, unreachable. Removes an instance at once that the registry's
-    /// list no longer has.
+    /// No connection: refused, reset while connecting, unreachable. Removes an instance at once that the
+    /// registry's list no longer has.
     Connect,
     /// No answer in time.
     Timeout,

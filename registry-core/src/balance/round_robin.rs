@@ -34,13 +34,13 @@ impl Picker for Next {
     fn pick(&self, draw: &Draw<'_>) -> usize {
         let len = draw.members().len();
         let next = self.0.mine();
-        // Load and store, not an atomic addition: the lane is this thread's. Where threads share one, they may choose the
-        // same instance at the same moment, which is harmless.
+        // Load and store, not an atomic addition: the lane is this thread's. Where threads share one, they
+        // may choose the same instance at the same moment, which is harmless.
         let at = match next.load(Ordering::Relaxed) {
             at if at < len => at,
             at if at == len => 0,
-            // At the start, and when the list got much shorter: many clients that begin at 0 would all hit the same
-            // instance.
+            // At the start, and when the list got much shorter: many clients that begin at 0 would all hit
+            // the same instance.
             _ => fastrand::usize(..len),
         };
         next.store(at + 1, Ordering::Relaxed);

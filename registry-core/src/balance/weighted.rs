@@ -1,9 +1,10 @@
-//! In proportion to weight: alias tables (Vose, "A Linear Algorithm for Generating Random Numbers with a Given
-//! Distribution", 1991) in two levels.
+//! In proportion to weight: alias tables (Vose, "A Linear Algorithm for Generating Random Numbers with a
+//! Given Distribution", 1991) in two levels.
 //!
-//! One flat table must be rebuilt whole for each change (50 µs for 10,000 members). Here every run of 32 neighbours
-//! has its own table, and a table above them chooses the run: a change rebuilds one run and the table above, which
-//! has a 32nd of the length. So the tables are ready before the version is visible, and no pick ever builds one.
+//! One flat table must be rebuilt whole for each change (50 µs for 10,000 members). Here every run of 32
+//! neighbours has its own table, and a table above them chooses the run: a change rebuilds one run and the
+//! table above, which has a 32nd of the length. So the tables are ready before the version is visible, and no
+//! pick ever builds one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -72,7 +73,8 @@ struct Cell {
     alias: u32,
 }
 
-/// Draws from a table that isn't empty. The upper half of the random number chooses the column, the lower the side.
+/// Draws from a table that isn't empty. The upper half of the random number chooses the column, the lower the
+/// side.
 #[inline]
 fn draw(cells: &[Cell]) -> usize {
     let random = fastrand::u64(..);
@@ -81,7 +83,8 @@ fn draw(cells: &[Cell]) -> usize {
     if (random as u32) < cell.cut { column as usize } else { cell.alias as usize }
 }
 
-/// Builds an alias table. In integers, so that the shares add up whatever the weights; a share is exact to 2^-32.
+/// Builds an alias table. In integers, so that the shares add up whatever the weights; a share is exact to
+/// 2^-32.
 fn table(weights: impl ExactSizeIterator<Item = u64>) -> Arc<[Cell]> {
     let columns = weights.len() as u128;
     let mut left: Vec<u128> = weights.map(|weight| u128::from(weight) * columns).collect();

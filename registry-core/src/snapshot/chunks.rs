@@ -1,9 +1,9 @@
 //! A list of which two versions share everything but what changed.
 //!
-//! Three levels of 32: position `p` sits at `[p >> 10][(p >> 5) & 31][p & 31]`. A change copies the root, one node
-//! and one leaf (64 pointers beside the root's `len / 1024`), whatever the length; a second change to the same
-//! leaf before the list is shared again happens in place. Measured against a flat copy this is 12, 105 and 713
-//! times cheaper at 1,000, 10,000 and 100,000 entries, for 1 ns more per read.
+//! Three levels of 32: position `p` sits at `[p >> 10][(p >> 5) & 31][p & 31]`. A change copies the root, one
+//! node and one leaf (64 pointers beside the root's `len / 1024`), whatever the length; a second change to
+//! the same leaf before the list is shared again happens in place. Measured against a flat copy this is 12,
+//! 105 and 713 times cheaper at 1,000, 10,000 and 100,000 entries, for 1 ns more per read.
 
 use std::sync::Arc;
 
@@ -48,9 +48,9 @@ impl<T> Chunks<T> {
         self.root.iter().flat_map(|node| node.iter())
     }
 
-    /// Visits what two versions do not share: each entry of an old leaf that the new version has not at the same
-    /// place, and each entry of the new leaves. The work is in proportion to what differs, plus one step per 1,024
-    /// entries.
+    /// Visits what two versions do not share: each entry of an old leaf that the new version has not at the
+    /// same place, and each entry of the new leaves. The work is in proportion to what differs, plus one step
+    /// per 1,024 entries.
     pub(crate) fn unshared<'a>(
         old: &'a Self,
         new: &'a Self,

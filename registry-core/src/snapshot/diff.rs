@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use super::{Snapshot, chunks::Chunks};
 use crate::model::{Instance, InstanceId, ServiceName};
 
-/// What turns one snapshot into another. Each instance occurs at most once; applying the differences of an upstream
-/// in order, from nothing, gives its snapshot at every point.
+/// What turns one snapshot into another. Each instance occurs at most once; applying the differences of an
+/// upstream in order, from nothing, gives its snapshot at every point.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Diff {
@@ -33,7 +33,8 @@ impl Diff {
                 Chunks::unshared(old, new, |m| before.push(&m.instance), |m| after.push(&m.instance));
             }
         }
-        // Whatever moved is in both lists, as both its old and its new place are in leaves that aren't shared.
+        // Whatever moved is in both lists, as both its old and its new place are in leaves that aren't
+        // shared.
         let mut gone: HashMap<(&ServiceName, &InstanceId), &Arc<Instance>> =
             before.iter().map(|old| ((old.service(), old.id()), *old)).collect();
         for new in after {
@@ -48,7 +49,8 @@ impl Diff {
         diff
     }
 
-    /// Whether the records are the same. The versions may still differ: which instances are suspect, for example.
+    /// Whether the records are the same. The versions may still differ: which instances are suspect, for
+    /// example.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()

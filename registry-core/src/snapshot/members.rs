@@ -12,10 +12,11 @@ pub(crate) struct Member {
     pub(crate) slot: Slot,
 }
 
-/// The stable place of one instance within one view, for what a balancer knows about it (requests in flight, latency).
+/// The stable place of one instance within one view, for what a balancer knows about it (requests in flight,
+/// latency).
 ///
-/// An instance keeps its slot as long as its id, its endpoints and its publication (incarnation and epoch) stay the
-/// same, whatever else of it changes. The `index` of one that left is given to a later one under a
+/// An instance keeps its slot as long as its id, its endpoints and its publication (incarnation and epoch)
+/// stay the same, whatever else of it changes. The `index` of one that left is given to a later one under a
 /// higher `generation`; a balancer that finds another generation in its table starts anew for that instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -26,8 +27,8 @@ pub struct Slot {
     pub generation: u32,
 }
 
-/// The instances a pick chooses from, at positions `0..len`: those that serve; if there are none, the best of the
-/// rest.
+/// The instances a pick chooses from, at positions `0..len`: those that serve; if there are none, the best of
+/// the rest.
 ///
 /// Instances that the shrink guard holds (suspects) come last. Cheap to clone; the clone doesn't change.
 #[derive(Clone, Default)]
@@ -86,7 +87,8 @@ impl Members {
         self.equal
     }
 
-    /// Whether the shrink guard holds the instance at a position. A pick that hits a suspect is drawn once more.
+    /// Whether the shrink guard holds the instance at a position. A pick that hits a suspect is drawn once
+    /// more.
     #[must_use]
     #[inline]
     pub fn is_suspect(&self, at: usize) -> bool {
@@ -106,8 +108,8 @@ impl Members {
         }
     }
 
-    /// The runs of neighbours, each with the position of its first; unchanged runs are the same allocation in the
-    /// next version, so that a balancer recomputes only what changed.
+    /// The runs of neighbours, each with the position of its first; unchanged runs are the same allocation in
+    /// the next version, so that a balancer recomputes only what changed.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (usize, &Leaf<Member>)> {
         let starts = |base: usize| (base..).step_by(32);
         starts(0).zip(self.trusted.leaves()).chain(starts(self.trusted.len()).zip(self.suspects.leaves()))

@@ -1,7 +1,7 @@
 //! Immutable views of one service, and the differences between them.
 //!
-//! The writer files each instance in one of five pools, so that filtering is choosing a list. A version costs what
-//! changed, not what there is; see [`chunks`].
+//! The writer files each instance in one of five pools, so that filtering is choosing a list. A version costs
+//! what changed, not what there is; see [`chunks`].
 
 mod chunks;
 mod diff;
@@ -81,8 +81,8 @@ impl Snapshot {
         Self(Arc::new(Contents { version, revision, pools, active, suspects }))
     }
 
-    /// Counts the versions of this upstream's view, from 1; 0 as long as nothing has arrived. Not comparable between
-    /// upstreams or processes.
+    /// Counts the versions of this upstream's view, from 1; 0 as long as nothing has arrived. Not comparable
+    /// between upstreams or processes.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.0.version
@@ -128,8 +128,8 @@ impl Snapshot {
         self.pool(Pool::Serving).iter().chain(self.pool(Pool::Resting).iter())
     }
 
-    /// Whether the shrink guard holds this instance: the registry's list no longer has it, which isn't believed yet.
-    /// Suspects get less traffic.
+    /// Whether the shrink guard holds this instance: the registry's list no longer has it, which isn't
+    /// believed yet. Suspects get less traffic.
     #[must_use]
     pub fn is_suspect(&self, key: &InstanceKey) -> bool {
         self.0.suspects.as_ref().is_some_and(|suspects| suspects.contains(key))

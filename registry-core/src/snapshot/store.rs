@@ -8,7 +8,8 @@ use std::{
 use super::{Member, Members, Pool, Slot, Snapshot, chunks::Chunks};
 use crate::model::{Instance, InstanceKey, Weight};
 
-/// Every instance of one view, filed by pool. Each operation takes constant time, but for [`suspect`](Self::suspect).
+/// Every instance of one view, filed by pool. Each operation takes constant time, but for
+/// [`suspect`](Self::suspect).
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     index: HashMap<InstanceKey, Place>,
@@ -60,8 +61,8 @@ impl Store {
         true
     }
 
-    /// Sets which instances are suspect, all others being trusted; whether that changed anything. Takes time in
-    /// proportion to both sets, unless it is the very set of before.
+    /// Sets which instances are suspect, all others being trusted; whether that changed anything. Takes time
+    /// in proportion to both sets, unless it is the very set of before.
     pub(crate) fn suspect(&mut self, suspects: Option<&Arc<HashSet<InstanceKey>>>) -> bool {
         let new = suspects.filter(|suspects| !suspects.is_empty());
         let old = self.suspects.take();
@@ -141,8 +142,8 @@ impl Store {
     }
 }
 
-/// Whether what a balancer learnt of `old` holds for `new`: same address, and published by the same life since the
-/// same loss.
+/// Whether what a balancer learnt of `old` holds for `new`: same address, and published by the same life
+/// since the same loss.
 fn is_same_life(old: &Instance, new: &Instance) -> bool {
     let life = |instance: &Instance| instance.record_version().map(|v| (v.incarnation, v.epoch));
     old.endpoints() == new.endpoints() && life(old) == life(new)

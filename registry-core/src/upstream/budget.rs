@@ -1,8 +1,8 @@
 //! How many retries an upstream may add to its traffic.
 //!
-//! When all instances are slow, retries multiply the load that made them slow. So retries are at most a fifth of the calls
-//! of the last 10 s, and 3 per second besides, so that rare calls may be retried at all (Finagle's `RetryBudget` has
-//! the same shape).
+//! When all instances are slow, retries multiply the load that made them slow. So retries are at most a fifth
+//! of the calls of the last 10 s, and 3 per second besides, so that rare calls may be retried at all
+//! (Finagle's `RetryBudget` has the same shape).
 
 use std::sync::{Mutex, PoisonError};
 

@@ -16,8 +16,8 @@ const ATTEMPTS: u32 = 3;
 /// Longest time a call waits for a first usable instance.
 const MAX_WAIT: Duration = Duration::from_secs(3);
 
-/// One failed attempt, as the closure of a [`call`](Upstream::call) returns it: what went wrong, and whether to try
-/// another instance.
+/// One failed attempt, as the closure of a [`call`](Upstream::call) returns it: what went wrong, and whether
+/// to try another instance.
 ///
 /// Retry when the request certainly wasn't processed (no connection), or when it may be processed twice.
 ///
@@ -38,7 +38,8 @@ pub struct Attempt<E> {
 }
 
 impl<E> Attempt<E> {
-    /// Try another instance. Reported as [`Failure::Connect`] unless [`because`](Self::because) says otherwise.
+    /// Try another instance. Reported as [`Failure::Connect`] unless [`because`](Self::because) says
+    /// otherwise.
     pub fn retry(cause: E) -> Self {
         Self { cause, retry: true, failure: Some(Failure::Connect) }
     }
@@ -83,8 +84,8 @@ impl CallOptions {
         self
     }
 
-    /// How long to wait for a usable instance if there is none: 0 by default, as failing fast keeps callers from
-    /// piling up; at most 3 s.
+    /// How long to wait for a usable instance if there is none: 0 by default, as failing fast keeps callers
+    /// from piling up; at most 3 s.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait.min(MAX_WAIT);
         self
@@ -115,11 +116,12 @@ impl CallOptions {
 }
 
 impl Upstream {
-    /// Sends one request through `f`, to up to 3 instances: an attempt that fails with [`Attempt::retry`] is made again
-    /// on another one. Outcomes and latencies are reported to the policy.
+    /// Sends one request through `f`, to up to 3 instances: an attempt that fails with [`Attempt::retry`] is
+    /// made again on another one. Outcomes and latencies are reported to the policy.
     ///
-    /// Retries of all calls together are at most a fifth of the calls of the last 10 s, and 3 per second besides; a
-    /// call that may not retry fails with the attempts it made. The retry is immediate, as it goes elsewhere.
+    /// Retries of all calls together are at most a fifth of the calls of the last 10 s, and 3 per second
+    /// besides; a call that may not retry fails with the attempts it made. The retry is immediate, as it goes
+    /// elsewhere.
     ///
     /// ```
     /// # use registry_core::{Attempt, CallError, Upstream};

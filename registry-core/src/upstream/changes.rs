@@ -19,15 +19,16 @@ use crate::snapshot::{Diff, Snapshot};
 pub struct Update {
     /// The view after the step.
     pub snapshot: Snapshot,
-    /// What changed since the item before. Empty if only something beside the records did, such as who is suspect.
+    /// What changed since the item before. Empty if only something beside the records did, such as who is
+    /// suspect.
     pub diff: Diff,
 }
 
 /// The view and its changes: the first item has everything as added and comes with the first view; applied in
 /// order, the differences give the view at every point.
 ///
-/// Nothing queues up: who reads slowly gets the newest view and its difference to the one read before. Ends when the
-/// client is closed.
+/// Nothing queues up: who reads slowly gets the newest view and its difference to the one read before. Ends
+/// when the client is closed.
 #[must_use = "streams do nothing unless polled"]
 pub struct Changes(Pin<Box<dyn Stream<Item = Update> + Send + Sync>>);
 

@@ -16,8 +16,8 @@ use crate::{
 struct Fixed(Vec<Arc<Instance>>);
 
 impl Upstream {
-    /// An upstream with a list that never changes: for services that no registry knows, and for tests of code that
-    /// takes an [`Upstream`]. Instances of one key replace each other; the last stays.
+    /// An upstream with a list that never changes: for services that no registry knows, and for tests of code
+    /// that takes an [`Upstream`]. Instances of one key replace each other; the last stays.
     ///
     /// ```
     /// use registry_core::{Instance, Target, Upstream, balance::Balance};

@@ -36,9 +36,9 @@ use crate::{
 
 /// The live view of one discovered service: its instances, and one to send the next request to.
 ///
-/// Cheap to clone; all clones share one view, which is kept up to date in the background for as long as one of them (or
-/// of their picks and changes) lives. Picking is synchronous and reads memory only: it goes on, with the last good
-/// view, while the registry can't be reached; [`freshness`](Self::freshness) tells.
+/// Cheap to clone; all clones share one view, which is kept up to date in the background for as long as one
+/// of them (or of their picks and changes) lives. Picking is synchronous and reads memory only: it goes on,
+/// with the last good view, while the registry can't be reached; [`freshness`](Self::freshness) tells.
 #[derive(Clone)]
 pub struct Upstream {
     shared: Arc<Shared>,
@@ -50,7 +50,8 @@ pub struct Upstream {
 pub(crate) struct Shared {
     target: Target,
     view: Arc<View>,
-    /// Whether picks ask the source if the view is too old. Most upstreams serve for ever and save the look at the clock.
+    /// Whether picks ask the source if the view is too old. Most upstreams serve for ever and save the look
+    /// at the clock.
     refuses_expired: bool,
     source: OnceLock<Arc<dyn Source>>,
     start: Box<dyn Fn() -> Arc<dyn Source> + Send + Sync>,
@@ -94,8 +95,8 @@ impl Upstream {
         &self.shared.target
     }
 
-    /// Picks an instance for one request, without blocking or allocating. Hold the result until the request's last byte,
-    /// then [`report`](Picked::report) how it went, or just drop it.
+    /// Picks an instance for one request, without blocking or allocating. Hold the result until the request's
+    /// last byte, then [`report`](Picked::report) how it went, or just drop it.
     ///
     /// Costs two reference counts more than [`with_pick`](Self::with_pick).
     ///
@@ -125,7 +126,8 @@ impl Upstream {
         Ok(Picked::new(member, Arc::clone(self.homes.mine())))
     }
 
-    /// Picks an instance and passes it to `f`: the cheapest form. The pick ends, without a verdict, when `f` returns.
+    /// Picks an instance and passes it to `f`: the cheapest form. The pick ends, without a verdict, when `f`
+    /// returns.
     ///
     /// # Errors
     /// As [`pick`](Self::pick).
@@ -164,8 +166,8 @@ impl Upstream {
         Changes::new(Arc::clone(&self.shared))
     }
 
-    /// Waits until at least `n` instances are [`Serving`](Status::Serving); `ready(0)` waits for the first view,
-    /// which may be empty.
+    /// Waits until at least `n` instances are [`Serving`](Status::Serving); `ready(0)` waits for the first
+    /// view, which may be empty.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) if the client was closed before.

@@ -11,8 +11,8 @@ use crate::{
 
 /// A picked instance, until the request to it has ended.
 ///
-/// Derefs to the [`Instance`]. Hold it until the last byte of the answer, as policies count what is in flight; then
-/// [`report`](Self::report) how it went. Dropping it ends the pick without a verdict.
+/// Derefs to the [`Instance`]. Hold it until the last byte of the answer, as policies count what is in
+/// flight; then [`report`](Self::report) how it went. Dropping it ends the pick without a verdict.
 #[must_use = "the pick ends when this is dropped"]
 pub struct Picked {
     instance: Arc<Instance>,
@@ -22,8 +22,8 @@ pub struct Picked {
     home: Arc<Home>,
 }
 
-/// Where picks of one thread report to: a reference count that other threads rarely touch, as every pick would
-/// otherwise write to one cache line.
+/// Where picks of one thread report to: a reference count that other threads rarely touch, as every pick
+/// would otherwise write to one cache line.
 #[repr(align(128))]
 pub(super) struct Home {
     shared: Arc<Shared>,
@@ -48,8 +48,8 @@ impl Picked {
         &self.instance
     }
 
-    /// Ends the pick and says how the request went, for the policy to learn. A failure to connect also removes an
-    /// instance that the registry's list no longer has and that was only held in doubt.
+    /// Ends the pick and says how the request went, for the policy to learn. A failure to connect also
+    /// removes an instance that the registry's list no longer has and that was only held in doubt.
     pub fn report(mut self, outcome: Outcome) {
         self.end(Some(&outcome));
         let shared = &self.home.shared;
@@ -57,7 +57,8 @@ impl Picked {
             && let Some(source) = shared.source.get()
         {
             let key = self.instance.key();
-            // Only held instances are affected; the source needn't hear of every refused connection of a bad day.
+            // Only held instances are affected; the source needn't hear of every refused connection of a bad
+            // day.
             if shared.view.live().snapshot.is_suspect(&key) {
                 source.fail(&key);
             }

@@ -6,7 +6,8 @@ use crate::{Freshness, ViewEvents, model::InstanceKey, view::ViewSink};
 
 /// Feeds views; a reflector in production.
 pub(crate) trait Source: Send + Sync {
-    /// Tells the view everything, if anything is known yet, and from then on every change, for as long as it lives.
+    /// Tells the view everything, if anything is known yet, and from then on every change, for as long as it
+    /// lives.
     fn attach(&self, view: Weak<dyn ViewSink>);
 
     /// A connection to this instance failed: if it is held, it is gone. Must not block.
@@ -15,7 +16,8 @@ pub(crate) trait Source: Send + Sync {
     /// How far the view can be trusted, now.
     fn freshness(&self) -> Freshness;
 
-    /// Whether the view may be picked from; only asked of an upstream that refuses expired views. Must not block.
+    /// Whether the view may be picked from; only asked of an upstream that refuses expired views. Must not
+    /// block.
     fn may_serve(&self) -> bool {
         true
     }
