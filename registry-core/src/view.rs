@@ -14,9 +14,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    balance::{Balance, Balancer, Picker},
+    balance::{Balance, Balancer, Members, PickContext, Picker, choose},
     model::{Instance, InstanceKey, Selector},
-    snapshot::{Snapshot, Store},
+    snapshot::{Member, Snapshot, Store},
 };
 
 /// One step of a guarded view: applied whole, removals before upserts.
@@ -63,8 +63,22 @@ struct Writer {
 
 /// What readers load in one step.
 pub(crate) struct Live {
-    pub(crate) snapshot: Snapshot,
+    /// What picks choose from; the snapshot has it too, but further away.
+    pub(crate) members: Members,
     pub(crate) picker: Arc<dyn Picker>,
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Live {
+    fn new(snapshot: Snapshot, picker: Arc<dyn Picker>) -> Self {
+        Self { members: snapshot.active().clone(), picker, snapshot }
+    }
+
+    /// Chooses an instance; `None` only if none is known at all.
+    #[inline]
+    pub(crate) fn choose(&self, context: &PickContext<'_>) -> Option<&Member> {
+        choose(&self.members, &*self.picker, context, &self.snapshot)
+    }
 }
 
 impl View {
@@ -77,7 +91,7 @@ impl View {
             observed: balancer.observes(),
             balancer,
             writer: Mutex::default(),
-            live: ArcSwap::from_pointee(Live { snapshot, picker }),
+            live: ArcSwap::from_pointee(Live::new(snapshot, picker)),
             wake: watch::Sender::new(Some(0)),
         }
     }
@@ -123,7 +137,7 @@ impl ViewSink for View {
             *version += 1;
             let snapshot = store.snapshot(*version, *revision);
             let picker = self.balancer.picker(snapshot.active());
-            self.live.store(Arc::new(Live { snapshot, picker }));
+            self.live.store(Arc::new(Live::new(snapshot, picker)));
             self.wake.send_if_modified(|wake| {
                 let open = wake.is_some();
                 *wake = wake.map(|_| *version);
@@ -133,7 +147,7 @@ impl ViewSink for View {
             // The same instances at a later revision: nobody needs to wake up for that.
             let picker = Arc::clone(&self.live.load().picker);
             let snapshot = store.snapshot(*version, *revision);
-            self.live.store(Arc::new(Live { snapshot, picker }));
+            self.live.store(Arc::new(Live::new(snapshot, picker)));
         }
     }
 

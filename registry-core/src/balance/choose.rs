@@ -9,14 +9,14 @@ use crate::{
 /// How often an instance that was tried is drawn again before the next untried one is taken.
 const REDRAWS: u32 = 4;
 
-/// Chooses a member of the snapshot by the policy; `None` only if nothing is known at all.
+/// Chooses by the policy among the active members of a snapshot; `None` only if there are none.
 #[inline]
 pub(crate) fn choose<'a>(
-    snapshot: &'a Snapshot,
+    members: &'a Members,
     picker: &dyn Picker,
     context: &PickContext<'_>,
+    snapshot: &'a Snapshot,
 ) -> Option<&'a Member> {
-    let members = snapshot.active();
     if members.is_empty() {
         return None;
     }
@@ -27,18 +27,18 @@ pub(crate) fn choose<'a>(
     if context.get_tried().is_empty() {
         return members.member(at);
     }
-    untried(snapshot, picker, context, at)
+    untried(members, picker, context, snapshot, at)
 }
 
 /// An untried member, if there is one that may be used.
 #[cold]
 fn untried<'a>(
-    snapshot: &'a Snapshot,
+    members: &'a Members,
     picker: &dyn Picker,
     context: &PickContext<'_>,
+    snapshot: &'a Snapshot,
     mut at: usize,
 ) -> Option<&'a Member> {
-    let members = snapshot.active();
     let is_untried = |member: &&Member| !is_tried(&member.instance, context.get_tried());
     for attempt in 2..2 + REDRAWS {
         if let Some(member) = members.member(at).filter(is_untried) {

@@ -32,6 +32,7 @@ impl Balancer for WeightedRandom {
             .collect();
         last.clone_from(&runs);
         let above = table(runs.iter().map(|run| run.total));
+        let runs = runs.into_iter().map(|run| (run.start, run.cells)).collect();
         Arc::new(Tables { above, runs })
     }
 }
@@ -39,13 +40,14 @@ impl Balancer for WeightedRandom {
 #[derive(Debug)]
 struct Tables {
     above: Arc<[Cell]>,
-    runs: Vec<Run>,
+    runs: Box<[(usize, Arc<[Cell]>)]>,
 }
 
 impl Picker for Tables {
     fn pick(&self, _: &Draw<'_>) -> usize {
-        let run = &self.runs[draw(&self.above)];
-        run.start + draw(&run.cells)
+        let random = fastrand::u128(..);
+        let (start, cells) = &self.runs[draw(&self.above, random as u64)];
+        start + draw(cells, (random >> 64) as u64)
     }
 }
 
@@ -61,8 +63,10 @@ struct Run {
 
 impl Run {
     fn new(start: usize, leaf: &Leaf<Member>) -> Self {
-        let weights = || leaf.iter().map(|member| u64::from(member.instance.weight().get()));
-        Self { start, total: weights().sum(), cells: table(weights()), leaf: Arc::clone(leaf) }
+        let weights: Vec<u64> =
+            leaf.iter().flatten().map(|member| u64::from(member.instance.weight().get())).collect();
+        let total = weights.iter().sum();
+        Self { start, total, cells: table(weights.into_iter()), leaf: Arc::clone(leaf) }
     }
 }
 
@@ -73,11 +77,9 @@ struct Cell {
     alias: u32,
 }
 
-/// Draws from a table that isn't empty. The upper half of the random number chooses the column, the lower the
-/// side.
+/// Draws from a table that isn't empty: the upper half of the random number chooses the column, the lower the side.
 #[inline]
-fn draw(cells: &[Cell]) -> usize {
-    let random = fastrand::u64(..);
+fn draw(cells: &[Cell], random: u64) -> usize {
     let column = ((random >> 32) * cells.len() as u64) >> 32;
     let cell = cells[column as usize];
     if (random as u32) < cell.cut { column as usize } else { cell.alias as usize }

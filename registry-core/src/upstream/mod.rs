@@ -28,7 +28,7 @@ pub use self::{
 };
 use crate::{
     Error, ErrorKind, Freshness, ViewEvents,
-    balance::{Lanes, PickContext, choose},
+    balance::{Lanes, PickContext},
     model::{ServiceName, Status, Target},
     snapshot::Snapshot,
     view::{Live, View, ViewSink},
@@ -41,18 +41,20 @@ use crate::{
 /// with the last good view, while the registry can't be reached; [`freshness`](Self::freshness) tells.
 #[derive(Clone)]
 pub struct Upstream {
+    /// The one of `shared`, a hop nearer.
+    view: Arc<View>,
     shared: Arc<Shared>,
     /// What picks hold instead of `shared`: a reference count per thread.
     homes: Arc<Lanes<Arc<Home>>>,
+    /// Whether picks ask the source if the view is too old. Most upstreams serve for ever and save the look at the
+    /// clock.
+    refuses_expired: bool,
 }
 
 /// What all clones share.
 pub(crate) struct Shared {
     target: Target,
     view: Arc<View>,
-    /// Whether picks ask the source if the view is too old. Most upstreams serve for ever and save the look
-    /// at the clock.
-    refuses_expired: bool,
     source: OnceLock<Arc<dyn Source>>,
     start: Box<dyn Fn() -> Arc<dyn Source> + Send + Sync>,
     budget: Budget,
@@ -68,14 +70,13 @@ impl Upstream {
     ) -> Self {
         let shared = Arc::new(Shared {
             target,
-            view,
-            refuses_expired,
+            view: Arc::clone(&view),
             source: OnceLock::new(),
             start: Box::new(start),
             budget: Budget::new(),
         });
         let homes = Arc::new(Lanes::new(|| Arc::new(Home::new(Arc::clone(&shared)))));
-        Self { shared, homes }
+        Self { view, shared, homes, refuses_expired }
     }
 
     /// Starts what feeds the view, unless it was started. Needs a tokio runtime.
@@ -120,7 +121,7 @@ impl Upstream {
     /// As [`pick`](Self::pick).
     pub fn pick_with(&self, context: &PickContext<'_>) -> Result<Picked, Error> {
         let live = self.usable()?;
-        let Some(member) = choose(&live.snapshot, &*live.picker, context) else {
+        let Some(member) = live.choose(context) else {
             return Err(self.nothing(&live.snapshot));
         };
         Ok(Picked::new(member, Arc::clone(self.homes.mine())))
@@ -136,10 +137,10 @@ impl Upstream {
     /// As [`pick`](Self::pick), and if `f` does.
     pub fn with_pick<R>(&self, f: impl FnOnce(&crate::Instance) -> R) -> Result<R, Error> {
         let live = self.usable()?;
-        let Some(member) = choose(&live.snapshot, &*live.picker, &PickContext::new()) else {
+        let Some(member) = live.choose(const { &PickContext::new() }) else {
             return Err(self.nothing(&live.snapshot));
         };
-        let _noted = self.shared.view.observer().map(|balancer| picked::Noted::new(balancer, member.slot));
+        let _noted = self.view.observer().map(|balancer| picked::Noted::new(balancer, member.slot));
         Ok(f(&member.instance))
     }
 
@@ -240,13 +241,13 @@ impl Upstream {
     /// What picks read.
     #[inline]
     fn usable(&self) -> Result<Guard<Arc<Live>>, Error> {
-        if self.shared.refuses_expired && !self.start().may_serve() {
+        if self.refuses_expired && !self.start().may_serve() {
             return Err(Error::new(
                 ErrorKind::NotReady,
                 format!("the view of {} is too old to pick from; {}", self.service(), self.shared.standing()),
             ));
         }
-        Ok(self.shared.view.live())
+        Ok(self.view.live())
     }
 
     /// Why there was nothing to pick. Starts the source if that is the reason.
