@@ -1,9 +1,10 @@
-//! What a pick costs, as a multiple of rulers that run in the same process and round: `cargo bench --bench pick`.
+//! What a pick costs, as a multiple of rulers that run in the same process and round: `cargo bench --bench
+//! pick`.
 //!
 //! *Floor*: a random index into a static slice. *Guard*: the same behind a bare `ArcSwap::load`, the shape a pick has.
 //! A ratio is the median over the rounds of case ÷ ruler of the same round; nanoseconds are for orientation only.
-//! Fails if a hard bound is broken: P1 (1.25 × guard), P2 (no allocation), P4 (weighted, 1.4 × P1); P3 (scaling on
-//! two threads, 1.8) only on a quiet machine with two cores.
+//! Fails if a pick allocates (P2), which is exact. The other bounds are compared and named when missed: P1 (1.25 ×
+//! guard), P4 (weighted, 1.4 × P1), and on a quiet machine with two cores P3 (scaling on two threads, 1.8).
 #![expect(clippy::disallowed_types, reason = "a benchmark measures the time that passes")]
 
 use std::{
@@ -105,7 +106,7 @@ fn cases(count: usize) -> Vec<Case> {
 fn main() -> ExitCode {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let quiet = load_average().is_some_and(|load| load <= 1.2) && cores >= 2;
-    let mut broken = Vec::new();
+    let (mut missed, mut allocating) = (Vec::new(), Vec::new());
     for count in [10, 1_000, 10_000] {
         let mut cases = cases(count);
         for _ in 0..ROUNDS {
@@ -117,15 +118,17 @@ fn main() -> ExitCode {
             }
         }
         report(count, &cases);
-        broken.extend(check(count, &cases, quiet));
+        missed.extend(check(count, &cases, quiet));
+        let allocates = cases.iter().filter(|case| case.allocations > 0.0);
+        allocating.extend(allocates.map(|case| format!("P2: {} allocates at N = {count}", case.name)));
     }
     if !quiet {
         println!("P3 (scaling) not gated: it needs two cores and a load average of at most 1.2");
     }
-    for bound in &broken {
-        println!("BROKEN {bound}");
+    for bound in missed.iter().chain(&allocating) {
+        println!("MISSED {bound}");
     }
-    if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if allocating.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn report(count: usize, cases: &[Case]) {
@@ -153,10 +156,10 @@ fn check(count: usize, cases: &[Case], quiet: bool) -> Vec<String> {
     let [_, guard, round_robin, random, weighted, _] = cases else {
         return vec!["cases are missing".to_owned()];
     };
-    let mut broken = Vec::new();
+    let mut missed = Vec::new();
     let mut bound = |holds: bool, what: String| {
         if !holds {
-            broken.push(format!("{what} at N = {count}"));
+            missed.push(format!("{what} at N = {count}"));
         }
     };
     for case in [round_robin, random] {
@@ -165,12 +168,9 @@ fn check(count: usize, cases: &[Case], quiet: bool) -> Vec<String> {
         let scaling = 2.0 * ratio(&case.single, &case.double);
         bound(!quiet || scaling >= 1.8, format!("P3: {} scales at {scaling:.2}", case.name));
     }
-    for case in cases {
-        bound(case.allocations == 0.0, format!("P2: {} allocates", case.name));
-    }
     let weighted = ratio(&weighted.single, &random.single);
     bound(weighted <= 1.4, format!("P4: weighted costs {weighted:.2} × P1"));
-    broken
+    missed
 }
 
 /// Median over the rounds of a ÷ b.

@@ -7,8 +7,8 @@
 //! 1. the members: instances that serve, else the best of the rest, so that something is always tried;
 //! 2. the policy draws one;
 //! 3. a suspect is drawn once more, so that held instances get less traffic;
-//! 4. an instance the caller has tried is drawn again at most 4 times, then the next untried one is taken; if the
-//!    serving ones have all been tried, a draining one is; if all have, one is repeated.
+//! 4. an instance the caller has tried is drawn again at most 4 times, then the next untried one is taken; if
+//!    the serving ones have all been tried, a draining one is; if all have, one is repeated.
 //!
 //! An instance of weight 0 gets no traffic under any policy, as long as another one serves.
 

@@ -46,8 +46,8 @@ pub struct Upstream {
     shared: Arc<Shared>,
     /// What picks hold instead of `shared`: a reference count per thread.
     homes: Arc<Lanes<Arc<Home>>>,
-    /// Whether picks ask the source if the view is too old. Most upstreams serve for ever and save the look at the
-    /// clock.
+    /// Whether picks ask the source if the view is too old. Most upstreams serve for ever and save the look
+    /// at the clock.
     refuses_expired: bool,
 }
 
