@@ -10,18 +10,26 @@ pub mod model;
 
 mod backoff;
 mod clock;
+#[cfg_attr(not(test), expect(dead_code, reason = "the client that uses it follows"))]
+mod disk;
 mod error;
+mod freshness;
+#[cfg_attr(not(test), expect(dead_code, reason = "the client that uses it follows"))]
+mod reflector;
 mod secret;
 mod url;
+mod view;
 
 pub use backend::{
     Backend, Capabilities, Catalogue, ConnectContext, Connector, Discovery, Lease, OnDuplicate, Registry,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, ErrorClass, ErrorKind};
+pub use freshness::{Freshness, ViewEvent, ViewEvents, ViewState};
 pub use model::{
     Endpoint, Incarnation, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, Namespace, Selector,
     ServiceName, Status, Target, Weight,
 };
+pub use reflector::{Expiry, ShrinkGuard};
 pub use secret::{Credential, CredentialProvider, Secret};
 pub use url::{HostPort, RegistryUrl};
