@@ -1,4 +1,5 @@
 //! What a reflector tells the views that are built on it.
+#![cfg_attr(not(test), expect(dead_code, reason = "the views that read it follow"))]
 
 use std::{collections::HashSet, sync::Arc};
 

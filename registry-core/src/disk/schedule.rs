@@ -60,8 +60,8 @@ impl SaveSchedule {
         self.rewrite_at = Some(now + REWRITE);
     }
 
-    /// Whether something changed that isn't on disk.
+    /// Whether something changed that isn't known to be on disk.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.changed.is_some()
+        self.changed.is_some() || self.running
     }
 }

@@ -38,7 +38,7 @@ pub enum Expiry {
 }
 
 /// The policies of one reflector.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct ReflectorConfig {
     /// How long to wait for the registry before a view from disk is served.
     pub(crate) initial_timeout: Duration,

@@ -180,9 +180,6 @@ impl Guard {
         if self.held.len() > held_before {
             self.tell_shrink(from, left);
         }
-        for key in rejected {
-            self.release(key);
-        }
         for instance in instances {
             self.upsert(instance);
         }
@@ -255,6 +252,7 @@ impl Guard {
     /// Records that are there but can't be taken: their previous version stays (N2).
     pub(super) fn reject(&mut self, keys: &[InstanceKey]) {
         for key in keys {
+            self.release(key);
             // A poll repeats the same bad record for ever; it counts once. The cap bounds what a registry can make
             // us remember.
             if self.rejected.len() < self.limit && self.rejected.insert(key.clone()) {
@@ -404,10 +402,8 @@ impl Guard {
         self.pending.suspects_changed = true;
     }
 
-    fn release(&mut self, key: &InstanceKey) -> bool {
-        let was_held = self.held.remove(key).is_some();
-        self.pending.suspects_changed |= was_held;
-        was_held
+    fn release(&mut self, key: &InstanceKey) {
+        self.pending.suspects_changed |= self.held.remove(key).is_some();
     }
 
     fn drop_held(&mut self, key: &InstanceKey) {

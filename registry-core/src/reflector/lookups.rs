@@ -9,6 +9,10 @@ use tokio::time::Instant;
 
 use crate::backoff::spread;
 
+/// Around this long after a second opinion failed it is asked for again.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// The schedule of one reflector's lookups.
 #[derive(Debug)]
 pub(super) struct Lookups {
@@ -17,6 +21,8 @@ pub(super) struct Lookups {
     count: u64,
     relist_at: Option<Instant>,
     confirm_not_before: Option<Instant>,
+    /// Second opinions in a row that couldn't be had.
+    failures: i32,
 }
 
 /// A lookup on its way.
@@ -32,20 +38,24 @@ pub(super) struct Asked {
 
 impl Lookups {
     pub(super) fn new(every: Duration) -> Self {
-        Self { every, asked: None, count: 0, relist_at: None, confirm_not_before: None }
+        Self { every, asked: None, count: 0, relist_at: None, confirm_not_before: None, failures: 0 }
     }
 
     /// A whole list has just been applied: the next safety relist is a full draw away.
     pub(super) fn listed(&mut self, now: Instant, rng: &mut fastrand::Rng) {
+        self.failures = 0;
         self.relist_at = Some(now + spread(self.every, 0.5, rng));
     }
 
-    /// An answer couldn't be had or used: ask again after `pause`, or later for a relist.
-    pub(super) fn retry(&mut self, asked: Asked, pause: Duration, now: Instant, rng: &mut fastrand::Rng) {
+    /// An answer couldn't be had or used: ask again, but not before `at_least`. Second opinions start over with a
+    /// few seconds, which grow: a hold may outlast a long outage.
+    pub(super) fn retry(&mut self, asked: Asked, at_least: Duration, now: Instant, rng: &mut fastrand::Rng) {
         if asked.confirms {
-            self.confirm_not_before = Some(now + pause);
+            let pause = LONGEST_PAUSE.min(FIRST_PAUSE.mul_f64(1.6_f64.powi(self.failures.min(32))));
+            self.failures += 1;
+            self.confirm_not_before = Some(now + at_least.max(spread(pause, 0.5, rng)));
         } else {
-            self.relist_at = Some(now + pause.max(spread(self.every / 10, 0.5, rng)));
+            self.relist_at = Some(now + at_least.max(spread(self.every / 10, 0.5, rng)));
         }
     }
 

@@ -14,6 +14,7 @@ mod config;
 mod guard;
 mod lookups;
 mod reconnect;
+mod signal;
 mod state;
 mod status;
 mod task;
@@ -171,6 +172,7 @@ impl Reflector {
     /// silent for the initial timeout.
     ///
     /// # Errors
+    /// [`ErrorKind::InvalidArgument`] at once if the backend says that the target can't be: waiting won't mend it.
     /// [`ErrorKind::NotReady`] with the last failure as its source if there is none `within` this time;
     /// [`ErrorKind::Closed`] if the reflector has ended.
     pub(crate) async fn loaded(&self, within: Duration) -> Result<(), Error> {
@@ -181,6 +183,9 @@ impl Reflector {
                 let status = self.shared.status.load_full();
                 if status.loaded != Loaded::No {
                     return Ok(());
+                }
+                if let Some(error) = blunder(&status) {
+                    return Err(error.clone());
                 }
                 if status.closed || changed.changed().await.is_err() {
                     return Err(Error::new(ErrorKind::Closed, "the view was closed before it was loaded"));
@@ -310,6 +315,11 @@ impl fmt::Debug for Shared {
             .field("freshness", &self.freshness())
             .finish_non_exhaustive()
     }
+}
+
+/// What only the caller can mend.
+fn blunder(status: &Status) -> Option<&Error> {
+    status.last_error.as_ref().filter(|error| error.kind() == ErrorKind::InvalidArgument)
 }
 
 fn moment(clock: &dyn Clock) -> Moment {

@@ -21,54 +21,16 @@ use super::{
     guard::{Guard, Standing},
     lookups::Lookups,
     reconnect::{Reached, Reconnect, can_resume},
+    signal::{Action, Input},
     status::{JUST_AFTER, Limits, Loaded, Moment, Status},
 };
 use crate::{
     Error, ErrorKind, ViewEvent, ViewState,
     backend::{Capabilities, Change, Consistency, Cursor, Delivery, Event, Listing, Read},
-    backoff::{BLOCKED_RETRY, spread},
+    backoff::BLOCKED_RETRY,
     disk::{SaveSchedule, Stored},
-    model::InstanceKey,
     view::ViewChange,
 };
-
-/// What the task reports.
-#[derive(Debug)]
-pub(super) enum Input {
-    /// Time passed; also the first input.
-    Tick,
-    /// Items of a session's stream, in order.
-    Watched { session: u64, items: Vec<Result<Event, Error>> },
-    /// A session's stream ended without an error.
-    Ended { session: u64 },
-    /// The answer to a lookup.
-    Listed { id: u64, answer: Result<Listing, Error> },
-    /// What the disk held.
-    DiskLoaded(Option<Stored>),
-    /// How a save ended.
-    DiskSaved(bool),
-    /// A caller was refused by this instance.
-    Failed(InstanceKey),
-}
-
-/// What the task carries out, in order.
-#[derive(Debug)]
-pub(super) enum Action {
-    /// Drop the session there is and open this one.
-    Open { session: u64, cursor: Option<Cursor> },
-    /// Drop the session there is.
-    Close,
-    /// Look the target up.
-    Lookup { id: u64, read: Read },
-    /// Read the view from disk.
-    LoadDisk,
-    /// Write the view to disk.
-    SaveDisk(Stored),
-    /// Publish one snapshot.
-    Apply(ViewChange),
-    /// Tell subscribers.
-    Emit(ViewEvent),
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -348,13 +310,12 @@ impl State {
 
     fn listed(&mut self, id: u64, answer: Result<Listing, Error>, now: Moment) {
         let Some(asked) = self.lookups.answered(id) else { return };
-        let pause = self.pause();
         let listing = match answer {
             Ok(listing) => listing,
             Err(error) if error.kind() == ErrorKind::NotFound => Listing::default(),
             Err(error) => {
-                let pause = pause.max(error.retry_after().unwrap_or_default().min(BLOCKED_RETRY));
-                self.lookups.retry(asked, pause, now.mono, &mut self.rng);
+                let wished = error.retry_after().unwrap_or_default().min(BLOCKED_RETRY);
+                self.lookups.retry(asked, wished, now.mono, &mut self.rng);
                 self.status.last_error = Some(error);
                 return;
             }
@@ -364,12 +325,12 @@ impl State {
         match self.guard.standing(&listing.evidence) {
             Standing::Current if !outdated => {}
             Standing::Foreign if self.is_live() && !asked.confirms => {
-                self.lookups.retry(asked, pause, now.mono, &mut self.rng);
+                self.lookups.retry(asked, Duration::ZERO, now.mono, &mut self.rng);
                 let error = Error::new(ErrorKind::Compacted, "the registry's data started anew");
                 return self.fail_session(error, now);
             }
             Standing::Current | Standing::Older | Standing::Foreign => {
-                return self.lookups.retry(asked, pause, now.mono, &mut self.rng);
+                return self.lookups.retry(asked, Duration::ZERO, now.mono, &mut self.rng);
             }
         }
         self.generation += 1;
@@ -382,16 +343,6 @@ impl State {
         self.listed_by.clone_from(&listing.evidence.endpoint);
         self.lookups.listed(now.mono, &mut self.rng);
         self.status.last_error = None;
-    }
-
-    /// Between two attempts at a second opinion.
-    fn pause(&mut self) -> Duration {
-        let hold = match self.config.shrink_guard {
-            ShrinkGuard::Hold(hold) => hold,
-            ShrinkGuard::Off | ShrinkGuard::KeepLast => Duration::ZERO,
-        };
-        let around = (hold / 8).clamp(Duration::from_secs(1), Duration::from_secs(5));
-        spread(around, 0.5, &mut self.rng)
     }
 
     // === time ===

@@ -14,8 +14,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Moment, Shared, moment,
-    state::{Action, Input},
+    Moment, Shared, blunder, moment,
+    signal::{Action, Input},
 };
 use crate::{
     Error, ErrorKind, ViewEvent,
@@ -89,7 +89,7 @@ impl Task {
         let now = moment(&*self.shared.clock);
         let shared = Arc::clone(&self.shared);
         let mut hub = shared.hub();
-        let before = hub.state.told();
+        let before = (hub.state.told(), blunder(hub.state.status()).is_some());
         let actions = hub.state.step(input, now);
         let mut events = Vec::new();
         for action in actions {
@@ -111,7 +111,7 @@ impl Task {
         }
         // Sinks first, then the status: who sees it loaded finds the snapshot there.
         let status = Arc::new(hub.state.status().clone());
-        let after = hub.state.told();
+        let after = (hub.state.told(), blunder(&status).is_some());
         let deadline = hub.state.next_deadline(now);
         drop(hub);
         shared.status.store(status);
@@ -119,8 +119,8 @@ impl Task {
             log(&event);
             shared.emit(event);
         }
-        if before != after {
-            tracing::info!(from = %before, to = %after, "the view changed its state");
+        if before.0 != after.0 {
+            tracing::info!(from = %before.0, to = %after.0, "the view changed its state");
         }
         shared.changed.send_if_modified(|count| {
             *count += u64::from(before != after);
