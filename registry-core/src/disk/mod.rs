@@ -1,7 +1,7 @@
 //! The disk view: the last good view of each target, so that a cold start works while the registry is down.
 //!
 //! Off unless a directory is configured. One file per target; see [`format`](mod@format) for what is in it and
-//! [`file`] for how it is written and what is refused. Everything here blocks: the public methods run it on tokio's
+//! [`file`](mod@file) for how it is written and what is refused. Everything here blocks: the public methods run it on tokio's
 //! blocking threads.
 
 mod file;

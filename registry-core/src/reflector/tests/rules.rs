@@ -304,6 +304,18 @@ fn n5_second_opinions_that_cannot_be_had_are_asked_for_ever_more_seldom() {
 }
 
 #[test]
+fn n5_a_second_opinion_decides_only_on_what_was_held_long_enough_before_it_was_asked() {
+    let mut bench = Bench::serving(&TEN);
+    bench.event(reset(&TEN[6..], 11));
+    bench.advance_alive(secs(10));
+    bench.event(reset(&TEN[8..], 12));
+    assert_eq!(held(&bench), 8);
+    bench.advance_alive(secs(5));
+    bench.answer(Ok(listing(&TEN[8..], 13)));
+    assert_eq!((bench.ids(), held(&bench)), (TEN[6..].iter().map(|&id| id.to_owned()).collect(), 2));
+}
+
+#[test]
 fn n5_a_reappearing_instance_leaves_the_hold() {
     let mut bench = Bench::serving(&["a", "b", "c"]);
     bench.event(reset(&[], 11));
@@ -337,6 +349,20 @@ fn n6_after_a_new_incarnation_even_small_removals_are_held_for_two_times_to_live
     bench.advance_alive(secs(2));
     assert_eq!(bench.ids(), TEN[..9]);
     assert!(bench.lookups.is_empty(), "a second opinion would only repeat the first");
+}
+
+#[test]
+fn n6_a_suspicious_removal_after_a_new_incarnation_is_held_for_the_longer_of_both_holds() {
+    let config = ReflectorConfig { ttl: secs(60), ..ReflectorConfig::default() };
+    let mut bench = Bench::with(config, &Capabilities::session(), false);
+    bench.event(reset(&TEN, 10));
+    let mut list = reset(&[], 1);
+    list.evidence.source = Some(SourceId::new("b"));
+    bench.event(list);
+    bench.advance_alive(secs(119));
+    assert_eq!((bench.ids().len(), bench.lookups.len()), (10, 0));
+    bench.advance_alive(secs(2));
+    assert!(bench.ids().is_empty());
 }
 
 #[test]

@@ -281,6 +281,12 @@ fn views_are_saved_a_second_after_a_change_with_what_is_held_and_each_ten_minute
     bench.send(Input::DiskSaved(true));
     bench.advance_alive(secs(610));
     assert_eq!(bench.saves.len(), 3, "unchanged views are written too");
+    assert!(bench.state.unsaved().is_some(), "a save that runs may still fail");
+    bench.send(Input::DiskSaved(true));
+    assert!(bench.state.unsaved().is_none());
+    bench.end();
+    bench.advance(secs(3600));
+    assert_eq!(bench.saves.len(), 3, "but not with a new date while nobody proves them");
 }
 
 #[test]
