@@ -11,8 +11,12 @@ pub mod model;
 
 mod backoff;
 mod clock;
+#[cfg_attr(not(test), expect(dead_code, reason = "the client that uses it follows"))]
+mod disk;
 mod error;
 mod freshness;
+#[cfg_attr(not(test), expect(dead_code, reason = "the client that uses it follows"))]
+mod reflector;
 mod secret;
 mod snapshot;
 mod upstream;
@@ -29,6 +33,7 @@ pub use model::{
     Endpoint, Incarnation, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, Namespace, Selector,
     ServiceName, Status, Target, Weight,
 };
+pub use reflector::{Expiry, ShrinkGuard};
 pub use secret::{Credential, CredentialProvider, Secret};
 pub use snapshot::{Diff, Snapshot};
 pub use upstream::{Attempt, CallError, CallOptions, Changes, Picked, Update, Upstream};

@@ -39,7 +39,7 @@ pub(crate) trait ViewSink: Send + Sync {
     fn apply(&self, change: &ViewChange);
 
     /// Nothing will come any more: whoever waits for changes is told so.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the reflector that calls it follows"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "the client that uses the reflector follows"))]
     fn close(&self) {}
 }
 

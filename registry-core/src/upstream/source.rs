@@ -2,7 +2,7 @@
 
 use std::sync::Weak;
 
-use crate::{Freshness, ViewEvents, model::InstanceKey, view::ViewSink};
+use crate::{Freshness, ViewEvents, model::InstanceKey, reflector::Reflector, view::ViewSink};
 
 /// Feeds views; a reflector in production.
 pub(crate) trait Source: Send + Sync {
@@ -24,4 +24,26 @@ pub(crate) trait Source: Send + Sync {
 
     /// What happens to the view from now on.
     fn events(&self) -> ViewEvents;
+}
+
+impl Source for Reflector {
+    fn attach(&self, view: Weak<dyn ViewSink>) {
+        self.attach(view);
+    }
+
+    fn fail(&self, key: &InstanceKey) {
+        self.fail(key);
+    }
+
+    fn freshness(&self) -> Freshness {
+        self.freshness()
+    }
+
+    fn may_serve(&self) -> bool {
+        self.may_serve()
+    }
+
+    fn events(&self) -> ViewEvents {
+        self.events()
+    }
 }
