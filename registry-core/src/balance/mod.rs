@@ -6,7 +6,7 @@
 //!
 //! 1. the members: instances that serve, else the best of the rest, so that something is always tried;
 //! 2. the policy draws one;
-//! 3. a suspect is drawn once more, so that held instances get less traffic;
+//! 3. a suspect is drawn once more, so that held instances get less traffic (a lone one under round robin: none);
 //! 4. an instance the caller has tried is drawn again at most 4 times, then the next untried one is taken; if
 //!    the serving ones have all been tried, a draining one is; if all have, one is repeated.
 //!
