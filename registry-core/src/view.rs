@@ -39,7 +39,6 @@ pub(crate) trait ViewSink: Send + Sync {
     fn apply(&self, change: &ViewChange);
 
     /// Nothing will come any more: whoever waits for changes is told so.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the client that uses the reflector follows"))]
     fn close(&self) {}
 }
 
