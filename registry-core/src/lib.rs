@@ -7,16 +7,25 @@
 
 pub mod backend;
 pub mod memory;
+pub mod balance;
 pub mod model;
 pub mod static_list;
 
 mod backoff;
 mod clock;
+#[cfg_attr(not(test), expect(dead_code, reason = "the client that uses it follows"))]
+mod disk;
 mod error;
 mod feed;
 mod keeper;
+mod freshness;
+#[cfg_attr(not(test), expect(dead_code, reason = "the client that uses it follows"))]
+mod reflector;
 mod secret;
+mod snapshot;
+mod upstream;
 mod url;
+mod view;
 
 pub use backend::{
     Backend, Capabilities, Catalogue, ConnectContext, Connector, Discovery, Lease, OnDuplicate, Registry,
@@ -27,10 +36,14 @@ pub use keeper::{
     ClientEvent, Deregistration, LossCause, OnMissing, Phase, RegistrationEvent, RegistrationState,
 };
 pub use memory::{MemoryConnector, MemoryRegistry};
+pub use freshness::{Freshness, ViewEvent, ViewEvents, ViewState};
 pub use model::{
     Endpoint, Incarnation, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, Namespace, Selector,
     ServiceName, Status, Target, Weight,
 };
+pub use reflector::{Expiry, ShrinkGuard};
 pub use secret::{Credential, CredentialProvider, Secret};
 pub use static_list::{StaticConnector, StaticRegistry, StaticRegistryBuilder};
+pub use snapshot::{Diff, Snapshot};
+pub use upstream::{Attempt, CallError, CallOptions, Changes, Picked, Update, Upstream};
 pub use url::{HostPort, RegistryUrl};

@@ -1,0 +1,68 @@
+//! The pipeline around every policy.
+
+use super::{Draw, PickContext, Picker};
+use crate::{
+    model::{Instance, InstanceKey},
+    snapshot::{Member, Members, Pool, Snapshot},
+};
+
+/// How often an instance that was tried is drawn again before the next untried one is taken.
+const REDRAWS: u32 = 4;
+
+/// Chooses by the policy among the active members of a snapshot; `None` only if there are none.
+#[inline]
+pub(crate) fn choose<'a>(
+    members: &'a Members,
+    picker: &dyn Picker,
+    context: &PickContext<'_>,
+    snapshot: &'a Snapshot,
+) -> Option<&'a Member> {
+    if members.is_empty() {
+        return None;
+    }
+    let mut at = draw(members, picker, context, 0);
+    if members.is_suspect(at) {
+        at = draw(members, picker, context, 1);
+    }
+    if context.get_tried().is_empty() {
+        return members.member(at);
+    }
+    untried(members, picker, context, snapshot, at)
+}
+
+/// An untried member, if there is one that may be used.
+#[cold]
+fn untried<'a>(
+    members: &'a Members,
+    picker: &dyn Picker,
+    context: &PickContext<'_>,
+    snapshot: &'a Snapshot,
+    mut at: usize,
+) -> Option<&'a Member> {
+    let is_untried = |member: &&Member| !is_tried(&member.instance, context.get_tried());
+    for attempt in 2..2 + REDRAWS {
+        if let Some(member) = members.member(at).filter(is_untried) {
+            return Some(member);
+        }
+        at = draw(members, picker, context, attempt);
+    }
+    // Ends after as many steps as instances were tried, plus one.
+    let around = || (at..members.len()).chain(0..at).filter_map(|at| members.member(at));
+    around()
+        .find(is_untried)
+        .or_else(|| first_untried(snapshot.pool(Pool::Draining), is_untried))
+        .or_else(|| members.member(at))
+}
+
+fn first_untried(members: &Members, is_untried: impl Fn(&&Member) -> bool) -> Option<&Member> {
+    (0..members.len()).filter_map(|at| members.member(at)).find(is_untried)
+}
+
+#[inline]
+fn draw(members: &Members, picker: &dyn Picker, context: &PickContext<'_>, attempt: u32) -> usize {
+    picker.pick(&Draw { members, context, attempt }).min(members.len() - 1)
+}
+
+fn is_tried(instance: &Instance, tried: &[InstanceKey]) -> bool {
+    tried.iter().any(|key| key.id == *instance.id() && key.service == *instance.service())
+}

@@ -1,0 +1,90 @@
+//! What a caller tells a pick, and what a policy is told.
+
+use super::Members;
+use crate::model::InstanceKey;
+
+/// What a caller knows about the request it picks for. Borrowed, so that a pick allocates nothing.
+///
+/// ```
+/// use registry_core::balance::PickContext;
+///
+/// let context = PickContext::new().hash_key(7).zone("z1");
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct PickContext<'a> {
+    hash_key: Option<u64>,
+    tried: &'a [InstanceKey],
+    zone: Option<&'a str>,
+}
+
+impl<'a> PickContext<'a> {
+    /// Nothing known.
+    pub const fn new() -> Self {
+        Self { hash_key: None, tried: &[], zone: None }
+    }
+
+    /// Requests of one key go to one instance, under policies that hash.
+    pub const fn hash_key(mut self, key: u64) -> Self {
+        self.hash_key = Some(key);
+        self
+    }
+
+    /// Instances this request has been tried on; picked again only when no other is left.
+    pub const fn tried(mut self, tried: &'a [InstanceKey]) -> Self {
+        self.tried = tried;
+        self
+    }
+
+    /// The caller's zone, for policies that prefer the near.
+    pub const fn zone(mut self, zone: &'a str) -> Self {
+        self.zone = Some(zone);
+        self
+    }
+
+    /// See [`hash_key`](Self::hash_key).
+    #[must_use]
+    pub const fn get_hash_key(&self) -> Option<u64> {
+        self.hash_key
+    }
+
+    /// See [`tried`](Self::tried).
+    #[must_use]
+    pub const fn get_tried(&self) -> &'a [InstanceKey] {
+        self.tried
+    }
+
+    /// See [`zone`](Self::zone).
+    #[must_use]
+    pub const fn get_zone(&self) -> Option<&'a str> {
+        self.zone
+    }
+}
+
+/// One question to a [`Picker`](super::Picker).
+#[derive(Clone, Copy, Debug)]
+pub struct Draw<'a> {
+    pub(super) members: &'a Members,
+    pub(super) context: &'a PickContext<'a>,
+    pub(super) attempt: u32,
+}
+
+impl<'a> Draw<'a> {
+    /// The members to choose from: those the picker was made for.
+    #[must_use]
+    #[inline]
+    pub fn members(&self) -> &'a Members {
+        self.members
+    }
+
+    /// What the caller told.
+    pub fn context(&self) -> &'a PickContext<'a> {
+        self.context
+    }
+
+    /// 0, and one more for each earlier choice within this pick that couldn't be used.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+}

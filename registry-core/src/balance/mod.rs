@@ -1,0 +1,190 @@
+//! Choosing one instance of many.
+//!
+//! A [`Balancer`] lives as long as the view it balances and holds what is learnt about instances. At each
+//! change of the view, off the pick path, it makes a [`Picker`]: the rule for that one version. Picks then
+//! only read. The pipeline around a policy is the same for all:
+//!
+//! 1. the members: instances that serve, else the best of the rest, so that something is always tried;
+//! 2. the policy draws one;
+//! 3. a suspect is drawn once more, so that held instances get less traffic (a lone one under round robin: none);
+//! 4. an instance the caller has tried is drawn again at most 4 times, then the next untried one is taken; if
+//!    the serving ones have all been tried, a draining one is; if all have, one is repeated.
+//!
+//! An instance of weight 0 gets no traffic under any policy, as long as another one serves.
+
+mod choose;
+mod context;
+mod lane;
+mod outcome;
+mod random;
+mod round_robin;
+#[cfg(test)]
+mod tests;
+mod weighted;
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+pub(crate) use choose::choose;
+pub use context::{Draw, PickContext};
+pub(crate) use lane::Lanes;
+pub use outcome::{Failure, Outcome};
+use random::Random;
+use round_robin::RoundRobin;
+use weighted::WeightedRandom;
+
+use crate::Error;
+pub use crate::snapshot::{Members, Slot};
+
+/// Balances one view; holds what it learns of instances, by [`Slot`], across versions.
+pub trait Balancer: fmt::Debug + Send + Sync + 'static {
+    /// Makes the rule for one version of the view. Called at each change, by one caller at a time, in order,
+    /// and not while picking: but a version isn't visible before this returns, so the work must not grow with
+    /// the number of members by much.
+    fn picker(&self, members: &Members) -> Arc<dyn Picker>;
+
+    /// Whether [`begin`](Self::begin) and [`end`](Self::end) have any effect; fixed for the balancer's life.
+    /// If not, they aren't called.
+    fn observes(&self) -> bool {
+        false
+    }
+
+    /// A pick was handed out. Must neither block nor allocate.
+    fn begin(&self, slot: Slot) -> Ticket {
+        let _ = slot;
+        Ticket::default()
+    }
+
+    /// That pick was given back, by any thread, with its outcome if the caller told. Called once per
+    /// [`begin`](Self::begin), with its ticket. The slot may belong to another instance by now: then the
+    /// generation differs and the outcome doesn't count.
+    fn end(&self, slot: Slot, ticket: Ticket, outcome: Option<&Outcome>) {
+        let _ = (slot, ticket, outcome);
+    }
+}
+
+/// Picks from one version of a view.
+pub trait Picker: fmt::Debug + Send + Sync + 'static {
+    /// The position of the chosen member; there is at least one. Must neither block nor allocate, nor take
+    /// time in proportion to the number of members. A position past the end counts as the last one.
+    ///
+    /// Called again with a higher [`attempt`](Draw::attempt) if the choice can't be used: a policy that would
+    /// choose the same again must then choose the next best.
+    fn pick(&self, draw: &Draw<'_>) -> usize;
+}
+
+/// What a [`Balancer`] notes at the beginning of a pick, to have it back at its end: for example the clock,
+/// or the shard that was counted up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ticket(pub u64);
+
+/// Which policy an upstream uses; the default is [`round_robin`](Self::round_robin).
+///
+/// ```
+/// use registry_core::balance::Balance;
+///
+/// let balance: Balance = "weighted_random".parse()?;
+/// assert_eq!(balance, Balance::weighted_random());
+/// assert!("roundrobin".parse::<Balance>().is_err());
+/// # Ok::<(), registry_core::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Balance(Policy);
+
+#[derive(Clone, Default)]
+enum Policy {
+    #[default]
+    RoundRobin,
+    Random,
+    WeightedRandom,
+    Custom(&'static str, Arc<dyn Fn() -> Arc<dyn Balancer> + Send + Sync>),
+}
+
+const POLICIES: [Balance; 3] = [Balance::round_robin(), Balance::random(), Balance::weighted_random()];
+
+impl Balance {
+    /// Each thread takes one instance after the other, beginning at a random one. Ignores weights above 0.
+    ///
+    /// Per thread, because a counter that two threads share costs more than all the rest of the pick.
+    #[must_use]
+    pub const fn round_robin() -> Self {
+        Self(Policy::RoundRobin)
+    }
+
+    /// Each instance with the same probability. Ignores weights above 0.
+    #[must_use]
+    pub const fn random() -> Self {
+        Self(Policy::Random)
+    }
+
+    /// Each instance with a probability in proportion to its weight.
+    #[must_use]
+    pub const fn weighted_random() -> Self {
+        Self(Policy::WeightedRandom)
+    }
+
+    /// A policy of your own; `make` is called once per view.
+    pub fn custom(name: &'static str, make: impl Fn() -> Arc<dyn Balancer> + Send + Sync + 'static) -> Self {
+        Self(Policy::Custom(name, Arc::new(make)))
+    }
+
+    /// The name that [`FromStr`] takes, or the one given to [`custom`](Self::custom).
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match &self.0 {
+            Policy::RoundRobin => "round_robin",
+            Policy::Random => "random",
+            Policy::WeightedRandom => "weighted_random",
+            Policy::Custom(name, _) => name,
+        }
+    }
+
+    /// A balancer for one view.
+    pub(crate) fn balancer(&self) -> Arc<dyn Balancer> {
+        match &self.0 {
+            Policy::RoundRobin => Arc::new(RoundRobin::default()),
+            Policy::Random => Arc::new(Random),
+            Policy::WeightedRandom => Arc::new(WeightedRandom::default()),
+            Policy::Custom(_, make) => make(),
+        }
+    }
+}
+
+/// The same policy; a custom one equals only its clones.
+impl PartialEq for Balance {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Policy::Custom(_, a), Policy::Custom(_, b)) => Arc::ptr_eq(a, b),
+            (Policy::Custom(..), _) | (_, Policy::Custom(..)) => false,
+            _ => self.name() == other.name(),
+        }
+    }
+}
+
+impl Eq for Balance {}
+
+impl std::hash::Hash for Balance {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl fmt::Debug for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Balance({})", self.name())
+    }
+}
+
+impl FromStr for Balance {
+    type Err = Error;
+
+    /// Takes the name of a policy of this crate.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) that lists the names.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        POLICIES.into_iter().find(|policy| policy.name() == name).ok_or_else(|| {
+            let valid: Vec<_> = POLICIES.iter().map(Self::name).collect();
+            Error::invalid(format!("no balancing policy is called {name:?}; one of {}", valid.join(", ")))
+        })
+    }
+}

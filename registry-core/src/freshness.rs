@@ -1,0 +1,154 @@
+//! How old a view is, where it comes from, and what happened to it.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use tokio::sync::broadcast;
+
+use crate::{Error, backend::SourceId, model::InstanceKey};
+
+/// How far a view can be trusted, as of the moment it was asked.
+///
+/// It is a *checked* answer: the age of the last proof of life is compared with the clock when you ask, so that
+/// even a stuck background task can't claim to be fresh.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Freshness {
+    /// Where the view stands.
+    pub state: ViewState,
+    /// Time since the registry last proved that the view is current; for a view from disk, since it was saved.
+    /// `None` while there is no view. Counts time spent suspended, as it also looks at the wall clock.
+    pub age: Option<Duration>,
+    /// The incarnation of the registry's data the view was read from, if the registry tells.
+    pub source: Option<SourceId>,
+    /// How many instances are kept although a list no longer holds them, until that is confirmed.
+    pub held: usize,
+    /// How many records were left out since the start, as they could not be decoded or were too many.
+    pub rejected: u64,
+    /// The last failure, until the next success.
+    pub last_error: Option<Error>,
+}
+
+/// Where a view stands: `Loading → Fresh ⇄ Stale → Expired`, with the side entry `Loading → Disk → Fresh`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ViewState {
+    /// No answer yet, and nothing to serve.
+    Loading,
+    /// The registry hasn't answered since the start; the last view this host saved is served.
+    Disk,
+    /// The registry proved within its usual interval that the view is current.
+    Fresh,
+    /// The registry is silent or the watch is broken. The last good view is served, for ever by default.
+    Stale,
+    /// Older than the limit that was configured as `max_staleness`.
+    Expired,
+}
+
+impl fmt::Display for ViewState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loading => "loading",
+            Self::Disk => "disk",
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+            Self::Expired => "expired",
+        })
+    }
+}
+
+/// Something happened to a view beyond plain changes of its instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ViewEvent {
+    /// The view is current, for the first time or again.
+    Fresh,
+    /// The view is no longer proven current; once per loss of contact.
+    Stale,
+    /// The view is older than `max_staleness`; once.
+    Expired,
+    /// The registry didn't answer at the start; the view from disk is served.
+    SourceDegraded,
+    /// Many instances vanished in a way that looks like the registry's fault. They are kept as suspects until the
+    /// removal is confirmed.
+    #[non_exhaustive]
+    SuspiciousShrink {
+        /// Instances in the view.
+        from: usize,
+        /// Instances that the registry still lists.
+        to: usize,
+        /// Instances that are held now, in all.
+        held: usize,
+    },
+    /// Held instances were removed: a second answer agreed, the hold ended, or one refused a connection.
+    #[non_exhaustive]
+    ShrinkApplied {
+        /// How many were removed.
+        removed: usize,
+    },
+    /// Records were left out, as they could not be decoded or the view is full (50 000 instances). What the view
+    /// held under their keys stays.
+    #[non_exhaustive]
+    Rejected {
+        /// The first of their keys, at most 32.
+        keys: Arc<[InstanceKey]>,
+        /// How many they are in all.
+        count: usize,
+    },
+    /// This subscriber was too slow: the queue of 1024 events overflowed and the oldest were dropped.
+    #[non_exhaustive]
+    Lagged {
+        /// How many events were dropped.
+        missed: u64,
+    },
+}
+
+/// The events of one view, from the moment of subscription.
+///
+/// A queue of 1024 events; a subscriber that falls further behind gets [`ViewEvent::Lagged`] in place of the
+/// oldest. Ends with the view.
+#[must_use = "streams do nothing unless polled"]
+pub struct ViewEvents(Pin<Box<dyn Stream<Item = ViewEvent> + Send + Sync>>);
+
+impl ViewEvents {
+    pub(crate) fn new(receiver: Option<broadcast::Receiver<ViewEvent>>) -> Self {
+        let stream = futures_util::stream::unfold(receiver, |receiver| async move {
+            let mut receiver = receiver?;
+            let event = match receiver.recv().await {
+                Ok(event) => event,
+                Err(broadcast::error::RecvError::Lagged(missed)) => ViewEvent::Lagged { missed },
+                Err(broadcast::error::RecvError::Closed) => return None,
+            };
+            Some((event, Some(receiver)))
+        });
+        Self(Box::pin(stream))
+    }
+
+    /// The next event, or `None` once the view has ended.
+    ///
+    /// # Cancel safety
+    /// No event is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<ViewEvent> {
+        std::future::poll_fn(|context| self.0.as_mut().poll_next(context)).await
+    }
+}
+
+impl Stream for ViewEvents {
+    type Item = ViewEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<ViewEvent>> {
+        self.0.as_mut().poll_next(context)
+    }
+}
+
+impl fmt::Debug for ViewEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ViewEvents")
+    }
+}

@@ -1,0 +1,440 @@
+//! The never-wipe rules: a set of instances that doesn't shrink carelessly.
+//!
+//! ```text
+//!                 explicit removal (N3), announced removal, small implied removal
+//!   present ───────────────────────────────────────────────────────────────────────► gone
+//!      │ ▲                                                                             ▲
+//!      │ └──── listed again ────┐                                                      │
+//!      └── suspicious removal ► held ── end of hold, second opinion, passive failure ──┘
+//!          (N3 burst, N4, N6)
+//! ```
+//!
+//! A removal is *explicit* when the registry said that the record was deleted or expired, and *implied* when a list
+//! merely lacks it. It was *announced* if the instance was last seen draining; announced removals are never held.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::config::{MAX_INSTANCES, ShrinkGuard};
+use crate::{
+    Status, ViewEvent,
+    backend::{Evidence, SourceId},
+    disk::Stored,
+    model::{Instance, InstanceKey},
+    view::ViewChange,
+};
+
+/// Explicit removals this close together count as one burst.
+const BURST_WINDOW: Duration = Duration::from_secs(2);
+/// Fewer removals than this are never suspicious, unless they leave nothing.
+const SUSPICIOUS: usize = 3;
+/// Most keys told in one event.
+const TOLD_KEYS: usize = 32;
+
+/// The guarded set of one target.
+#[derive(Debug)]
+pub(super) struct Guard {
+    policy: ShrinkGuard,
+    ttl: Duration,
+    limit: usize,
+    /// Everything served, held instances included.
+    view: HashMap<InstanceKey, Arc<Instance>>,
+    held: HashMap<InstanceKey, Held>,
+    /// Recent unannounced explicit removals: when, and whether it was applied.
+    recent: VecDeque<(Instant, bool)>,
+    burst_until: Option<Instant>,
+    /// End of the hold that follows a change of the registry's incarnation.
+    settling_until: Option<Instant>,
+    source: Option<SourceId>,
+    revision: Option<u64>,
+    rejected: HashSet<InstanceKey>,
+    rejected_total: u64,
+    pending: Pending,
+}
+
+/// One instance that is kept against the registry's word.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// When its removal applies; `None` for never.
+    until: Option<Instant>,
+    /// From when on a second opinion decides; `None` if none may.
+    confirm_from: Option<Instant>,
+}
+
+/// What hasn't been published yet.
+#[derive(Debug, Default)]
+struct Pending {
+    /// The published version of each key touched since.
+    before: HashMap<InstanceKey, Option<Arc<Instance>>>,
+    suspects_changed: bool,
+    suspects: Option<Arc<HashSet<InstanceKey>>>,
+    events: Vec<ViewEvent>,
+    removed_from_hold: usize,
+    rejected: Vec<InstanceKey>,
+    next_end: Option<Instant>,
+    next_confirm: Option<Instant>,
+}
+
+/// How an answer relates to what is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// At least as new as the view, or not comparable.
+    Current,
+    /// Older than the view, within the same data.
+    Older,
+    /// Of other data than the view.
+    Foreign,
+}
+
+impl Guard {
+    pub(super) fn new(policy: ShrinkGuard, ttl: Duration) -> Self {
+        Self {
+            policy,
+            ttl,
+            limit: MAX_INSTANCES,
+            view: HashMap::new(),
+            held: HashMap::new(),
+            recent: VecDeque::new(),
+            burst_until: None,
+            settling_until: None,
+            source: None,
+            revision: None,
+            rejected: HashSet::new(),
+            rejected_total: 0,
+            pending: Pending::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    // === where an answer stands (N6, N9) ===
+
+    pub(super) fn standing(&self, evidence: &Evidence) -> Standing {
+        if let (Some(known), Some(told)) = (&self.source, &evidence.source)
+            && known != told
+        {
+            return Standing::Foreign;
+        }
+        match (self.revision, evidence.revision) {
+            (Some(known), Some(told)) if told < known => Standing::Older,
+            _ => Standing::Current,
+        }
+    }
+
+    /// Whether revisions can tell an older answer from a newer one.
+    pub(super) fn is_comparable(&self, evidence: &Evidence) -> bool {
+        self.revision.is_some() && evidence.revision.is_some()
+    }
+
+    /// Notes how far the view has come.
+    pub(super) fn advance(&mut self, evidence: &Evidence) {
+        if evidence.source.is_some() {
+            self.source.clone_from(&evidence.source);
+        }
+        self.revision = self.revision.max(evidence.revision);
+    }
+
+    /// The registry's data started anew (N6): its revisions count from here, and for two times to live whatever a
+    /// list lacks is held, as others are still registering again.
+    pub(super) fn begin_incarnation(&mut self, evidence: &Evidence, now: Instant) {
+        self.revision = None;
+        self.recent.clear();
+        self.settling_until = Some(now + 2 * self.ttl);
+        self.advance(evidence);
+    }
+
+    // === what a registry says ===
+
+    /// A whole list: what it lacks is implied to be gone (N4, N6, N7). Keys in `rejected` are there, unreadable.
+    pub(super) fn list(&mut self, instances: &[Arc<Instance>], rejected: &[InstanceKey], now: Instant) {
+        let from = self.view.len();
+        let mut present: HashSet<InstanceKey> = instances.iter().map(|instance| instance.key()).collect();
+        present.extend(rejected.iter().cloned());
+        self.rejected.retain(|key| present.contains(key));
+
+        let absent = self.view.iter().filter(|(key, _)| !present.contains(key));
+        let (announced, missing): (Vec<_>, Vec<_>) =
+            absent.map(|(key, instance)| (key.clone(), is_announced(instance))).partition(|(_, a)| *a);
+        for (key, _) in announced {
+            self.drop_key(&key);
+        }
+        let left = instances.len() + rejected.iter().filter(|key| self.view.contains_key(key)).count();
+        let hold = self.hold_for_list(missing.len(), self.view.len(), left, now);
+        let held_before = self.held.len();
+        for (key, _) in missing {
+            match hold {
+                _ if self.held.contains_key(&key) => {}
+                Some(held) => self.hold(key, held),
+                None => self.drop_key(&key),
+            }
+        }
+        if self.held.len() > held_before {
+            self.tell_shrink(from, left);
+        }
+        for instance in instances {
+            self.upsert(instance);
+        }
+        self.reject(rejected);
+    }
+
+    /// A second opinion that was asked for at `asked`: what it lacks as well is gone (N5).
+    pub(super) fn confirm(
+        &mut self,
+        instances: &[Arc<Instance>],
+        rejected: &[InstanceKey],
+        asked: Instant,
+        now: Instant,
+    ) {
+        let on_trial: Vec<InstanceKey> = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.confirm_from.is_some_and(|from| from <= asked))
+            .map(|(key, _)| key.clone())
+            .collect();
+        self.list(instances, rejected, now);
+        for key in on_trial {
+            self.drop_held(&key);
+        }
+    }
+
+    pub(super) fn upsert(&mut self, instance: &Arc<Instance>) {
+        let key = instance.key();
+        let known = self.view.get(&key);
+        if known.is_none() && self.view.len() >= self.limit {
+            return self.reject(&[key]);
+        }
+        let is_known = known.is_some_and(|known| known.is_same_record(instance));
+        self.rejected.remove(&key);
+        self.release(&key);
+        if is_known {
+            return;
+        }
+        let before = self.view.insert(key.clone(), Arc::clone(instance));
+        self.pending.before.entry(key).or_insert(before);
+    }
+
+    /// The registry said that the record is gone (N3).
+    pub(super) fn remove(&mut self, key: &InstanceKey, now: Instant) {
+        self.rejected.remove(key);
+        let Some(instance) = self.view.get(key) else { return };
+        if is_announced(instance) || self.policy == ShrinkGuard::Off {
+            return self.drop_key(key);
+        }
+        while self.recent.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= BURST_WINDOW) {
+            self.recent.pop_front();
+        }
+        let removals = self.recent.len() + 1;
+        let had = self.view.len() + self.recent.iter().filter(|(_, applied)| *applied).count();
+        let ongoing = self.burst_until.is_some_and(|until| now < until);
+        let burst = ongoing || (removals >= SUSPICIOUS && removals * 2 > had);
+        self.recent.push_back((now, !burst));
+        if !burst {
+            return self.drop_key(key);
+        }
+        self.burst_until = Some(now + BURST_WINDOW);
+        if !self.held.contains_key(key) {
+            self.hold(key.clone(), self.held_from(now));
+        }
+        if !ongoing {
+            self.tell_shrink(self.view.len(), self.view.len() - self.held.len());
+        }
+    }
+
+    /// Records that are there but can't be taken: their previous version stays (N2).
+    pub(super) fn reject(&mut self, keys: &[InstanceKey]) {
+        for key in keys {
+            self.release(key);
+            // A poll repeats the same bad record for ever; it counts once. The cap bounds what a registry can make
+            // us remember.
+            if self.rejected.len() < self.limit && self.rejected.insert(key.clone()) {
+                self.rejected_total += 1;
+                self.pending.rejected.push(key.clone());
+            }
+        }
+    }
+
+    /// A caller was refused by this instance: if the registry doubts it as well, it is gone (N5).
+    pub(super) fn fail(&mut self, key: &InstanceKey) {
+        self.drop_held(key);
+    }
+
+    /// Ends the holds that are over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.pending.next_end.is_none_or(|end| end > now) {
+            return;
+        }
+        let is_over = |held: &Held| held.until.is_some_and(|until| until <= now);
+        let over: Vec<InstanceKey> =
+            self.held.iter().filter(|(_, held)| is_over(held)).map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.drop_held(&key);
+        }
+    }
+
+    // === what is asked ===
+
+    /// When the next hold ends.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.pending.next_end
+    }
+
+    /// From when on a second opinion is of use.
+    pub(super) fn next_confirm(&self) -> Option<Instant> {
+        self.pending.next_confirm
+    }
+
+    pub(super) fn source(&self) -> Option<&SourceId> {
+        self.source.as_ref()
+    }
+
+    pub(super) fn revision(&self) -> Option<u64> {
+        self.revision
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn rejected(&self) -> u64 {
+        self.rejected_total
+    }
+
+    pub(super) fn instances(&self) -> impl ExactSizeIterator<Item = &Arc<Instance>> {
+        self.view.values()
+    }
+
+    /// A view that was saved: taken as it is, as nothing else is known.
+    pub(super) fn restore(&mut self, stored: &Stored) {
+        self.source.clone_from(&stored.source);
+        self.revision = stored.revision;
+        for instance in &stored.instances {
+            self.upsert(instance);
+        }
+    }
+
+    /// A change that changes nothing but says where the view stands.
+    pub(super) fn nothing(&self) -> ViewChange {
+        ViewChange {
+            suspects: self.pending.suspects.clone(),
+            revision: self.revision,
+            ..ViewChange::default()
+        }
+    }
+
+    /// Everything, as one change from nothing.
+    pub(super) fn everything(&self) -> ViewChange {
+        ViewChange { upserts: self.view.values().cloned().collect(), ..self.nothing() }
+    }
+
+    /// The difference to what was published before, if there is any.
+    pub(super) fn take_change(&mut self) -> Option<ViewChange> {
+        let suspects_changed = self.pending.suspects_changed;
+        self.refresh_holds();
+        let mut change = self.nothing();
+        for (key, before) in self.pending.before.drain() {
+            match (before, self.view.get(&key)) {
+                (Some(before), Some(after)) if before.is_same_record(after) => {}
+                (_, Some(after)) => change.upserts.push(Arc::clone(after)),
+                (Some(_), None) => change.removals.push(key),
+                (None, None) => {}
+            }
+        }
+        let is_changed = suspects_changed || !change.upserts.is_empty() || !change.removals.is_empty();
+        is_changed.then_some(change)
+    }
+
+    pub(super) fn take_events(&mut self) -> Vec<ViewEvent> {
+        let pending = &mut self.pending;
+        if pending.removed_from_hold > 0 {
+            pending.events.push(ViewEvent::ShrinkApplied { removed: pending.removed_from_hold });
+            pending.removed_from_hold = 0;
+        }
+        if !pending.rejected.is_empty() {
+            let count = pending.rejected.len();
+            pending.rejected.truncate(TOLD_KEYS);
+            let keys = std::mem::take(&mut pending.rejected).into();
+            pending.events.push(ViewEvent::Rejected { keys, count });
+        }
+        std::mem::take(&mut pending.events)
+    }
+
+    // === holding ===
+
+    /// How to hold what a list lacks, or `None` if it is to be believed.
+    fn hold_for_list(&self, missing: usize, total: usize, left: usize, now: Instant) -> Option<Held> {
+        if self.policy == ShrinkGuard::Off || missing == 0 {
+            return None;
+        }
+        let suspicious = left == 0 || (missing >= SUSPICIOUS && missing * 2 > total);
+        if suspicious {
+            return Some(self.held_from(now));
+        }
+        let until = self.settling(now)?;
+        Some(Held { until: Some(until), confirm_from: None })
+    }
+
+    fn held_from(&self, now: Instant) -> Held {
+        match self.policy {
+            ShrinkGuard::Off | ShrinkGuard::KeepLast => Held { until: None, confirm_from: None },
+            // While others still register again, a second opinion would only repeat the first.
+            ShrinkGuard::Hold(hold) => Held {
+                until: Some(now + hold).max(self.settling(now)),
+                confirm_from: Some(now + hold / 2).max(self.settling(now)),
+            },
+        }
+    }
+
+    fn settling(&self, now: Instant) -> Option<Instant> {
+        self.settling_until.filter(|until| now < *until)
+    }
+
+    fn hold(&mut self, key: InstanceKey, held: Held) {
+        self.held.insert(key, held);
+        self.pending.suspects_changed = true;
+    }
+
+    fn release(&mut self, key: &InstanceKey) {
+        self.pending.suspects_changed |= self.held.remove(key).is_some();
+    }
+
+    fn drop_held(&mut self, key: &InstanceKey) {
+        if self.held.contains_key(key) {
+            self.drop_key(key);
+            self.pending.removed_from_hold += 1;
+        }
+    }
+
+    fn drop_key(&mut self, key: &InstanceKey) {
+        self.release(key);
+        if let Some(before) = self.view.remove(key) {
+            self.pending.before.entry(key.clone()).or_insert(Some(before));
+        }
+    }
+
+    fn tell_shrink(&mut self, from: usize, to: usize) {
+        self.pending.events.push(ViewEvent::SuspiciousShrink { from, to, held: self.held.len() });
+    }
+
+    /// Recomputes what depends on all holds, once per change rather than once per key.
+    fn refresh_holds(&mut self) {
+        if std::mem::take(&mut self.pending.suspects_changed) {
+            self.pending.suspects =
+                (!self.held.is_empty()).then(|| Arc::new(self.held.keys().cloned().collect()));
+            self.pending.next_end = self.held.values().filter_map(|held| held.until).min();
+            self.pending.next_confirm = self.held.values().filter_map(|held| held.confirm_from).min();
+        }
+    }
+}
+
+fn is_announced(instance: &Instance) -> bool {
+    instance.status() == Status::Draining
+}

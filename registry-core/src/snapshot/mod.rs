@@ -1,0 +1,159 @@
+//! Immutable views of one service, and the differences between them.
+//!
+//! The writer files each instance in one of five pools, so that filtering is choosing a list. A version costs
+//! what changed, not what there is; see [`chunks`].
+
+mod chunks;
+mod diff;
+mod members;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashSet, fmt, sync::Arc};
+
+pub(crate) use self::{chunks::Leaf, members::Member, store::Store};
+pub use self::{
+    diff::Diff,
+    members::{Members, Slot},
+};
+use crate::model::{Instance, InstanceId, InstanceKey, Status};
+
+/// Where an instance is filed, in the order in which picks use the pools: the first one that isn't empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pool {
+    /// Takes requests.
+    Serving,
+    /// Serving with weight 0: no traffic while any other serves; if all have weight 0, they count as equal.
+    Resting,
+    /// Leaves soon.
+    Draining,
+    /// Not ready.
+    Starting,
+    /// Unable to serve.
+    Down,
+}
+
+impl Pool {
+    pub(crate) const COUNT: usize = 5;
+    const ALL: [Self; Self::COUNT] =
+        [Self::Serving, Self::Resting, Self::Draining, Self::Starting, Self::Down];
+
+    fn of(instance: &Instance) -> Self {
+        match instance.status() {
+            Status::Serving if instance.weight().get() == 0 => Self::Resting,
+            Status::Serving => Self::Serving,
+            Status::Draining => Self::Draining,
+            Status::Starting => Self::Starting,
+            Status::Down => Self::Down,
+        }
+    }
+}
+
+/// A consistent view of one service that doesn't change any more. Cheap to clone and to keep.
+///
+/// Holds every known instance that the upstream's selector matches, whatever its status.
+#[derive(Clone)]
+pub struct Snapshot(Arc<Contents>);
+
+struct Contents {
+    version: u64,
+    revision: Option<u64>,
+    pools: [Members; Pool::COUNT],
+    active: Pool,
+    suspects: Option<Arc<HashSet<InstanceKey>>>,
+}
+
+impl Snapshot {
+    /// The view before anything arrived: version 0, no instances.
+    pub(crate) fn unfilled() -> Self {
+        Self::new(0, None, Default::default(), None)
+    }
+
+    fn new(
+        version: u64,
+        revision: Option<u64>,
+        pools: [Members; Pool::COUNT],
+        suspects: Option<Arc<HashSet<InstanceKey>>>,
+    ) -> Self {
+        let active =
+            Pool::ALL.into_iter().find(|pool| !pools[*pool as usize].is_empty()).unwrap_or(Pool::Serving);
+        Self(Arc::new(Contents { version, revision, pools, active, suspects }))
+    }
+
+    /// Counts the versions of this upstream's view, from 1; 0 as long as nothing has arrived. Not comparable
+    /// between upstreams or processes.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.0.version
+    }
+
+    /// The registry's own revision this view has reached, where the registry has one.
+    #[must_use]
+    pub fn revision(&self) -> Option<u64> {
+        self.0.revision
+    }
+
+    /// How many instances are known, whatever their status.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.pools.iter().map(Members::len).sum()
+    }
+
+    /// Whether no instance is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All known instances: the serving ones first, then the draining, the starting, and those that are down.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.0.pools.iter().flat_map(Members::iter)
+    }
+
+    /// The instance with this id. Walks the view: time in proportion to its length.
+    #[must_use]
+    pub fn get(&self, id: &InstanceId) -> Option<&Arc<Instance>> {
+        self.iter().find(|instance| instance.id() == id)
+    }
+
+    /// How many instances are [`Serving`](Status::Serving).
+    #[must_use]
+    pub fn usable_len(&self) -> usize {
+        self.pool(Pool::Serving).len() + self.pool(Pool::Resting).len()
+    }
+
+    /// The instances that are [`Serving`](Status::Serving).
+    pub fn usable(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.pool(Pool::Serving).iter().chain(self.pool(Pool::Resting).iter())
+    }
+
+    /// Whether the shrink guard holds this instance: the registry's list no longer has it, which isn't
+    /// believed yet. Suspects get less traffic.
+    #[must_use]
+    pub fn is_suspect(&self, key: &InstanceKey) -> bool {
+        self.0.suspects.as_ref().is_some_and(|suspects| suspects.contains(key))
+    }
+
+    /// What picks choose from.
+    #[inline]
+    pub(crate) fn active(&self) -> &Members {
+        self.pool(self.0.active)
+    }
+
+    #[inline]
+    pub(crate) fn pool(&self, pool: Pool) -> &Members {
+        &self.0.pools[pool as usize]
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("version", &self.version())
+            .field("revision", &self.revision())
+            .field("len", &self.len())
+            .field("usable", &self.usable_len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,314 @@
+//! What users hold of a discovered service: pick, call, watch.
+
+mod budget;
+mod call;
+mod call_error;
+mod changes;
+mod fixed;
+mod picked;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use arc_swap::Guard;
+
+pub(crate) use self::source::Source;
+use self::{budget::Budget, picked::Home};
+pub use self::{
+    call::{Attempt, CallOptions},
+    call_error::CallError,
+    changes::{Changes, Update},
+    picked::Picked,
+};
+use crate::{
+    Error, ErrorKind, Freshness, ViewEvents,
+    balance::{Lanes, PickContext},
+    model::{ServiceName, Status, Target},
+    snapshot::Snapshot,
+    view::{Live, View, ViewSink},
+};
+
+/// The live view of one discovered service: its instances, and one to send the next request to.
+///
+/// Cheap to clone; all clones share one view, which is kept up to date in the background for as long as one
+/// of them (or of their picks and changes) lives. Picking is synchronous and reads memory only: it goes on,
+/// with the last good view, while the registry can't be reached; [`freshness`](Self::freshness) tells.
+#[derive(Clone)]
+pub struct Upstream {
+    /// The one of `shared`, a hop nearer.
+    view: Arc<View>,
+    shared: Arc<Shared>,
+    /// What picks hold instead of `shared`: a reference count per thread.
+    homes: Arc<Lanes<Arc<Home>>>,
+    /// Whether picks ask the source if the view is too old. Most upstreams serve for ever and save the look
+    /// at the clock.
+    refuses_expired: bool,
+}
+
+/// What all clones share.
+pub(crate) struct Shared {
+    target: Target,
+    view: Arc<View>,
+    source: OnceLock<Arc<dyn Source>>,
+    start: Box<dyn Fn() -> Arc<dyn Source> + Send + Sync>,
+    budget: Budget,
+}
+
+impl Upstream {
+    /// An upstream over a view that nothing feeds yet; `start` makes what does, at the first use.
+    pub(crate) fn new(
+        target: Target,
+        view: Arc<View>,
+        refuses_expired: bool,
+        start: impl Fn() -> Arc<dyn Source> + Send + Sync + 'static,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            target,
+            view: Arc::clone(&view),
+            source: OnceLock::new(),
+            start: Box::new(start),
+            budget: Budget::new(),
+        });
+        let homes = Arc::new(Lanes::new(|| Arc::new(Home::new(Arc::clone(&shared)))));
+        Self { view, shared, homes, refuses_expired }
+    }
+
+    /// Starts what feeds the view, unless it was started. Needs a tokio runtime.
+    pub(crate) fn start(&self) -> &Arc<dyn Source> {
+        self.shared.start()
+    }
+
+    /// The service.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        self.shared.target.service()
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.shared.target
+    }
+
+    /// Picks an instance for one request, without blocking or allocating. Hold the result until the request's
+    /// last byte, then [`report`](Picked::report) how it went, or just drop it.
+    ///
+    /// Costs two reference counts more than [`with_pick`](Self::with_pick).
+    ///
+    /// # Errors
+    /// [`NoInstance`](ErrorKind::NoInstance) if none is known, [`NotReady`](ErrorKind::NotReady) if nothing was
+    /// ever heard of the service (wait with [`ready`](Self::ready)), or if the view has expired and is configured not to
+    /// serve then.
+    ///
+    /// # Panics
+    /// On a lazily started upstream's first use, outside a tokio runtime.
+    pub fn pick(&self) -> Result<Picked, Error> {
+        self.pick_with(&PickContext::new())
+    }
+
+    /// Picks with what is known about the request: a hash key, instances already tried, a zone.
+    ///
+    /// # Errors
+    /// As [`pick`](Self::pick).
+    ///
+    /// # Panics
+    /// As [`pick`](Self::pick).
+    pub fn pick_with(&self, context: &PickContext<'_>) -> Result<Picked, Error> {
+        let live = self.usable()?;
+        let Some(member) = live.choose(context) else {
+            return Err(self.nothing(&live.snapshot));
+        };
+        Ok(Picked::new(member, Arc::clone(self.homes.mine())))
+    }
+
+    /// Picks an instance and passes it to `f`: the cheapest form. The pick ends, without a verdict, when `f`
+    /// returns.
+    ///
+    /// # Errors
+    /// As [`pick`](Self::pick).
+    ///
+    /// # Panics
+    /// As [`pick`](Self::pick), and if `f` does.
+    pub fn with_pick<R>(&self, f: impl FnOnce(&crate::Instance) -> R) -> Result<R, Error> {
+        let live = self.usable()?;
+        let Some(member) = live.choose(const { &PickContext::new() }) else {
+            return Err(self.nothing(&live.snapshot));
+        };
+        let _noted = self.view.observer().map(|balancer| picked::Noted::new(balancer, member.slot));
+        Ok(f(&member.instance))
+    }
+
+    /// The present view; it doesn't change any more.
+    ///
+    /// # Panics
+    /// As [`pick`](Self::pick).
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let snapshot = self.shared.snapshot();
+        if snapshot.version() == 0 {
+            self.start();
+            return self.shared.snapshot();
+        }
+        snapshot
+    }
+
+    /// The view and each of its changes, from now on: the first item has everything as added.
+    ///
+    /// # Panics
+    /// As [`pick`](Self::pick).
+    pub fn changes(&self) -> Changes {
+        self.start();
+        Changes::new(Arc::clone(&self.shared))
+    }
+
+    /// Waits until at least `n` instances are [`Serving`](Status::Serving); `ready(0)` waits for the first
+    /// view, which may be empty.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) if the client was closed before.
+    ///
+    /// # Cancel safety
+    /// Only waits; can be dropped at any time.
+    ///
+    /// # Panics
+    /// As [`pick`](Self::pick).
+    pub async fn ready(&self, n: usize) -> Result<(), Error> {
+        self.start();
+        let mut wake = self.shared.view.subscribe();
+        loop {
+            let open = wake.borrow_and_update().is_some();
+            let snapshot = self.shared.snapshot();
+            if snapshot.version() > 0 && snapshot.usable_len() >= n {
+                return Ok(());
+            }
+            if !open || wake.changed().await.is_err() {
+                return Err(Error::new(
+                    ErrorKind::Closed,
+                    format!("{} can't become ready: the client is closed", self.service()),
+                ));
+            }
+        }
+    }
+
+    /// [`ready`](Self::ready), but gives up after `within`.
+    ///
+    /// # Errors
+    /// As [`ready`](Self::ready); [`NotReady`](ErrorKind::NotReady) when the time is over.
+    ///
+    /// # Cancel safety
+    /// Only waits; can be dropped at any time.
+    ///
+    /// # Panics
+    /// As [`pick`](Self::pick).
+    pub async fn ready_within(&self, n: usize, within: Duration) -> Result<(), Error> {
+        match tokio::time::timeout(within, self.ready(n)).await {
+            Ok(ready) => ready,
+            Err(_) => Err(Error::new(
+                ErrorKind::NotReady,
+                format!(
+                    "{} has {} of {n} usable instances after {within:?}; {}",
+                    self.service(),
+                    self.shared.snapshot().usable_len(),
+                    self.shared.standing()
+                ),
+            )),
+        }
+    }
+
+    /// How old the view is and where it comes from, checked against the clock now.
+    ///
+    /// # Panics
+    /// As [`pick`](Self::pick).
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        self.start().freshness()
+    }
+
+    /// What happens to the view beyond plain changes: stale, fresh again, a suspicious shrink, …
+    ///
+    /// # Panics
+    /// As [`pick`](Self::pick).
+    pub fn events(&self) -> ViewEvents {
+        self.start().events()
+    }
+
+    /// What picks read.
+    #[inline]
+    fn usable(&self) -> Result<Guard<Arc<Live>>, Error> {
+        if self.refuses_expired && !self.start().may_serve() {
+            return Err(Error::new(
+                ErrorKind::NotReady,
+                format!("the view of {} is too old to pick from; {}", self.service(), self.shared.standing()),
+            ));
+        }
+        Ok(self.view.live())
+    }
+
+    /// Why there was nothing to pick. Starts the source if that is the reason.
+    #[cold]
+    fn nothing(&self, snapshot: &Snapshot) -> Error {
+        let service = self.service();
+        if snapshot.version() == 0 {
+            self.start();
+            return Error::new(
+                ErrorKind::NotReady,
+                format!("nothing is known about {service} yet; {}", self.shared.standing()),
+            );
+        }
+        let count = |status| snapshot.iter().filter(|instance| instance.status() == status).count();
+        Error::new(
+            ErrorKind::NoInstance,
+            format!(
+                "no instance of {service} can be picked: {} known, {} draining, {} down; {}",
+                snapshot.len(),
+                count(Status::Draining),
+                count(Status::Down),
+                self.shared.standing()
+            ),
+        )
+    }
+}
+
+impl Shared {
+    fn start(&self) -> &Arc<dyn Source> {
+        self.source.get_or_init(|| {
+            let source = (self.start)();
+            let view: Arc<dyn ViewSink> = Arc::<View>::clone(&self.view);
+            source.attach(Arc::downgrade(&view));
+            source
+        })
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.view.live().snapshot.clone()
+    }
+
+    /// How far the view can be trusted, for messages.
+    fn standing(&self) -> String {
+        let Some(source) = self.source.get() else { return "discovery has not started".to_owned() };
+        let freshness = source.freshness();
+        match (freshness.age, freshness.last_error) {
+            (Some(age), None) => format!("the view is {}, {age:?} old", freshness.state),
+            (Some(age), Some(error)) => {
+                format!("the view is {}, {age:?} old, last error: {error}", freshness.state)
+            }
+            (None, None) => format!("the view is {}", freshness.state),
+            (None, Some(error)) => format!("the view is {}, last error: {error}", freshness.state),
+        }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("target", &self.shared.target)
+            .field("snapshot", &self.shared.snapshot())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+//! The guard of one pick.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use super::Shared;
+use crate::{
+    balance::{Balancer, Failure, Outcome, Slot, Ticket},
+    model::Instance,
+    snapshot::Member,
+};
+
+/// A picked instance, until the request to it has ended.
+///
+/// Derefs to the [`Instance`]. Hold it until the last byte of the answer, as policies count what is in
+/// flight; then [`report`](Self::report) how it went. Dropping it ends the pick without a verdict.
+#[must_use = "the pick ends when this is dropped"]
+pub struct Picked {
+    instance: Arc<Instance>,
+    slot: Slot,
+    /// Given by the balancer, if it observes and the pick hasn't ended.
+    ticket: Option<Ticket>,
+    home: Arc<Home>,
+}
+
+/// Where picks of one thread report to: a reference count that other threads rarely touch, as every pick
+/// would otherwise write to one cache line.
+#[repr(align(128))]
+pub(super) struct Home {
+    shared: Arc<Shared>,
+}
+
+impl Home {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl Picked {
+    #[inline]
+    pub(super) fn new(member: &Member, home: Arc<Home>) -> Self {
+        let ticket = home.shared.view.observer().map(|balancer| balancer.begin(member.slot));
+        Self { instance: Arc::clone(&member.instance), slot: member.slot, ticket, home }
+    }
+
+    /// The instance, to keep it beyond the pick.
+    #[must_use]
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// Ends the pick and says how the request went, for the policy to learn. A failure to connect also
+    /// removes an instance that the registry's list no longer has and that was only held in doubt.
+    pub fn report(mut self, outcome: Outcome) {
+        self.end(Some(&outcome));
+        let shared = &self.home.shared;
+        if outcome.get_failure() == Some(Failure::Connect)
+            && let Some(source) = shared.source.get()
+        {
+            let key = self.instance.key();
+            // Only held instances are affected; the source needn't hear of every refused connection of a bad
+            // day.
+            if shared.view.live().snapshot.is_suspect(&key) {
+                source.fail(&key);
+            }
+        }
+    }
+
+    fn end(&mut self, outcome: Option<&Outcome>) {
+        if let (Some(balancer), Some(ticket)) = (self.home.shared.view.observer(), self.ticket.take()) {
+            balancer.end(self.slot, ticket, outcome);
+        }
+    }
+}
+
+impl Deref for Picked {
+    type Target = Instance;
+
+    #[inline]
+    fn deref(&self) -> &Instance {
+        &self.instance
+    }
+}
+
+impl Drop for Picked {
+    #[inline]
+    fn drop(&mut self) {
+        if self.ticket.is_some() {
+            self.end(None);
+        }
+    }
+}
+
+impl fmt::Debug for Picked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Picked").field(&self.instance).finish()
+    }
+}
+
+/// The guard of a pick that stays on the stack.
+pub(super) struct Noted<'a> {
+    balancer: &'a dyn Balancer,
+    slot: Slot,
+    ticket: Ticket,
+}
+
+impl<'a> Noted<'a> {
+    pub(super) fn new(balancer: &'a dyn Balancer, slot: Slot) -> Self {
+        Self { balancer, slot, ticket: balancer.begin(slot) }
+    }
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        self.balancer.end(self.slot, self.ticket, None);
+    }
+}

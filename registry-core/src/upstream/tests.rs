@@ -1,0 +1,472 @@
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{
+        Mutex, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use super::*;
+use crate::{
+    Instance, InstanceKey, Selector, ViewState,
+    balance::{Balance, Balancer, Failure, Members, Outcome, PickContext, Picker, Slot, Ticket},
+    view::ViewChange,
+};
+
+/// A source that tests drive.
+#[derive(Default)]
+struct Feed {
+    refuses: AtomicBool,
+    started: AtomicUsize,
+    views: Mutex<Vec<Weak<dyn ViewSink>>>,
+    failed: Mutex<Vec<InstanceKey>>,
+}
+
+impl Source for Feed {
+    fn attach(&self, view: Weak<dyn ViewSink>) {
+        self.views.lock().unwrap().push(view);
+    }
+
+    fn fail(&self, key: &InstanceKey) {
+        self.failed.lock().unwrap().push(key.clone());
+    }
+
+    fn may_serve(&self) -> bool {
+        !self.refuses.load(Ordering::SeqCst)
+    }
+
+    fn freshness(&self) -> Freshness {
+        Freshness {
+            state: ViewState::Stale,
+            age: Some(Duration::from_secs(7)),
+            source: None,
+            held: 0,
+            rejected: 0,
+            last_error: None,
+        }
+    }
+
+    fn events(&self) -> ViewEvents {
+        ViewEvents::new(None)
+    }
+}
+
+impl Feed {
+    fn apply(&self, change: &ViewChange) {
+        let views = self.views.lock().unwrap();
+        assert!(!views.is_empty(), "nothing is attached");
+        views.iter().filter_map(Weak::upgrade).for_each(|view| view.apply(change));
+    }
+
+    fn upsert(&self, ids: impl IntoIterator<Item = u32>) {
+        let upserts = ids.into_iter().map(|id| instance(id, Status::Serving)).collect();
+        self.apply(&ViewChange { upserts, ..ViewChange::default() });
+    }
+
+    fn remove(&self, ids: impl IntoIterator<Item = u32>) {
+        let removals = ids.into_iter().map(key).collect();
+        self.apply(&ViewChange { removals, ..ViewChange::default() });
+    }
+}
+
+fn instance(id: u32, status: Status) -> Arc<Instance> {
+    let builder = Instance::builder("orders").id(format!("i{id}")).endpoint("http://10.0.0.1:80");
+    Arc::new(builder.status(status).build().unwrap())
+}
+
+fn key(id: u32) -> InstanceKey {
+    instance(id, Status::Serving).key()
+}
+
+/// An upstream that hasn't started.
+fn lazy(balance: &Balance) -> (Upstream, Arc<Feed>) {
+    lazy_refusing(balance, false)
+}
+
+fn lazy_refusing(balance: &Balance, expired: bool) -> (Upstream, Arc<Feed>) {
+    let feed = Arc::new(Feed::default());
+    let source = Arc::clone(&feed);
+    let view = Arc::new(View::new(Selector::new(), balance));
+    let upstream = Upstream::new(Target::try_from("orders").unwrap(), view, expired, move || {
+        source.started.fetch_add(1, Ordering::SeqCst);
+        Arc::<Feed>::clone(&source)
+    });
+    (upstream, feed)
+}
+
+fn upstream_of(ids: impl IntoIterator<Item = u32>) -> (Upstream, Arc<Feed>) {
+    let (upstream, feed) = lazy(&Balance::default());
+    upstream.start();
+    feed.upsert(ids);
+    (upstream, feed)
+}
+
+#[test]
+fn handles_go_everywhere() {
+    fn everywhere<T: Send + Sync + 'static>() {}
+    everywhere::<Upstream>();
+    everywhere::<Picked>();
+    everywhere::<Changes>();
+    everywhere::<CallError<std::io::Error>>();
+}
+
+#[test]
+fn a_lazy_upstream_starts_once_at_its_first_use_and_says_that_it_is_not_ready() {
+    let (upstream, feed) = lazy(&Balance::default());
+    assert_eq!(feed.started.load(Ordering::SeqCst), 0);
+    for _ in 0..3 {
+        let error = upstream.clone().pick().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotReady);
+        assert_eq!(error.to_string(), "nothing is known about orders yet; the view is stale, 7s old");
+    }
+    assert_eq!(feed.started.load(Ordering::SeqCst), 1);
+    feed.upsert([1]);
+    assert_eq!(upstream.pick().unwrap().key(), key(1));
+}
+
+#[test]
+fn an_expired_view_is_refused_only_where_that_was_asked_for() {
+    for refuses in [false, true] {
+        let (upstream, feed) = lazy_refusing(&Balance::default(), refuses);
+        upstream.start();
+        feed.upsert([1]);
+        assert!(upstream.pick().is_ok());
+        feed.refuses.store(true, Ordering::SeqCst);
+        assert_eq!(upstream.pick().err().map(|e| e.kind()), refuses.then_some(ErrorKind::NotReady));
+        assert_eq!(upstream.with_pick(|_| ()).is_err(), refuses);
+        assert_eq!(upstream.snapshot().len(), 1);
+        feed.refuses.store(false, Ordering::SeqCst);
+        assert!(upstream.pick().is_ok());
+    }
+}
+
+#[test]
+fn picking_from_an_empty_service_says_what_is_known() {
+    let (upstream, feed) = upstream_of([1]);
+    feed.remove([1]);
+    let error = upstream.with_pick(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoInstance);
+    assert_eq!(
+        error.to_string(),
+        "no instance of orders can be picked: 0 known, 0 draining, 0 down; the view is stale, 7s old"
+    );
+}
+
+#[test]
+fn a_pick_owns_its_instance_whatever_becomes_of_the_service() {
+    let (upstream, feed) = upstream_of([1]);
+    let picked = upstream.pick().unwrap();
+    feed.remove([1]);
+    drop(upstream);
+    assert_eq!(picked.key(), key(1));
+    assert_eq!(picked.endpoint().port(), 80);
+    picked.report(Outcome::success());
+}
+
+#[test]
+fn the_view_lives_as_long_as_an_upstream_a_pick_or_its_changes() {
+    let (upstream, feed) = upstream_of([1]);
+    let is_alive = || feed.views.lock().unwrap()[0].upgrade().is_some();
+    let (picked, changes) = (upstream.pick().unwrap(), upstream.changes());
+    drop(upstream);
+    assert!(is_alive());
+    drop(picked);
+    assert!(is_alive());
+    drop(changes);
+    assert!(!is_alive());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_update_has_everything_and_a_slow_reader_gets_the_newest() {
+    let (upstream, feed) = upstream_of([1, 2]);
+    let mut changes = upstream.changes();
+    let first = changes.next().await.unwrap();
+    assert_eq!((first.diff.from, first.diff.to, first.diff.added.len()), (0, 1, 2));
+    feed.upsert([3]);
+    feed.upsert([4]);
+    feed.remove([3, 1]);
+    let second = changes.next().await.unwrap();
+    assert_eq!((second.diff.from, second.diff.to), (1, 4));
+    assert_eq!(second.diff.added.iter().map(|i| i.key()).collect::<Vec<_>>(), [key(4)]);
+    assert_eq!(second.diff.removed.iter().map(|i| i.key()).collect::<Vec<_>>(), [key(1)]);
+    assert_eq!(second.snapshot.len(), 2);
+    let none = tokio::time::timeout(Duration::from_secs(60), changes.next()).await;
+    assert!(none.is_err(), "nothing changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_wait_for_the_first_view_and_end_with_the_client() {
+    let (upstream, feed) = lazy(&Balance::default());
+    let mut changes = upstream.changes();
+    let reader = tokio::spawn(async move {
+        let first = changes.next().await.unwrap();
+        assert!(first.diff.is_empty() && first.snapshot.is_empty());
+        changes.next().await
+    });
+    feed.upsert([]);
+    tokio::task::yield_now().await;
+    upstream.shared.view.close();
+    assert!(reader.await.unwrap().is_none());
+    feed.upsert([1]);
+    assert!(upstream.pick().is_ok(), "picks outlive the client");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_counts_usable_instances_only() {
+    let (upstream, feed) = lazy(&Balance::default());
+    let waiting = upstream.clone();
+    let ready = tokio::spawn(async move { waiting.ready(2).await });
+    tokio::task::yield_now().await;
+    feed.upsert([1]);
+    feed.apply(&ViewChange { upserts: vec![instance(2, Status::Draining)], ..ViewChange::default() });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!ready.is_finished());
+    feed.upsert([2]);
+    assert!(ready.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_0_waits_for_the_first_view() {
+    let (upstream, feed) = lazy(&Balance::default());
+    assert!(upstream.ready_within(0, Duration::from_secs(5)).await.is_err());
+    feed.upsert([]);
+    assert!(upstream.ready(0).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_gives_up_in_time_and_when_the_client_is_closed() {
+    let (upstream, _feed) = upstream_of([1]);
+    let error = upstream.ready_within(2, Duration::from_secs(5)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
+    assert!(error.to_string().starts_with("orders has 1 of 2 usable instances after 5s"), "{error}");
+    upstream.shared.view.close();
+    assert_eq!(upstream.ready(2).await.unwrap_err().kind(), ErrorKind::Closed);
+    assert!(upstream.ready(1).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_goes_to_another_instance_each_time() {
+    let (upstream, _feed) = upstream_of(0..3);
+    let mut seen = Vec::new();
+    let answer: Result<_, CallError<&str>> = upstream
+        .call(|instance| {
+            seen.push(instance.key());
+            let works = seen.len() == 3;
+            async move { if works { Ok(instance.key()) } else { Err(Attempt::retry("refused")) } }
+        })
+        .await;
+    assert_eq!(answer.unwrap(), seen[2]);
+    assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_stops_when_told() {
+    let (upstream, _feed) = upstream_of(0..3);
+    let mut calls = 0;
+    let result: Result<(), _> = upstream
+        .call(|_| {
+            calls += 1;
+            async { Err(Attempt::stop(std::io::Error::other("the order has no lines"))) }
+        })
+        .await;
+    let error = result.unwrap_err();
+    assert!(matches!(error, CallError::Stopped { .. }));
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "the order has no lines");
+    assert_eq!(calls, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_everywhere_tells_every_attempt() {
+    let (upstream, _feed) = upstream_of(0..5);
+    let options = CallOptions::new().attempts(4);
+    let result: Result<(), _> =
+        upstream.call_with(&options, |i| async move { Err(Attempt::retry(i.key())) }).await;
+    let error = result.unwrap_err();
+    let CallError::Exhausted { attempts } = &error else { panic!("{error}") };
+    assert_eq!(attempts.len(), 4);
+    assert!(attempts.iter().all(|(instance, cause)| instance.key() == *cause));
+    assert_eq!(attempts.iter().map(|(_, cause)| cause).collect::<HashSet<_>>().len(), 4);
+    assert!(error.to_string().starts_with("4 attempts failed, on orders/i"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_an_instance_fails_at_once_unless_it_may_wait() {
+    let (upstream, feed) = upstream_of([]);
+    let answer = |_| async { Ok::<_, Attempt<()>>(()) };
+    let error = upstream.call(answer).await.unwrap_err();
+    assert!(matches!(&error, CallError::NoInstance(e) if e.kind() == ErrorKind::NoInstance));
+    let waiting = upstream.clone();
+    let call = tokio::spawn(async move {
+        waiting.call_with(&CallOptions::new().wait(Duration::from_secs(60)), answer).await
+    });
+    tokio::time::sleep(Duration::from_millis(2_900)).await;
+    feed.upsert([1]);
+    assert!(call.await.unwrap().is_ok());
+    feed.remove([1]);
+    let begin = tokio::time::Instant::now();
+    let options = CallOptions::new().wait(Duration::from_secs(60));
+    assert!(upstream.call_with(&options, answer).await.is_err());
+    assert_eq!(begin.elapsed(), Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_end_when_the_budget_is_spent() {
+    let (upstream, _feed) = upstream_of(0..9);
+    let mut attempts = 0;
+    for _ in 0..100 {
+        let _ = upstream
+            .call(|_| {
+                attempts += 1;
+                async { Err::<(), _>(Attempt::retry(())) }
+            })
+            .await;
+    }
+    assert_eq!(attempts, 100 + 30 + 100 / 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_removes_a_suspect_and_nobody_else() {
+    let (upstream, feed) = upstream_of(0..2);
+    let refuse = |_| async { Err::<(), _>(Attempt::retry(())) };
+    let _ = upstream.call(refuse).await;
+    assert!(feed.failed.lock().unwrap().is_empty());
+    let suspects = Some(Arc::new(HashSet::from([key(1)])));
+    feed.apply(&ViewChange { suspects, ..ViewChange::default() });
+    let late = |_| async { Err::<(), _>(Attempt::retry(()).because(Failure::Timeout)) };
+    let _ = upstream.call(late).await;
+    assert!(feed.failed.lock().unwrap().is_empty(), "a slow instance is not a dead one");
+    let _ = upstream.call(refuse).await;
+    assert!(feed.failed.lock().unwrap().iter().all(|failed| *failed == key(1)));
+    assert!(!feed.failed.lock().unwrap().is_empty());
+}
+
+/// Notes every begin and end.
+#[derive(Debug, Default)]
+struct Observer {
+    begun: AtomicUsize,
+    ended: Mutex<Vec<(Slot, Ticket, Option<Outcome>)>>,
+}
+
+#[derive(Debug)]
+struct Observing(Arc<Observer>);
+
+#[derive(Debug)]
+struct First;
+
+impl Picker for First {
+    fn pick(&self, draw: &crate::balance::Draw<'_>) -> usize {
+        draw.attempt() as usize
+    }
+}
+
+impl Balancer for Observing {
+    fn picker(&self, _: &Members) -> Arc<dyn Picker> {
+        Arc::new(First)
+    }
+
+    fn observes(&self) -> bool {
+        true
+    }
+
+    fn begin(&self, _: Slot) -> Ticket {
+        Ticket(self.0.begun.fetch_add(1, Ordering::SeqCst) as u64)
+    }
+
+    fn end(&self, slot: Slot, ticket: Ticket, outcome: Option<&Outcome>) {
+        self.0.ended.lock().unwrap().push((slot, ticket, outcome.copied()));
+    }
+}
+
+fn observed() -> (Upstream, Arc<Observer>) {
+    let observer = Arc::new(Observer::default());
+    let seen = Arc::clone(&observer);
+    let (upstream, feed) =
+        lazy(&Balance::custom("observing", move || Arc::new(Observing(Arc::clone(&seen)))));
+    upstream.start();
+    feed.upsert(0..3);
+    (upstream, observer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_pick_begins_and_ends_once_with_its_ticket_and_outcome() {
+    let (upstream, observer) = observed();
+    let ended = || std::mem::take(&mut *observer.ended.lock().unwrap());
+    drop(upstream.pick().unwrap());
+    upstream.pick().unwrap().report(Outcome::failure(Failure::Server));
+    upstream.with_pick(|_| ()).unwrap();
+    let outcomes: Vec<_> = ended().into_iter().map(|(_, ticket, outcome)| (ticket.0, outcome)).collect();
+    assert_eq!(outcomes, [(0, None), (1, Some(Outcome::failure(Failure::Server))), (2, None)]);
+
+    let second = Duration::from_secs(1);
+    let mut attempt = 0;
+    let answer: Result<(), CallError<()>> = upstream
+        .call(|_| {
+            attempt += 1;
+            let fails = attempt == 1;
+            async move {
+                tokio::time::sleep(second).await;
+                if fails { Err(Attempt::retry(())) } else { Ok(()) }
+            }
+        })
+        .await;
+    assert!(answer.is_ok());
+    let (slots, outcomes): (Vec<_>, Vec<_>) = ended().into_iter().map(|(slot, _, o)| (slot, o)).unzip();
+    assert_ne!(slots[0], slots[1]);
+    assert_eq!(
+        outcomes,
+        [Outcome::failure(Failure::Connect), Outcome::success()].map(|o| Some(o.took(second)))
+    );
+    assert_eq!(observer.begun.load(Ordering::SeqCst), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_ends_its_pick_without_a_verdict() {
+    let (upstream, observer) = observed();
+    let endless = upstream.call(|_| async {
+        std::future::pending::<()>().await;
+        Ok::<_, Attempt<()>>(())
+    });
+    assert!(tokio::time::timeout(Duration::from_secs(1), endless).await.is_err());
+    assert!(matches!(observer.ended.lock().unwrap()[..], [(_, _, None)]));
+}
+
+#[test]
+fn a_pick_ends_even_if_its_closure_panics() {
+    let (upstream, observer) = observed();
+    let panics = std::panic::AssertUnwindSafe(|| upstream.with_pick(|_| panic!("on purpose")));
+    assert!(std::panic::catch_unwind(panics).is_err());
+    assert_eq!(observer.ended.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn the_caller_passes_what_it_knows_to_the_policy() {
+    #[derive(Debug)]
+    struct ByKey;
+    impl Balancer for ByKey {
+        fn picker(&self, _: &Members) -> Arc<dyn Picker> {
+            Arc::new(Self)
+        }
+    }
+    impl Picker for ByKey {
+        fn pick(&self, draw: &crate::balance::Draw<'_>) -> usize {
+            assert_eq!(draw.context().get_zone(), Some("z1"));
+            draw.context().get_hash_key().unwrap() as usize
+        }
+    }
+    let (upstream, feed) = lazy(&Balance::custom("by key", || Arc::new(ByKey)));
+    upstream.start();
+    feed.upsert(0..3);
+    for at in 0..3 {
+        let picked = upstream.pick_with(&PickContext::new().hash_key(at).zone("z1")).unwrap();
+        assert_eq!(picked.key(), key(at as u32));
+    }
+}
+
+#[tokio::test]
+async fn a_fixed_upstream_is_ready_at_once() {
+    let instances = [(*instance(1, Status::Serving)).clone(), (*instance(2, Status::Down)).clone()];
+    let upstream = Upstream::fixed(Target::try_from("orders").unwrap(), instances, &Balance::default());
+    assert!(upstream.ready(1).await.is_ok());
+    assert_eq!((upstream.snapshot().len(), upstream.freshness().state), (2, ViewState::Fresh));
+    assert_eq!(upstream.pick().unwrap().key(), key(1));
+}

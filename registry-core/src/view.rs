@@ -1,0 +1,167 @@
+//! The seam between the reflector, which knows what is true, and the upstream, which picks.
+//!
+//! A [`View`] is one (target, selector, balancer). The writer's side is a lock around the [`Store`]; the
+//! reader's side is one atomic pointer to the present snapshot and its picker, so that a pick neither locks
+//! nor waits. A batch of changes is published as one snapshot.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::{
+    balance::{Balance, Balancer, Members, PickContext, Picker, choose},
+    model::{Instance, InstanceKey, Selector},
+    snapshot::{Member, Snapshot, Store},
+};
+
+/// One step of a guarded view: applied whole, removals before upserts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ViewChange {
+    /// Added or changed instances, each key once.
+    pub(crate) upserts: Vec<Arc<Instance>>,
+    /// Instances that are gone.
+    pub(crate) removals: Vec<InstanceKey>,
+    /// The complete set of held instances after this change; `None` if there is none.
+    pub(crate) suspects: Option<Arc<HashSet<InstanceKey>>>,
+    /// The registry's revision after this change.
+    pub(crate) revision: Option<u64>,
+}
+
+/// Where a reflector publishes its view.
+pub(crate) trait ViewSink: Send + Sync {
+    /// Publishes one snapshot. The first call, even without any instance, says that the registry has answered
+    /// (or that a view from disk serves). Changes come in order, from one caller at a time; doesn't block.
+    fn apply(&self, change: &ViewChange);
+
+    /// Nothing will come any more: whoever waits for changes is told so.
+    fn close(&self) {}
+}
+
+/// What an upstream sees of one target.
+pub(crate) struct View {
+    selector: Selector,
+    balancer: Arc<dyn Balancer>,
+    observed: bool,
+    writer: Mutex<Writer>,
+    live: ArcSwap<Live>,
+    /// The version that is live, for those who wait; `None` once the view is closed.
+    wake: watch::Sender<Option<u64>>,
+}
+
+#[derive(Default)]
+struct Writer {
+    store: Store,
+    version: u64,
+    revision: Option<u64>,
+}
+
+/// What readers load in one step.
+pub(crate) struct Live {
+    /// What picks choose from; the snapshot has it too, but further away.
+    pub(crate) members: Members,
+    pub(crate) picker: Arc<dyn Picker>,
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Live {
+    fn new(snapshot: Snapshot, picker: Arc<dyn Picker>) -> Self {
+        Self { members: snapshot.active().clone(), picker, snapshot }
+    }
+
+    /// Chooses an instance; `None` only if none is known at all.
+    #[inline]
+    pub(crate) fn choose(&self, context: &PickContext<'_>) -> Option<&Member> {
+        choose(&self.members, &*self.picker, context, &self.snapshot)
+    }
+}
+
+impl View {
+    pub(crate) fn new(selector: Selector, balance: &Balance) -> Self {
+        let balancer = balance.balancer();
+        let snapshot = Snapshot::unfilled();
+        let picker = balancer.picker(snapshot.active());
+        Self {
+            selector,
+            observed: balancer.observes(),
+            balancer,
+            writer: Mutex::default(),
+            live: ArcSwap::from_pointee(Live::new(snapshot, picker)),
+            wake: watch::Sender::new(Some(0)),
+        }
+    }
+
+    /// The present snapshot and its picker, without a lock or a shared write.
+    #[inline]
+    pub(crate) fn live(&self) -> arc_swap::Guard<Arc<Live>> {
+        self.live.load()
+    }
+
+    /// The balancer, if it wants to hear of picks.
+    #[inline]
+    pub(crate) fn observer(&self) -> Option<&dyn Balancer> {
+        self.observed.then_some(&*self.balancer)
+    }
+
+    /// Wakes when another version is live, and when the view is closed.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<u64>> {
+        self.wake.subscribe()
+    }
+}
+
+impl ViewSink for View {
+    fn apply(&self, change: &ViewChange) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Writer { store, version, revision } = &mut *writer;
+        // The first batch is an answer, even if it is empty.
+        let mut changed = *version == 0;
+        for key in &change.removals {
+            changed |= store.remove(key);
+        }
+        changed |= store.suspect(change.suspects.as_ref());
+        for instance in &change.upserts {
+            changed |= if self.selector.matches(instance) {
+                store.upsert(instance)
+            } else {
+                store.remove(&instance.key())
+            };
+        }
+        let moved = change.revision.is_some() && change.revision != *revision;
+        *revision = change.revision.or(*revision);
+        if changed {
+            *version += 1;
+            let snapshot = store.snapshot(*version, *revision);
+            let picker = self.balancer.picker(snapshot.active());
+            self.live.store(Arc::new(Live::new(snapshot, picker)));
+            self.wake.send_if_modified(|wake| {
+                let open = wake.is_some();
+                *wake = wake.map(|_| *version);
+                open
+            });
+        } else if moved {
+            // The same instances at a later revision: nobody needs to wake up for that.
+            let picker = Arc::clone(&self.live.load().picker);
+            let snapshot = store.snapshot(*version, *revision);
+            self.live.store(Arc::new(Live::new(snapshot, picker)));
+        }
+    }
+
+    /// Ends all waiting; picks go on with the last snapshot.
+    fn close(&self) {
+        self.wake.send_replace(None);
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("selector", &self.selector)
+            .field("balancer", &self.balancer)
+            .field("snapshot", &self.live().snapshot)
+            .finish_non_exhaustive()
+    }
+}

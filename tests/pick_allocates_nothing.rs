@@ -1,0 +1,64 @@
+//! Promise 4: picking is allocation-free, under every policy and in every form. Only the first pick of a
+//! thread may set up that thread's random numbers.
+
+use registry_bench_support::{CountingAllocator, allocations};
+use registry_core::{
+    Instance, InstanceKey, Target, Upstream,
+    balance::{Balance, Failure, Outcome, PickContext},
+};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+const POLICIES: [&str; 3] = ["round_robin", "random", "weighted_random"];
+
+fn upstream(policy: &str, instances: u32) -> Upstream {
+    let instances = (0..instances).map(|id| {
+        let builder = Instance::builder("orders").id(format!("i{id}")).endpoint("http://10.0.0.1:80");
+        builder.weight(1 + id % 7 * 50).build().expect("a valid instance")
+    });
+    let balance: Balance = policy.parse().expect("a policy of this crate");
+    let upstream = Upstream::fixed(Target::try_from("orders").expect("a valid name"), instances, &balance);
+    upstream.with_pick(|_| ()).expect("instances to pick");
+    upstream
+}
+
+/// Runs a pick a thousand times for each policy and size, and fails if any of them allocates.
+fn never_allocates(pick: impl Fn(&Upstream, &[InstanceKey])) {
+    for policy in POLICIES {
+        for instances in [1, 10, 1_000, 10_000] {
+            let upstream = upstream(policy, instances);
+            let tried: Vec<_> = upstream.snapshot().iter().take(3).map(|i| i.key()).collect();
+            let (count, ()) = allocations(|| (0..1_000).for_each(|_| pick(&upstream, &tried)));
+            assert_eq!(count, 0, "{policy} of {instances}");
+        }
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    let (count, list) = allocations(|| vec![1, 2, 3]);
+    assert_eq!((count, list.len()), (1, 3));
+}
+
+#[test]
+fn a_borrowing_pick_allocates_nothing() {
+    never_allocates(|upstream, _| assert_eq!(upstream.with_pick(|i| i.endpoint().port()).unwrap(), 80));
+}
+
+#[test]
+fn an_owning_pick_allocates_nothing() {
+    never_allocates(|upstream, _| drop(upstream.pick().unwrap()));
+}
+
+#[test]
+fn a_pick_that_reports_allocates_nothing() {
+    never_allocates(|upstream, _| upstream.pick().unwrap().report(Outcome::failure(Failure::Connect)));
+}
+
+#[test]
+fn a_pick_that_excludes_what_was_tried_allocates_nothing() {
+    never_allocates(|upstream, tried| {
+        drop(upstream.pick_with(&PickContext::new().tried(tried).hash_key(7).zone("z1")).unwrap());
+    });
+}
