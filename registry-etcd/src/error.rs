@@ -153,7 +153,9 @@ impl From<Status> for Fault {
 /// Whether the server refused a request for its size: too many operations, or too many bytes.
 pub(crate) fn is_too_large(error: &Error) -> bool {
     let message = error.to_string();
-    message.contains("too many operations in txn request") || message.contains("request is too large")
+    ["too many operations in txn request", "request is too large", "message larger than max"]
+        .iter()
+        .any(|refusal| message.contains(refusal))
 }
 
 fn said(message: &str) -> String {
@@ -177,6 +179,8 @@ fn classify(code: Code, message: &str) -> (ErrorKind, Reaction) {
         }
         Code::InvalidArgument | Code::Unimplemented => (Kind::InvalidArgument, Answer),
         Code::PermissionDenied => (Kind::PermissionDenied, Answer),
+        // gRPC's own limit on the server's side: no wait makes the request smaller.
+        Code::ResourceExhausted if says("larger than max") => (Kind::InvalidArgument, Answer),
         Code::ResourceExhausted => (Kind::RateLimited, Answer),
         Code::NotFound if says("requested lease not found") => (Kind::LeaseLost, Answer),
         Code::NotFound => (Kind::NotFound, Answer),

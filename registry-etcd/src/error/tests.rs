@@ -34,6 +34,12 @@ fn every_answer_of_the_protocol_reference_has_its_kind_and_reaction() {
         (Code::Cancelled, "Timeout expired", Kind::Timeout, NextEndpoint),
         (Code::ResourceExhausted, "etcdserver: too many requests", Kind::RateLimited, Answer),
         (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", Kind::RateLimited, Answer),
+        (
+            Code::ResourceExhausted,
+            "grpc: received message larger than max (2 vs. 1)",
+            Kind::InvalidArgument,
+            Answer,
+        ),
         (Code::NotFound, "etcdserver: requested lease not found", Kind::LeaseLost, Answer),
         (Code::NotFound, "etcdserver: member not found", Kind::NotFound, Answer),
         (Code::FailedPrecondition, "etcdserver: lease already exists", Kind::Conflict, Answer),
