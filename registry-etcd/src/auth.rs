@@ -22,6 +22,9 @@ use crate::{
 /// How long a refusal stands for all who ask.
 const REFUSAL_STANDS: Duration = Duration::from_secs(1);
 
+/// How soon a renewal that failed ahead of the credential's end is tried again.
+const RENEWAL_RETRY: Duration = Duration::from_secs(5);
+
 /// Where credentials come from, and the token they gave.
 pub(crate) struct Auth {
     source: Source,
@@ -64,11 +67,23 @@ impl Auth {
         let seen = self.token.generation();
         let due = *self.due.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = !matches!(self.source, Source::None) && self.token.is_empty();
-        if due.is_some_and(|due| Instant::now() >= due) {
-            return self.refresh(seen, lane, true).await;
-        }
         if missing {
             return self.refresh(seen, lane, false).await;
+        }
+        if due.is_some_and(|due| Instant::now() >= due) {
+            // The token still works, so a provider that fails or a password that isn't known yet stops nobody.
+            return match self.refresh(seen, lane, true).await {
+                Ok(generation) => Ok(generation),
+                Err(fault) => {
+                    tracing::warn!(
+                        error = fault.line(),
+                        "renewing the credential failed; using the old token"
+                    );
+                    *self.due.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(Instant::now() + RENEWAL_RETRY);
+                    Ok(seen)
+                }
+            };
         }
         Ok(seen)
     }

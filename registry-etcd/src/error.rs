@@ -78,6 +78,20 @@ impl Fault {
         self
     }
 
+    /// Whether the connection failed, rather than somebody on it answered.
+    pub(crate) fn is_transport(&self) -> bool {
+        self.cause.is_some()
+    }
+
+    /// Adds advice if the server closed the connection without a word, which is how a refused client certificate
+    /// looks from here.
+    pub(crate) fn advise_if_closed(mut self, advice: &str) -> Self {
+        if self.cause.as_ref().is_some_and(|cause| cause.0.ends_with("connection closed")) {
+            self.message = format!("{}; {advice}", self.message);
+        }
+        self
+    }
+
     /// The whole failure as one line.
     pub(crate) fn line(&self) -> String {
         match &self.cause {
@@ -237,13 +251,10 @@ fn judge_chain<'a>(chain: &str, what: &'a str) -> (ErrorKind, &'a str) {
             ErrorKind::Unauthenticated,
             "the server refused the client certificate; check the options cert and key",
         )
-    } else if says("corrupt message of type InvalidContentType") || says("received corrupt message") {
+    } else if says("received corrupt message") || says("tls handshake eof") {
         (ErrorKind::Protocol, "the address does not speak TLS; is the scheme etcd instead of etcd+tls?")
-    } else if says("frame with invalid size") || says("invalid HTTP version") || says("HTTP/1") {
-        (
-            ErrorKind::Protocol,
-            "the address does not speak plain HTTP/2; is it etcd's client port, or does it need etcd+tls?",
-        )
+    } else if says("frame with invalid size") {
+        (ErrorKind::Protocol, "the address does not speak HTTP/2; is it etcd's client port?")
     } else if says("Timeout expired") || says("deadline has elapsed") {
         (ErrorKind::Timeout, what)
     } else {

@@ -19,6 +19,7 @@ mod channel;
 mod codec;
 mod config;
 mod connect;
+mod diagnose;
 mod discovery;
 mod error;
 mod keepalive;

@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -19,7 +19,8 @@ use tokio::time::{Instant, timeout};
 use crate::{
     auth::Auth,
     channel::{self, Lane},
-    config::EtcdConfig,
+    config::{EtcdConfig, TlsFiles},
+    diagnose,
     error::{Cause, Fault, Reaction},
     pool::Pool,
 };
@@ -42,6 +43,8 @@ pub(crate) struct Session {
 struct Node {
     endpoint: Arc<str>,
     lane: Mutex<Option<Lane>>,
+    /// Whether it ever did: from then on it is known to speak the protocol.
+    answered: AtomicBool,
 }
 
 /// How one call is made.
@@ -67,7 +70,11 @@ impl Session {
         let nodes: Vec<Node> = config
             .endpoints
             .iter()
-            .map(|endpoint| Node { endpoint: endpoint.as_str().into(), lane: Mutex::default() })
+            .map(|endpoint| Node {
+                endpoint: endpoint.as_str().into(),
+                lane: Mutex::default(),
+                answered: AtomicBool::new(false),
+            })
             .collect();
         let pool = Pool::new(nodes.len(), Instant::now(), fastrand::Rng::new());
         let auth = Auth::new(config.credential.clone(), provider);
@@ -125,10 +132,11 @@ impl Session {
             watchdog.disarm();
             let fault = match attempt {
                 Ok(Ok(answer)) => {
+                    self.nodes[node].answered.store(true, Ordering::Relaxed);
                     self.pool().succeed(node, avoid.is_none());
                     return Ok(answer);
                 }
-                Ok(Err(fault)) => fault,
+                Ok(Err(fault)) => self.explain(node, fault).await,
                 Err(_) => Fault::timeout(format!("no answer within {budget:?}")),
             };
             if fault.reaction != Reaction::NextEndpoint {
@@ -163,6 +171,24 @@ impl Session {
                 }
             }
             Err(fault) => Err(fault),
+        }
+    }
+
+    /// Says more about a connection that failed without an answer, where the user can mend it.
+    async fn explain(&self, node: usize, fault: Fault) -> Fault {
+        let node = &self.nodes[node];
+        if !fault.is_transport()
+            || fault.kind != ErrorKind::Unavailable
+            || node.answered.load(Ordering::Relaxed)
+        {
+            return fault;
+        }
+        match &self.config.tls {
+            None => diagnose::improve(&node.endpoint, fault).await,
+            Some(TlsFiles { identity: None, .. }) => {
+                fault.advise_if_closed("it may want a client certificate (options cert and key)")
+            }
+            Some(_) => fault,
         }
     }
 

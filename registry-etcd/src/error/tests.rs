@@ -127,7 +127,8 @@ fn a_transport_failure_that_the_user_can_mend_says_how() {
             Kind::Protocol,
             "etcd instead of etcd+tls",
         ),
-        ("http2 error: frame with invalid size", Kind::Protocol, "etcd+tls"),
+        ("transport error: tls handshake eof", Kind::Protocol, "etcd instead of etcd+tls"),
+        ("http2 error: frame with invalid size", Kind::Protocol, "client port"),
         ("tcp connect error: Connection refused", Kind::Unavailable, "connecting"),
     ] {
         let (got, message) = judge_chain(chain, "connecting failed");

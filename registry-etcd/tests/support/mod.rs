@@ -1,3 +1,8 @@
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "shared by several test binaries, none of which uses all of it"
+)]
 //! Real servers, and shorthands for what the tests do with the backend.
 
 use std::{
@@ -87,7 +92,8 @@ impl Etcd {
 
     fn spawn(&mut self) {
         fs::create_dir_all(&self.dir).unwrap();
-        let client = format!("http://127.0.0.1:{}", self.port);
+        let tls = self.flags.iter().any(|flag| flag == "--cert-file");
+        let client = format!("http{}://127.0.0.1:{}", if tls { "s" } else { "" }, self.port);
         let peer = format!("http://127.0.0.1:{}", self.peer);
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
@@ -99,7 +105,7 @@ impl Etcd {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &self.cluster])
-            .args(&self.flags)
+            .args(self.flags.iter().map(|flag| flag.replace("{dir}", self.dir.to_str().unwrap())))
             .stdout(Stdio::null())
             .stderr(fs::File::create(self.dir.join("log")).unwrap())
             .spawn()
@@ -109,9 +115,17 @@ impl Etcd {
 
     pub async fn ready(&self) {
         for _ in 0..200 {
-            if self.ctl(&["endpoint", "health", "--command-timeout=1s"]).contains("true")
-                || self.ctl_raw(&["endpoint", "status", "--command-timeout=1s"]).0
-            {
+            let tls = self.flags.iter().any(|flag| flag == "--cert-file");
+            if tls {
+                // Its log stays empty, so an open port has to do.
+                if tokio::net::TcpStream::connect(self.authority()).await.is_ok() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            let (up, said) = self.ctl_raw(&["get", "ready", "--command-timeout=1s"]);
+            if up || said.contains("user name is empty") {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -131,6 +145,18 @@ impl Etcd {
 
     pub fn ctl(&self, args: &[&str]) -> String {
         self.ctl_raw(args).1
+    }
+
+    pub fn ctl_input(&self, args: &[&str], input: &str) {
+        use std::io::Write;
+        let mut child = Command::new(binary("etcdctl"))
+            .arg(format!("--endpoints=http://127.0.0.1:{}", self.port))
+            .args(args)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
     }
 
     /// kill -9.
