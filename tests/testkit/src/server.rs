@@ -1,0 +1,19 @@
+//! Starts real servers for tests and ends them with their owner.
+//!
+//! Everything listens on 127.0.0.1, on ports taken from the system; data is in temporary directories that are
+//! removed at drop, or swept at the next start when the process was killed.
+
+mod error;
+mod etcd;
+mod http;
+mod output;
+mod port;
+mod process;
+mod scratch;
+mod spawner;
+
+pub use self::error::ServerError;
+pub use self::etcd::{Etcd, EtcdBuilder, EtcdCluster, EtcdKey, EtcdStatus, Etcdctl};
+pub use self::port::Port;
+pub use self::process::{Process, ProcessBuilder};
+pub use self::scratch::Scratch;
