@@ -18,7 +18,8 @@ use registry_core::{
     backend::{Change, Read},
 };
 use registry_etcd::EtcdConnector;
-use support::{Etcd, Node, connect, event, instance, key, target};
+use registry_testkit::Etcd;
+use support::{Node, connect, event, instance, key, target};
 use tokio::time::Instant;
 
 fn soon() -> Instant {
@@ -26,29 +27,17 @@ fn soon() -> Instant {
 }
 
 /// An etcd with a user `app` that may use `/prod/` only; tokens live 2 s after their last use.
-async fn guarded(extra: &[&str]) -> Etcd {
-    let mut flags = vec!["--auth-token-ttl", "2", "--bcrypt-cost", "4"];
-    flags.extend(extra);
-    let etcd = Etcd::start_with(&flags).await;
-    for command in [
-        &["user", "add", "root:rootpw"][..],
-        &["user", "grant-role", "root", "root"],
-        &["role", "add", "app"],
-        &["role", "grant-permission", "app", "--prefix=true", "readwrite", "/prod/"],
-        &["user", "add", "app:hunter2"],
-        &["user", "grant-role", "app", "app"],
-        &["auth", "enable"],
-    ] {
-        etcd.ctl(command);
-    }
+async fn guarded() -> Etcd {
+    let etcd = Etcd::builder().auth(Duration::from_secs(2)).start().await.unwrap();
+    etcd.ctl().add_user("app", "hunter2", "/prod/").await.unwrap();
     etcd
 }
 
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_token_that_expires_every_two_seconds_stops_neither_watch_nor_lease() {
-    let etcd = guarded(&[]).await;
-    let node = connect(&format!("etcd://app:hunter2@{}", etcd.authority())).await;
+    let etcd = guarded().await;
+    let node = connect(&format!("etcd://app:hunter2@{}", etcd.address())).await;
     let lease = node.grant(4).await.unwrap();
     let mut watch = node.watch("orders");
     event(&mut watch).await.unwrap();
@@ -68,13 +57,13 @@ async fn a_token_that_expires_every_two_seconds_stops_neither_watch_nor_lease() 
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn tokens_that_die_with_the_server_are_replaced_within_the_call() {
-    let mut etcd = guarded(&[]).await;
-    let node = connect(&format!("etcd://app:hunter2@{}", etcd.authority())).await;
+    let etcd = guarded().await;
+    let node = connect(&format!("etcd://app:hunter2@{}", etcd.address())).await;
     let lease = node.grant(20).await.unwrap();
     lease.renew(soon()).await.unwrap();
     let mut watch = node.watch("orders");
     let cursor = event(&mut watch).await.unwrap().cursor;
-    etcd.restart().await;
+    etcd.restart().await.unwrap();
     // The first call may meet the broken connection; none may see a refused token.
     for _ in 0..10 {
         match lease.renew(soon()).await {
@@ -91,13 +80,12 @@ async fn tokens_that_die_with_the_server_are_replaced_within_the_call() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_changed_auth_configuration_stops_nobody_who_still_has_the_rights() {
-    let etcd = guarded(&[]).await;
-    let node = connect(&format!("etcd://app:hunter2@{}", etcd.authority())).await;
+    let etcd = guarded().await;
+    let node = connect(&format!("etcd://app:hunter2@{}", etcd.address())).await;
     let lease = node.grant(20).await.unwrap();
     lease.renew(soon()).await.unwrap();
     for round in 1..4 {
-        etcd.ctl(&["--user=root:rootpw", "user", "add", &format!("u{round}:x")]);
-        etcd.ctl(&["--user=root:rootpw", "user", "grant-role", &format!("u{round}"), "app"]);
+        etcd.ctl().add_user(&format!("u{round}"), "x", "/other/").await.unwrap();
         lease.publish(&[node.record(&instance("orders", "a"), round)]).await.remove(0).unwrap();
         lease.renew(soon()).await.unwrap();
         node.discovery().lookup(&target("orders"), &Read::default()).await.unwrap();
@@ -107,8 +95,8 @@ async fn a_changed_auth_configuration_stops_nobody_who_still_has_the_rights() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_wrong_password_is_named_once_for_all_and_never_shown() {
-    let etcd = guarded(&[]).await;
-    let node = connect(&format!("etcd://app:hunter3@{}", etcd.authority())).await;
+    let etcd = guarded().await;
+    let node = connect(&format!("etcd://app:hunter3@{}", etcd.address())).await;
     let error = node.grant(5).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
     assert!(error.to_string().contains("authentication failed"), "{error:?}");
@@ -120,14 +108,14 @@ async fn a_wrong_password_is_named_once_for_all_and_never_shown() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn without_a_user_or_the_rights_the_error_says_which() {
-    let etcd = guarded(&[]).await;
-    let nobody = connect(&format!("etcd://{}", etcd.authority())).await;
+    let etcd = guarded().await;
+    let nobody = connect(&format!("etcd://{}", etcd.address())).await;
     let error = nobody.discovery().lookup(&target("orders"), &Read::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error:?}");
     let mut watch = nobody.watch("orders");
     assert_eq!(watch.next().await.unwrap().unwrap_err().kind(), ErrorKind::Unauthenticated);
 
-    let url = format!("etcd://app:hunter2@{}", etcd.authority()).parse().unwrap();
+    let url = format!("etcd://app:hunter2@{}", etcd.address()).parse().unwrap();
     let context = ConnectContext::new(Namespace::new("staging").unwrap(), Duration::from_secs(5));
     let backend = EtcdConnector::new().connect(&url, &context).await.unwrap();
     let stranger = Node { backend, incarnation: Incarnation::generate() };
@@ -165,7 +153,7 @@ impl CredentialProvider for Rotating {
 }
 
 async fn with_provider(etcd: &Etcd, provider: &Arc<Rotating>) -> Node {
-    let url = format!("etcd://{}", etcd.authority()).parse().unwrap();
+    let url = format!("etcd://{}", etcd.address()).parse().unwrap();
     let mut context = ConnectContext::new(Namespace::new("prod").unwrap(), Duration::from_secs(5));
     let provider: Arc<Rotating> = Arc::clone(provider);
     context.credentials = Some(provider);
@@ -176,13 +164,13 @@ async fn with_provider(etcd: &Etcd, provider: &Arc<Rotating>) -> Node {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_rotated_password_is_asked_for_when_the_old_one_is_refused() {
-    let etcd = guarded(&[]).await;
+    let etcd = guarded().await;
     let provider =
         Arc::new(Rotating { password: Mutex::new("hunter2"), life: None, asked: AtomicUsize::new(0) });
     let node = with_provider(&etcd, &provider).await;
     let lease = node.grant(20).await.unwrap();
     assert_eq!(provider.asked.load(Ordering::SeqCst), 1);
-    etcd.ctl_input(&["--user=root:rootpw", "user", "passwd", "app", "--interactive=false"], "hunter4");
+    etcd.ctl().change_password("app", "hunter4").await.unwrap();
     *provider.password.lock().unwrap() = "hunter4";
     // The change ended the tokens of the old password.
     lease.renew(soon()).await.unwrap();
@@ -193,7 +181,7 @@ async fn a_rotated_password_is_asked_for_when_the_old_one_is_refused() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_credential_is_renewed_before_it_ends_and_a_refused_one_is_not_tried_in_a_loop() {
-    let etcd = guarded(&[]).await;
+    let etcd = guarded().await;
     let life = Some(Duration::from_secs(2));
     let provider = Arc::new(Rotating { password: Mutex::new("hunter2"), life, asked: AtomicUsize::new(0) });
     let node = with_provider(&etcd, &provider).await;
@@ -215,7 +203,7 @@ async fn a_credential_is_renewed_before_it_ends_and_a_refused_one_is_not_tried_i
     }
 
     // Which ends the tokens of the old one too.
-    etcd.ctl_input(&["--user=root:rootpw", "user", "passwd", "app", "--interactive=false"], "hunter4");
+    etcd.ctl().change_password("app", "hunter4").await.unwrap();
     let before = provider.asked.load(Ordering::SeqCst);
     let start = Instant::now();
     let mut refused = 0;

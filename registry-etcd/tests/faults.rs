@@ -9,7 +9,8 @@ use registry_core::{
     ErrorKind,
     backend::{Change, Consistency, Cursor, Read, WatchStream},
 };
-use support::{Etcd, connect, event, free_port, instance, key, reset_ids, target};
+use registry_testkit::{Etcd, EtcdCluster};
+use support::{cluster_url, connect, dead_port, event, instance, key, reset_ids, target, url};
 use tokio::time::{Instant, timeout};
 
 async fn failure(watch: &mut WatchStream) -> registry_core::Error {
@@ -41,8 +42,8 @@ fn soon() -> Instant {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn after_a_kill_and_a_restart_the_watch_resumes_without_a_gap_and_the_lease_lives_on() {
-    let mut etcd = Etcd::start().await;
-    let node = connect(&format!("etcd://{}", etcd.authority())).await;
+    let etcd = Etcd::start().await.unwrap();
+    let node = connect(&url(&etcd)).await;
     let lease = node.grant(30).await.unwrap();
     lease.publish(&[node.record(&instance("orders", "a"), 1)]).await.remove(0).unwrap();
     lease.renew(soon()).await.unwrap();
@@ -51,7 +52,7 @@ async fn after_a_kill_and_a_restart_the_watch_resumes_without_a_gap_and_the_leas
     lease.publish(&[node.record(&instance("orders", "b"), 1)]).await.remove(0).unwrap();
     let cursor = event(&mut watch).await.unwrap().cursor;
 
-    etcd.kill();
+    etcd.kill().await.unwrap();
     let error = failure(&mut watch).await;
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert!(watch.next().await.is_none(), "the failure is the last item");
@@ -62,7 +63,7 @@ async fn after_a_kill_and_a_restart_the_watch_resumes_without_a_gap_and_the_leas
         "an unreachable registry doesn't deny the lease: {error:?}"
     );
 
-    etcd.restart().await;
+    etcd.restart().await.unwrap();
     eventually(async || lease.renew(soon()).await).await;
     let lease_outcome = lease.publish(&[node.record(&instance("orders", "c"), 1)]).await.remove(0);
     lease_outcome.unwrap();
@@ -78,15 +79,29 @@ async fn after_a_kill_and_a_restart_the_watch_resumes_without_a_gap_and_the_leas
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_server_that_lost_its_data_gets_a_new_list_and_no_resume() {
-    let mut etcd = Etcd::start().await;
-    let node = connect(&format!("etcd://{}", etcd.authority())).await;
+    let etcd = Etcd::start().await.unwrap();
+    lose_data(&etcd).await;
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: cargo xtask servers"]
+async fn lost_data_is_noticed_even_if_the_cluster_keeps_its_id() {
+    // The id is made of the peers' addresses and this token.
+    let etcd = Etcd::builder().arg("--initial-cluster-token=fixed").start().await.unwrap();
+    lose_data(&etcd).await;
+}
+
+async fn lose_data(etcd: &Etcd) {
+    let node = connect(&url(etcd)).await;
     let lease = node.grant(30).await.unwrap();
     for i in 0..5 {
         lease.publish(&[node.record(&instance("orders", &format!("i{i}")), 1)]).await.remove(0).unwrap();
     }
     let mut watch = node.watch("orders");
     let before = event(&mut watch).await.unwrap();
-    etcd.wipe().await;
+    etcd.kill().await.unwrap();
+    etcd.wipe().await.unwrap();
+    etcd.restart().await.unwrap();
     failure(&mut watch).await;
     assert_eq!(
         eventually(async || match lease.renew(soon()).await {
@@ -105,8 +120,8 @@ async fn a_server_that_lost_its_data_gets_a_new_list_and_no_resume() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_cursor_that_was_compacted_away_says_so_and_a_new_session_lists() {
-    let etcd = Etcd::start().await;
-    let node = connect(&format!("etcd://{}", etcd.authority())).await;
+    let etcd = Etcd::start().await.unwrap();
+    let node = connect(&url(&etcd)).await;
     let lease = node.grant(30).await.unwrap();
     lease.publish(&[node.record(&instance("orders", "a"), 1)]).await.remove(0).unwrap();
     let mut watch = node.watch("orders");
@@ -123,7 +138,7 @@ async fn a_cursor_that_was_compacted_away_says_so_and_a_new_session_lists() {
         .evidence
         .revision
         .unwrap();
-    etcd.ctl(&["compact", &now.to_string()]);
+    etcd.ctl().compact(now.cast_signed()).await.unwrap();
     let mut watch = node.discovery().watch(&target("orders"), cursor);
     let error = failure(&mut watch).await;
     assert_eq!(error.kind(), ErrorKind::Compacted, "{error:?}");
@@ -138,8 +153,8 @@ async fn a_cursor_that_was_compacted_away_says_so_and_a_new_session_lists() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_malformed_cursor_is_not_honoured() {
-    let etcd = Etcd::start().await;
-    let node = connect(&format!("etcd://{}", etcd.authority())).await;
+    let etcd = Etcd::start().await.unwrap();
+    let node = connect(&url(&etcd)).await;
     for cursor in ["", "x", "1/", "zz/5", "1/-3", "ffffffffffffffffff/1"] {
         let mut watch = node.discovery().watch(&target("orders"), Some(Cursor::new(cursor)));
         assert!(reset_ids(&event(&mut watch).await.unwrap()).is_empty(), "{cursor}");
@@ -149,15 +164,15 @@ async fn a_malformed_cursor_is_not_honoured() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_frozen_server_is_bounded_by_the_deadlines_of_each_call() {
-    let etcd = Etcd::start().await;
-    let node = connect(&format!("etcd://{}?request_timeout=1s", etcd.authority())).await;
+    let etcd = Etcd::start().await.unwrap();
+    let node = connect(&format!("etcd://{}?request_timeout=1s", etcd.address())).await;
     let lease = node.grant(30).await.unwrap();
     let a = instance("orders", "a");
     lease.publish(&[node.record(&a, 1)]).await.remove(0).unwrap();
     lease.renew(soon()).await.unwrap();
     let mut watch = node.watch("orders");
     event(&mut watch).await.unwrap();
-    etcd.freeze();
+    etcd.freeze().await.unwrap();
     // 1 s per call and up to one more for a busy machine.
     let bound = Duration::from_secs(2);
     let publish = timeout(bound, lease.publish(&[node.record(&a, 2)])).await.unwrap().remove(0).unwrap_err();
@@ -171,7 +186,7 @@ async fn a_frozen_server_is_bounded_by_the_deadlines_of_each_call() {
     assert_eq!(looked.unwrap_err().kind(), ErrorKind::Timeout);
     let stuck = failure(&mut watch).await;
     assert!(matches!(stuck.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{stuck:?}");
-    etcd.thaw();
+    etcd.thaw().unwrap();
     eventually(async || lease.renew(soon()).await).await;
     eventually(async || lease.publish(&[node.record(&a, 3)]).await.remove(0)).await;
 }
@@ -179,12 +194,12 @@ async fn a_frozen_server_is_bounded_by_the_deadlines_of_each_call() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn an_idle_watch_gives_a_sign_of_life_every_ten_seconds() {
-    let etcd = Etcd::start().await;
-    let node = connect(&format!("etcd://{}", etcd.authority())).await;
+    let etcd = Etcd::start().await.unwrap();
+    let node = connect(&url(&etcd)).await;
     let mut watch = node.watch("orders");
     let opened = event(&mut watch).await.unwrap();
     // Somebody else's write moves the revision without touching the service.
-    etcd.ctl(&["put", "/prod/billing/x", "{}"]);
+    etcd.ctl().put("/prod/billing/x", "{}").await.unwrap();
     for _ in 0..2 {
         let sign = timeout(Duration::from_secs(12), watch.next()).await.unwrap().unwrap().unwrap();
         assert!(sign.changes.is_empty());
@@ -195,15 +210,15 @@ async fn an_idle_watch_gives_a_sign_of_life_every_ten_seconds() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn dead_endpoints_cost_at_most_one_attempt() {
-    let etcd = Etcd::start().await;
+    let etcd = Etcd::start().await.unwrap();
     let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mute_port = mute.local_addr().unwrap().port();
     // Each client shuffles: some start with the endpoint that refuses, some with the one that never answers.
     for _ in 0..8 {
         let url = format!(
             "etcd://127.0.0.1:{},{},127.0.0.1:{mute_port}?request_timeout=1s",
-            free_port(),
-            etcd.authority()
+            dead_port(),
+            etcd.address()
         );
         let node = connect(&url).await;
         let lease = node.grant(30).await.unwrap();
@@ -222,9 +237,8 @@ async fn dead_endpoints_cost_at_most_one_attempt() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_caller_with_a_shorter_deadline_than_ours_still_moves_on_from_a_frozen_endpoint() {
-    let nodes = Etcd::cluster(3).await;
-    let urls: Vec<String> = nodes.iter().map(Etcd::authority).collect();
-    let node = connect(&format!("etcd://{}?request_timeout=10s", urls.join(","))).await;
+    let cluster = EtcdCluster::start(3).await.unwrap();
+    let node = connect(&(cluster_url(&cluster) + "?request_timeout=10s")).await;
     let first = node
         .discovery()
         .lookup(&target("orders"), &Read::default())
@@ -233,8 +247,8 @@ async fn a_caller_with_a_shorter_deadline_than_ours_still_moves_on_from_a_frozen
         .evidence
         .endpoint
         .unwrap();
-    let frozen = nodes.iter().find(|n| n.authority() == *first).unwrap();
-    frozen.freeze();
+    let frozen = cluster.nodes().iter().find(|n| n.address().to_string() == *first).unwrap();
+    frozen.freeze().await.unwrap();
     let dropped =
         timeout(Duration::from_millis(700), node.discovery().lookup(&target("orders"), &Read::default()))
             .await;
@@ -246,15 +260,14 @@ async fn a_caller_with_a_shorter_deadline_than_ours_still_moves_on_from_a_frozen
     })
     .await;
     assert_ne!(second.evidence.endpoint.unwrap(), first);
-    frozen.thaw();
+    frozen.thaw().unwrap();
 }
 
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_second_opinion_comes_from_another_member() {
-    let nodes = Etcd::cluster(3).await;
-    let urls: Vec<String> = nodes.iter().map(Etcd::authority).collect();
-    let node = connect(&format!("etcd://{}", urls.join(","))).await;
+    let cluster = EtcdCluster::start(3).await.unwrap();
+    let node = connect(&cluster_url(&cluster)).await;
     let first = node.discovery().lookup(&target("orders"), &Read::default()).await.unwrap().evidence.endpoint;
     let read = Read::new(Consistency::Strong).avoiding(first.clone());
     let second = node.discovery().lookup(&target("orders"), &read).await.unwrap().evidence.endpoint;
@@ -266,26 +279,13 @@ async fn a_second_opinion_comes_from_another_member() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn renewals_outlive_the_loss_of_the_leader() {
-    let mut nodes = Etcd::cluster(3).await;
-    let urls: Vec<String> = nodes.iter().map(Etcd::authority).collect();
-    let node = connect(&format!("etcd://{}", urls.join(","))).await;
+    let cluster = EtcdCluster::start(3).await.unwrap();
+    let node = connect(&cluster_url(&cluster)).await;
     let lease = node.grant(6).await.unwrap();
     lease.publish(&[node.record(&instance("orders", "a"), 1)]).await.remove(0).unwrap();
     lease.renew(soon()).await.unwrap();
-    let leader = nodes
-        .iter()
-        .position(|n| {
-            let status = n.ctl(&["endpoint", "status", "-w", "fields"]);
-            let field = |name: &str| {
-                status
-                    .lines()
-                    .find_map(|l| Some(l.split_once(&format!("\"{name}\" :"))?.1.trim().to_owned()))
-                    .unwrap()
-            };
-            field("MemberID") == field("Leader")
-        })
-        .expect("there is a leader");
-    nodes[leader].kill();
+    let leader = cluster.leader_index().await.expect("there is a leader");
+    cluster.node(leader).kill().await.unwrap();
     let end = Instant::now() + Duration::from_secs(12);
     let mut last = Instant::now();
     while Instant::now() < end {
@@ -304,17 +304,16 @@ async fn renewals_outlive_the_loss_of_the_leader() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn without_a_quorum_only_serializable_reads_are_answered() {
-    let mut nodes = Etcd::cluster(3).await;
-    let urls: Vec<String> = nodes.iter().map(Etcd::authority).collect();
-    let node = connect(&format!("etcd://{}", urls.join(","))).await;
-    let stale = connect(&format!("etcd://{}?read=serializable", urls.join(","))).await;
+    let cluster = EtcdCluster::start(3).await.unwrap();
+    let node = connect(&cluster_url(&cluster)).await;
+    let stale = connect(&(cluster_url(&cluster) + "?read=serializable")).await;
     let lease = node.grant(60).await.unwrap();
     lease.publish(&[node.record(&instance("orders", "a"), 1)]).await.remove(0).unwrap();
     let mut watch = node.watch("orders");
     event(&mut watch).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    nodes[0].kill();
-    nodes[1].kill();
+    cluster.node(0).kill().await.unwrap();
+    cluster.node(1).kill().await.unwrap();
     let ended = failure(&mut watch).await;
     assert_eq!(ended.kind(), ErrorKind::Unavailable, "a member without leader ends its watches: {ended:?}");
     let strong = node.discovery().lookup(&target("orders"), &Read::default()).await.unwrap_err();

@@ -8,7 +8,8 @@ use registry_core::{
     ErrorKind, OnDuplicate,
     backend::{Change, Lifetime, Presence, Read},
 };
-use support::{Etcd, connect, event, instance, key, reset_ids, target};
+use registry_testkit::Etcd;
+use support::{connect, event, instance, key, reset_ids, target, url};
 use tokio::time::Instant;
 
 fn soon() -> Instant {
@@ -18,8 +19,8 @@ fn soon() -> Instant {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_record_is_published_found_watched_renewed_and_revoked() {
-    let etcd = Etcd::start().await;
-    let node = connect(&format!("etcd://{}", etcd.authority())).await;
+    let etcd = Etcd::start().await.unwrap();
+    let node = connect(&url(&etcd)).await;
     let mut watch = node.watch("orders");
     assert!(reset_ids(&event(&mut watch).await.unwrap()).is_empty());
 
@@ -34,7 +35,7 @@ async fn a_record_is_published_found_watched_renewed_and_revoked() {
     let listing = node.discovery().lookup(&target("orders"), &Read::default()).await.unwrap();
     assert_eq!(*listing.instances[0], a);
     assert_eq!(listing.evidence.revision, seen.evidence.revision);
-    assert_eq!(listing.evidence.endpoint.as_deref(), Some(&*etcd.authority()));
+    assert_eq!(listing.evidence.endpoint.as_deref(), Some(&*etcd.address().to_string()));
 
     for _ in 0..3 {
         assert_eq!(lease.renew(soon()).await.unwrap().ttl, Some(Duration::from_secs(5)));
@@ -59,8 +60,8 @@ async fn a_record_is_published_found_watched_renewed_and_revoked() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_record_that_is_no_longer_renewed_is_seen_as_removed() {
-    let etcd = Etcd::start().await;
-    let node = connect(&format!("etcd://{}", etcd.authority())).await;
+    let etcd = Etcd::start().await.unwrap();
+    let node = connect(&url(&etcd)).await;
     let lease = node.grant(2).await.unwrap();
     lease.publish(&[node.record(&instance("orders", "a"), 1)]).await.remove(0).unwrap();
     let mut watch = node.watch("orders");
@@ -73,8 +74,8 @@ async fn a_record_that_is_no_longer_renewed_is_seen_as_removed() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_foreign_record_is_taken_over_or_refused_and_its_owner_can_no_longer_remove_it() {
-    let etcd = Etcd::start().await;
-    let url = format!("etcd://{}", etcd.authority());
+    let etcd = Etcd::start().await.unwrap();
+    let url = url(&etcd);
     let (old, new) = (connect(&url).await, connect(&url).await);
     let (old_lease, new_lease) = (old.grant(10).await.unwrap(), new.grant(10).await.unwrap());
     let a = instance("orders", "a");
@@ -100,8 +101,8 @@ async fn a_foreign_record_is_taken_over_or_refused_and_its_owner_can_no_longer_r
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn our_record_moves_to_our_new_lease_and_counts_as_missing_on_the_other() {
-    let etcd = Etcd::start().await;
-    let node = connect(&format!("etcd://{}", etcd.authority())).await;
+    let etcd = Etcd::start().await.unwrap();
+    let node = connect(&url(&etcd)).await;
     let (first, second) = (node.grant(10).await.unwrap(), node.grant(10).await.unwrap());
     let a = instance("orders", "a");
     first.publish(&[node.record(&a, 1)]).await.remove(0).unwrap();
@@ -116,11 +117,8 @@ async fn our_record_moves_to_our_new_lease_and_counts_as_missing_on_the_other() 
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_thousand_records_are_published_listed_and_withdrawn() {
-    let etcd = Etcd::start().await;
-    let (node, rival) = (
-        connect(&format!("etcd://{}", etcd.authority())).await,
-        connect(&format!("etcd://{}", etcd.authority())).await,
-    );
+    let etcd = Etcd::start().await.unwrap();
+    let (node, rival) = (connect(&url(&etcd)).await, connect(&url(&etcd)).await);
     let (lease, rival_lease) = (node.grant(30).await.unwrap(), rival.grant(30).await.unwrap());
     let all: Vec<_> = (0..1200).map(|i| instance("orders", &format!("i{i:04}"))).collect();
     rival_lease.publish(&[rival.record(&all[700], 1)]).await.remove(0).unwrap();
@@ -147,8 +145,9 @@ async fn a_thousand_records_are_published_listed_and_withdrawn() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_server_with_tighter_limits_gets_smaller_transactions() {
-    let etcd = Etcd::start_with(&["--max-txn-ops", "20", "--max-request-bytes", "200000"]).await;
-    let node = connect(&format!("etcd://{}", etcd.authority())).await;
+    let etcd =
+        Etcd::builder().arg("--max-txn-ops=20").arg("--max-request-bytes=200000").start().await.unwrap();
+    let node = connect(&url(&etcd)).await;
     let lease = node.grant(30).await.unwrap();
     let records: Vec<_> = (0..150)
         .map(|i| {
@@ -170,14 +169,14 @@ async fn a_server_with_tighter_limits_gets_smaller_transactions() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn garbage_is_rejected_by_key_while_good_records_show() {
-    let etcd = Etcd::start().await;
-    let node = connect(&format!("etcd://{}", etcd.authority())).await;
+    let etcd = Etcd::start().await.unwrap();
+    let node = connect(&url(&etcd)).await;
     let lease = node.grant(30).await.unwrap();
     lease.publish(&[node.record(&instance("orders", "good"), 1)]).await.remove(0).unwrap();
-    etcd.ctl(&["put", "/prod/orders/bad", "no json"]);
-    etcd.ctl(&["put", "/prod/orders/deeper/key", "of a longer namespace"]);
-    etcd.ctl(&["put", "/prod/orders/%zz", "no id"]);
-    etcd.ctl(&["put", "/prod/orders2/other", "another service"]);
+    etcd.ctl().put("/prod/orders/bad", "no json").await.unwrap();
+    etcd.ctl().put("/prod/orders/deeper/key", "of a longer namespace").await.unwrap();
+    etcd.ctl().put("/prod/orders/%zz", "no id").await.unwrap();
+    etcd.ctl().put("/prod/orders2/other", "another service").await.unwrap();
 
     let listing = node.discovery().lookup(&target("orders"), &Read::default()).await.unwrap();
     assert_eq!(listing.instances.len(), 1);
@@ -186,7 +185,7 @@ async fn garbage_is_rejected_by_key_while_good_records_show() {
     let reset = event(&mut watch).await.unwrap();
     assert_eq!(reset_ids(&reset), ["good"]);
     assert_eq!(reset.rejected, [key("orders", "bad")]);
-    etcd.ctl(&["put", "/prod/orders/worse", "{}"]);
+    etcd.ctl().put("/prod/orders/worse", "{}").await.unwrap();
     let live = event(&mut watch).await.unwrap();
     assert!(live.changes.is_empty());
     assert_eq!(live.rejected, [key("orders", "worse")]);
@@ -195,15 +194,15 @@ async fn garbage_is_rejected_by_key_while_good_records_show() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn services_are_listed_and_watched_by_name() {
-    let etcd = Etcd::start().await;
-    let node = connect(&format!("etcd://{}", etcd.authority())).await;
+    let etcd = Etcd::start().await.unwrap();
+    let node = connect(&url(&etcd)).await;
     let lease = node.grant(30).await.unwrap();
     let mut records: Vec<_> = (0..600).map(|i| node.record(&instance("busy", &format!("i{i}")), 1)).collect();
     for service in ["a", "busy-2", "busy.3", "z"] {
         records.push(node.record(&instance(service, "1"), 1));
     }
     assert!(lease.publish(&records).await.iter().all(Result::is_ok));
-    etcd.ctl(&["put", "/prod/eu/orders/a", "{}"]);
+    etcd.ctl().put("/prod/eu/orders/a", "{}").await.unwrap();
     let catalogue = node.backend.catalogue.clone().unwrap();
     let names =
         |list: Vec<registry_core::ServiceName>| list.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -2,100 +2,45 @@
 
 mod support;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use registry_core::{ErrorKind, backend::Read};
-use support::{Etcd, connect, instance, target};
+use registry_core::{ConnectContext, Connector, ErrorKind, Namespace, backend::Read};
+use registry_etcd::EtcdConnector;
+use registry_testkit::{Etcd, Scratch, TestCa};
+use support::{connect, instance, target, url};
 use tokio::{io::AsyncWriteExt, time::Instant};
 
-/// An authority and the certificates it signed, as files in a folder of their own.
-struct Pki {
-    dir: PathBuf,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Pki {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("sr-pki-{}-{name}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, format!("{name} authority"));
-        let key = KeyPair::generate().unwrap();
-        fs::write(dir.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Self { dir, issuer: Issuer::new(params, key) }
-    }
-
-    fn sign(&self, file: &str, common_name: &str, names: &[&str]) {
-        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        fs::write(self.dir.join(format!("{file}.pem")), certificate.pem()).unwrap();
-        fs::write(self.dir.join(format!("{file}.key")), key.serialize_pem()).unwrap();
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.dir.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Pki {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
-    }
-}
-
-async fn server(pki: &Pki, mutual: bool) -> Etcd {
-    let (cert, key, ca) = (pki.file("server.pem"), pki.file("server.key"), pki.file("ca.pem"));
-    let mut flags = vec!["--cert-file", &cert, "--key-file", &key];
-    if mutual {
-        flags.extend(["--client-cert-auth", "--trusted-ca-file", &ca]);
-    }
-    Etcd::start_with(&flags).await
+fn tls_url(etcd: &Etcd, ca: &Path) -> String {
+    format!("etcd+tls://{}?ca={}", etcd.address(), ca.display())
 }
 
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_private_authority_is_trusted_by_file_and_no_other_is() {
-    let (pki, stranger) = (Pki::new("plain"), Pki::new("stranger"));
-    pki.sign("server", "etcd", &["127.0.0.1", "localhost"]);
-    let etcd = server(&pki, false).await;
-    let node = connect(&format!("etcd+tls://{}?ca={}", etcd.authority(), pki.file("ca.pem"))).await;
+    let (ca, stranger) = (TestCa::new("ours").unwrap(), TestCa::new("stranger").unwrap());
+    let etcd = Etcd::builder().tls(&ca).start().await.unwrap();
+    let node = connect(&tls_url(&etcd, ca.cert())).await;
     let lease = node.grant(10).await.unwrap();
     lease.publish(&[node.record(&instance("orders", "a"), 1)]).await.remove(0).unwrap();
 
-    let wrong = connect(&format!("etcd+tls://{}?ca={}", etcd.authority(), stranger.file("ca.pem"))).await;
+    let wrong = connect(&tls_url(&etcd, stranger.cert())).await;
     let error = wrong.grant(10).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error:?}");
     assert!(error.to_string().contains("not trusted"), "{error:?}");
-    let name =
-        connect(&format!("etcd+tls://{}?ca={}&domain=etcd.example", etcd.authority(), pki.file("ca.pem")))
-            .await;
+    let name = connect(&(tls_url(&etcd, ca.cert()) + "&domain=etcd.example")).await;
     assert!(name.grant(10).await.unwrap_err().to_string().contains("not trusted"), "another name is refused");
 }
 
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_client_certificate_opens_the_door_and_its_lack_is_named() {
-    let pki = Pki::new("mutual");
-    pki.sign("server", "etcd", &["127.0.0.1"]);
-    pki.sign("client", "app", &[]);
-    let etcd = server(&pki, true).await;
-    let ca = pki.file("ca.pem");
-    let url = format!(
-        "etcd+tls://{}?ca={ca}&cert={}&key={}",
-        etcd.authority(),
-        pki.file("client.pem"),
-        pki.file("client.key")
-    );
-    connect(&url).await.grant(10).await.unwrap();
-    let error =
-        connect(&format!("etcd+tls://{}?ca={ca}", etcd.authority())).await.grant(10).await.unwrap_err();
+    let ca = TestCa::new("mutual").unwrap();
+    let client = ca.client("app").unwrap();
+    let etcd = Etcd::builder().tls(&ca).client_certs(&ca).start().await.unwrap();
+    let without = tls_url(&etcd, ca.cert());
+    let with = format!("{without}&cert={}&key={}", client.cert().display(), client.key().display());
+    connect(&with).await.grant(10).await.unwrap();
+    let error = connect(&without).await.grant(10).await.unwrap_err();
     // The alert that says why may or may not arrive before the connection is closed.
     assert!(matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Unavailable), "{error:?}");
     assert!(error.to_string().contains("client certificate"), "{error:?}");
@@ -104,27 +49,35 @@ async fn a_client_certificate_opens_the_door_and_its_lack_is_named() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn replaced_certificates_are_taken_up_without_a_restart() {
-    let pki = Pki::new("rotation");
-    pki.sign("server", "etcd", &["127.0.0.1"]);
-    pki.sign("client", "app", &[]);
-    let mut etcd = server(&pki, true).await;
-    let url = format!(
-        "etcd+tls://{}?ca={}&cert={}&key={}",
-        etcd.authority(),
-        pki.file("ca.pem"),
-        pki.file("client.pem"),
-        pki.file("client.key")
-    );
-    let node = connect(&url).await;
+    let folder = Scratch::new("rotation").unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let place = |ca: &TestCa| {
+        let (server, client) = (ca.server().unwrap(), ca.client("app").unwrap());
+        for (from, to) in [
+            (ca.cert(), "ca.pem"),
+            (server.cert(), "server.pem"),
+            (server.key(), "server.key"),
+            (client.cert(), "client.pem"),
+            (client.key(), "client.key"),
+        ] {
+            fs::copy(from, file(to)).unwrap();
+        }
+    };
+    let ca = TestCa::new("first").unwrap();
+    place(&ca);
+    let mut builder = Etcd::builder().tls(&ca).client_certs(&ca);
+    for (flag, name) in
+        [("--cert-file", "server.pem"), ("--key-file", "server.key"), ("--trusted-ca-file", "ca.pem")]
+    {
+        builder = builder.arg(format!("{flag}={}", file(name).display()));
+    }
+    let etcd = builder.start().await.unwrap();
+    let with = format!("&cert={}&key={}", file("client.pem").display(), file("client.key").display());
+    let node = connect(&(tls_url(&etcd, &file("ca.pem")) + &with)).await;
     let lease = node.grant(30).await.unwrap();
     // A new authority signs everything anew, under the same file names.
-    let next = Pki::new("rotation-next");
-    next.sign("server", "etcd", &["127.0.0.1"]);
-    next.sign("client", "app", &[]);
-    for file in ["ca.pem", "server.pem", "server.key", "client.pem", "client.key"] {
-        fs::copy(next.dir.join(file), pki.dir.join(file)).unwrap();
-    }
-    etcd.restart().await;
+    place(&TestCa::new("second").unwrap());
+    etcd.restart().await.unwrap();
     let start = Instant::now();
     while let Err(error) = lease.renew(Instant::now() + Duration::from_secs(2)).await {
         assert!(start.elapsed() < Duration::from_secs(5), "{error:?}");
@@ -135,17 +88,16 @@ async fn replaced_certificates_are_taken_up_without_a_restart() {
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn an_address_that_speaks_another_protocol_is_named() {
-    let pki = Pki::new("mismatch");
-    pki.sign("server", "etcd", &["127.0.0.1"]);
-    let (tls, plain) = (server(&pki, false).await, Etcd::start().await);
+    let ca = TestCa::new("mismatch").unwrap();
+    let (tls, plain) = (Etcd::builder().tls(&ca).start().await.unwrap(), Etcd::start().await.unwrap());
     let read = Read::default();
 
-    let over_plain = connect(&format!("etcd+tls://{}?ca={}", plain.authority(), pki.file("ca.pem"))).await;
+    let over_plain = connect(&tls_url(&plain, ca.cert())).await;
     let error = over_plain.discovery().lookup(&target("orders"), &read).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error:?}");
     assert!(error.to_string().contains("does not speak TLS"), "{error:?}");
 
-    let over_tls = connect(&format!("etcd://{}", tls.authority())).await;
+    let over_tls = connect(&url(&tls)).await;
     let error = over_tls.discovery().lookup(&target("orders"), &read).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error:?}");
     assert!(error.to_string().contains("etcd+tls"), "{error:?}");
@@ -165,19 +117,17 @@ async fn an_address_that_speaks_another_protocol_is_named() {
 
 #[tokio::test]
 async fn a_file_that_is_no_certificate_is_refused_at_once() {
-    let pki = Pki::new("broken");
-    fs::write(pki.dir.join("broken.pem"), "no pem").unwrap();
+    let folder = Scratch::new("broken").unwrap();
+    let ca = TestCa::new("broken").unwrap();
+    let broken = folder.path().join("broken.pem");
+    fs::write(&broken, "no pem").unwrap();
+    let (broken, ca) = (broken.display(), ca.cert().display());
     for url in [
-        format!("etcd+tls://127.0.0.1:1?ca={}", pki.file("absent.pem")),
-        format!("etcd+tls://127.0.0.1:1?ca={0}&cert={1}&key={1}", pki.file("ca.pem"), pki.file("broken.pem")),
+        "etcd+tls://127.0.0.1:1?ca=/no/such/file".to_owned(),
+        format!("etcd+tls://127.0.0.1:1?ca={ca}&cert={broken}&key={broken}"),
     ] {
-        let parsed = url.parse().unwrap();
-        let context = registry_core::ConnectContext::new(
-            registry_core::Namespace::new("prod").unwrap(),
-            Duration::from_secs(5),
-        );
-        use registry_core::Connector;
-        let error = registry_etcd::EtcdConnector::new().connect(&parsed, &context).await.unwrap_err();
+        let context = ConnectContext::new(Namespace::new("prod").unwrap(), Duration::from_secs(5));
+        let error = EtcdConnector::new().connect(&url.parse().unwrap(), &context).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{url}: {error:?}");
     }
 }
