@@ -115,6 +115,8 @@ struct Live {
     responses: WatchResponseStream,
     lane: Lane,
     token: u64,
+    /// The revision of the latest list.
+    listed: i64,
 }
 
 impl Watcher {
@@ -128,8 +130,9 @@ impl Watcher {
                 return Err(self.catalogue.session.stream_failed(&live.lane, live.token, fault, OPERATION));
             }
             let Names { names, revision } = self.catalogue.names(OPERATION).await?;
-            if self.live.is_none() {
-                self.live = Some(self.open(revision, OPERATION).await?);
+            match &mut self.live {
+                Some(live) => live.listed = revision,
+                None => self.live = Some(self.open(revision, OPERATION).await?),
             }
             if self.told.as_ref() != Some(&names) {
                 self.told = Some(names.clone());
@@ -141,8 +144,9 @@ impl Watcher {
     async fn open(&self, revision: i64, operation: &'static str) -> Result<Live, Error> {
         let session = &self.catalogue.session;
         let root = self.catalogue.layout.root();
+        // At the revision, not behind it: see the watch of instances.
         let options =
-            WatchOptions::new().with_range(range_end(root)).with_start_revision(revision + 1).with_fragment();
+            WatchOptions::new().with_range(range_end(root)).with_start_revision(revision).with_fragment();
         let answer = session
             .call(session.call_of(operation), |lane| {
                 let options = options.clone();
@@ -161,7 +165,7 @@ impl Watcher {
             })
             .await?;
         let (requests, responses) = answer.value;
-        Ok(Live { requests, responses, lane: answer.lane, token: answer.token })
+        Ok(Live { requests, responses, lane: answer.lane, token: answer.token, listed: revision })
     }
 }
 
@@ -196,7 +200,8 @@ impl Live {
             if message.canceled() {
                 return Err(Fault::from_cancel_reason(message.cancel_reason()));
             }
-            if !message.events().is_empty() {
+            let listed = self.listed;
+            if message.events().iter().any(|e| e.kv().is_some_and(|kv| kv.mod_revision() > listed)) {
                 until.get_or_insert(heard + DEBOUNCE);
             }
         }

@@ -52,7 +52,7 @@ impl Discovery for EtcdDiscovery {
     }
 
     fn watch(&self, target: &Target, cursor: Option<Cursor>) -> WatchStream {
-        watch::open(Arc::clone(&self.session), Arc::clone(&self.layout), target.clone(), cursor)
+        watch::open(Arc::clone(&self.session), Arc::clone(&self.layout), target.clone(), cursor.as_ref())
     }
 }
 

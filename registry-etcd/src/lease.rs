@@ -87,7 +87,7 @@ impl Lease for EtcdLease {
     }
 
     async fn renew(&self, deadline: Instant) -> Result<Renewal, Error> {
-        let ttl = self.keep_alive.renew(&self.session, self.id, deadline).await?;
+        let ttl = Box::pin(self.keep_alive.renew(&self.session, self.id, deadline)).await?;
         Ok(Renewal::granted(ttl.unwrap_or(self.ttl)))
     }
 

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!             no cursor, or another incarnation
-//!   Start ───────────────────────────────▶ list, Reset ──▶ Listed ──▶ watch from R+1 ─▶ Live ─▶ events, signs of life
-//!     │ cursor (cluster, revision)                            ▲                            │
-//!     ├─ compacted ─▶ Err(Compacted)                          └── created below R: ────────┤
-//!     └─ readable ─▶ watch from revision+1 ─▶ Resumed             the server lost data     └─ Err, Over
+//!   Start ───────────────────────────────▶ list, Reset ──▶ Listed ──▶ watch from R ─▶ Live ─▶ events, signs of life
+//!     │ cursor (cluster, revision)                            ▲                          │
+//!     ├─ compacted ─▶ Err(Compacted)                          └── created below R: ──────┤
+//!     └─ readable ─▶ watch from there ─▶ Resumed                  the server lost data   └─ Err, Over
 //! ```
 //!
 //! - The revision of the cursor is read first: etcd tells of compaction only some time *after* it created the watch,
 //!   and never tells that a start revision lies in the future because the server lost its data.
+//! - It starts *at* R, not behind it, and drops what it has: etcd answers no progress request while the start revision
+//!   lies in the future, so a watch from R+1 of an idle cluster would look dead.
 //! - The cursor is moved by events and by progress answers. Events are dropped by what was *delivered*, not by the
 //!   cursor, as older servers send progress too early (etcd-io/etcd#15220).
 //! - An idle watch asks for progress every 10 s. Two requests without any answer end the session: streams stall on
@@ -48,10 +50,10 @@ pub(crate) fn open(
     session: Arc<Session>,
     layout: Arc<dyn Layout>,
     target: Target,
-    cursor: Option<Cursor>,
+    cursor: Option<&Cursor>,
 ) -> WatchStream {
     let prefix = layout.prefix(&target);
-    let start = match cursor.as_ref().and_then(Position::parse) {
+    let start = match cursor.and_then(Position::parse) {
         Some(position) => Phase::Resume(position),
         None => Phase::List,
     };
@@ -193,8 +195,9 @@ impl Watcher {
                 other => tracing::warn!(%key, r#type = other, "skipped an event of an unknown type"),
             }
         }
-        let evidence = evidence(live.position.cluster, live.position.revision, &live.lane.endpoint);
-        let mut event = Event::new(changes, Some(live.position.cursor()), evidence);
+        let position = Position { cluster: live.cluster, revision: live.progress.revision };
+        let evidence = evidence(position.cluster, position.revision, &live.lane.endpoint);
+        let mut event = Event::new(changes, Some(position.cursor()), evidence);
         event.rejected = rejected;
         event
     }
@@ -206,21 +209,28 @@ pub(crate) struct Live {
     responses: WatchResponseStream,
     lane: Lane,
     token: u64,
+    cluster: u64,
+    progress: Progress,
+    heard: Instant,
+    probe_at: Instant,
+}
+
+/// How far a watch has come.
+#[derive(Debug)]
+struct Progress {
     /// Where a later session may resume.
-    position: Position,
+    revision: i64,
     /// The highest revision of an event that was handed out, or that the list held.
     delivered: i64,
     /// Events of a response that is still incomplete.
     fragments: Vec<PbEvent>,
-    heard: Instant,
-    probe_at: Instant,
 }
 
 /// Opens a watch after `position`; `None` if the server is not the one that position is from.
 async fn open_live(session: &Session, prefix: &[u8], position: Position) -> Result<Option<Box<Live>>, Error> {
     let options = WatchOptions::new()
         .with_range(range_end(prefix))
-        .with_start_revision(position.revision + 1)
+        .with_start_revision(position.revision)
         .with_progress_notify()
         .with_fragment();
     let answer = session
@@ -253,9 +263,8 @@ async fn open_live(session: &Session, prefix: &[u8], position: Position) -> Resu
         responses,
         lane: answer.lane,
         token: answer.token,
-        position,
-        delivered: position.revision,
-        fragments: Vec::new(),
+        cluster,
+        progress: Progress::at(position.revision),
         heard: now,
         probe_at: now + PROBE_EVERY,
     })))
@@ -283,10 +292,16 @@ impl Live {
             };
             self.heard = Instant::now();
             self.probe_at = self.heard + PROBE_EVERY;
-            if let Some(batch) = self.take(message.0)? {
+            if let Some(batch) = self.progress.take(message.0)? {
                 return Ok(batch);
             }
         }
+    }
+}
+
+impl Progress {
+    fn at(revision: i64) -> Self {
+        Self { revision, delivered: revision, fragments: Vec::new() }
     }
 
     /// What one response brings; `None` while it is incomplete.
@@ -307,13 +322,13 @@ impl Live {
         }
         if is_progress && self.fragments.is_empty() {
             let at = response.header.map_or(0, |header| header.revision);
-            self.position.revision = self.position.revision.max(at);
+            self.revision = self.revision.max(at);
             return Ok(Some(Vec::new()));
         }
         let batch = std::mem::take(&mut self.fragments);
         let newest = batch.iter().filter_map(|event| Some(event.kv.as_ref()?.mod_revision)).max();
         self.delivered = self.delivered.max(newest.unwrap_or(0));
-        self.position.revision = self.position.revision.max(self.delivered);
+        self.revision = self.revision.max(self.delivered);
         Ok(Some(batch))
     }
 }
@@ -326,3 +341,6 @@ fn cancelled(response: &PbWatchResponse) -> Option<Fault> {
     }
     response.canceled.then(|| Fault::from_cancel_reason(&response.cancel_reason))
 }
+
+#[cfg(test)]
+mod tests;

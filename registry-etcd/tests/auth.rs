@@ -1,4 +1,5 @@
 //! Users, tokens and rights, against a real etcd with authentication.
+#![allow(clippy::unwrap_used, reason = "a test may fail; the lint only knows functions marked as tests")]
 
 mod support;
 
@@ -217,4 +218,25 @@ async fn a_credential_is_renewed_before_it_ends_and_a_refused_one_is_not_tried_i
     assert!(refused > 100, "refused {refused} times");
     let asked = provider.asked.load(Ordering::SeqCst) - before;
     assert!(asked <= 5, "asked {asked} times for {refused} refused calls");
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: cargo xtask servers"]
+async fn the_role_of_the_documentation_is_enough() {
+    let etcd = guarded().await;
+    let ctl = etcd.ctl();
+    ctl.add_user("least", "pw", "/prod/orders/").await.unwrap();
+    ctl.run(&["role", "grant-permission", "--prefix=true", "least", "read", "/prod/billing/"]).await.unwrap();
+    let node = connect(&format!("etcd://least:pw@{}", etcd.address())).await;
+    let lease = node.grant(5).await.unwrap();
+    lease.publish(&[node.record(&instance("orders", "a"), 1)]).await.remove(0).unwrap();
+    lease.renew(soon()).await.unwrap();
+    let mut watch = node.watch("billing");
+    let cursor = event(&mut watch).await.unwrap().cursor;
+    let mut watch = node.discovery().watch(&target("billing"), cursor);
+    assert!(matches!(event(&mut watch).await.unwrap().changes[..], [Change::Resumed]));
+    let denied = lease.publish(&[node.record(&instance("billing", "a"), 1)]).await.remove(0).unwrap_err();
+    assert_eq!(denied.kind(), ErrorKind::PermissionDenied);
+    lease.withdraw(&[Arc::new(instance("orders", "a"))]).await.remove(0).unwrap();
+    lease.revoke().await.unwrap();
 }

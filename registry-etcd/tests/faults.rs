@@ -1,4 +1,5 @@
 //! What the backend does when etcd dies, freezes, forgets or loses its quorum.
+#![allow(clippy::unwrap_used, reason = "a test may fail; the lint only knows functions marked as tests")]
 
 mod support;
 
@@ -98,6 +99,10 @@ async fn lose_data(etcd: &Etcd) {
         lease.publish(&[node.record(&instance("orders", &format!("i{i}")), 1)]).await.remove(0).unwrap();
     }
     let mut watch = node.watch("orders");
+    event(&mut watch).await.unwrap();
+    let mut unopened = node.watch("orders");
+    event(&mut unopened).await.unwrap();
+    lease.publish(&[node.record(&instance("orders", "last"), 1)]).await.remove(0).unwrap();
     let before = event(&mut watch).await.unwrap();
     etcd.kill().await.unwrap();
     etcd.wipe().await.unwrap();
@@ -115,6 +120,9 @@ async fn lose_data(etcd: &Etcd) {
     let after = event(&mut watch).await.unwrap();
     assert!(reset_ids(&after).is_empty());
     assert!(after.evidence.revision < before.evidence.revision, "the core sees the history go back");
+    // A session whose list came from the old server and whose watch meets the new one.
+    let again = eventually(async || event(&mut unopened).await).await;
+    assert!(reset_ids(&again).is_empty());
 }
 
 #[tokio::test]
@@ -198,13 +206,14 @@ async fn an_idle_watch_gives_a_sign_of_life_every_ten_seconds() {
     let node = connect(&url(&etcd)).await;
     let mut watch = node.watch("orders");
     let opened = event(&mut watch).await.unwrap();
+    let sign = timeout(Duration::from_secs(12), watch.next()).await.unwrap().unwrap().unwrap();
+    assert!(sign.changes.is_empty());
+    assert_eq!(sign.evidence.revision, opened.evidence.revision, "nobody has written anything");
     // Somebody else's write moves the revision without touching the service.
     etcd.ctl().put("/prod/billing/x", "{}").await.unwrap();
-    for _ in 0..2 {
-        let sign = timeout(Duration::from_secs(12), watch.next()).await.unwrap().unwrap().unwrap();
-        assert!(sign.changes.is_empty());
-        assert!(sign.evidence.revision > opened.evidence.revision, "progress moves the cursor");
-    }
+    let sign = timeout(Duration::from_secs(12), watch.next()).await.unwrap().unwrap().unwrap();
+    assert!(sign.changes.is_empty());
+    assert!(sign.evidence.revision > opened.evidence.revision, "progress moves the cursor");
 }
 
 #[tokio::test]

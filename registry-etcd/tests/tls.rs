@@ -1,4 +1,5 @@
 //! TLS with private authorities, client certificates, and addresses that speak something else.
+#![allow(clippy::unwrap_used, reason = "a test may fail; the lint only knows functions marked as tests")]
 
 mod support;
 
