@@ -1,0 +1,205 @@
+//! The token: fetched once for everybody, replaced when it is refused or its credential nears its end.
+//!
+//! etcd refuses an expired token in many voices (see [`error`](crate::error)); all of them end here. One refresh
+//! runs at a time and the others take its result. A refused credential is remembered for a second, so that
+//! a hundred watches with a wrong password don't make a hundred password hashes at the server.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::HeaderValue;
+use registry_core::{Credential, CredentialProvider, ErrorKind};
+use tokio::time::Instant;
+
+use crate::{
+    channel::{Lane, TokenCell},
+    error::{Fault, Reaction},
+};
+
+/// How long a refusal stands for all who ask.
+const REFUSAL_STANDS: Duration = Duration::from_secs(1);
+
+/// How soon a renewal that failed ahead of the credential's end is tried again.
+const RENEWAL_RETRY: Duration = Duration::from_secs(5);
+
+/// Where credentials come from, and the token they gave.
+pub(crate) struct Auth {
+    source: Source,
+    token: Arc<TokenCell>,
+    /// When the credential is due for renewal.
+    due: Mutex<Option<Instant>>,
+    /// The single flight. A gate, not a guard of shared data: it is held while a refresh runs, and a caller that
+    /// is dropped hands it to the next.
+    flight: tokio::sync::Mutex<Flight>,
+}
+
+enum Source {
+    None,
+    Fixed(Credential),
+    Provider(Arc<dyn CredentialProvider>),
+}
+
+#[derive(Default)]
+struct Flight {
+    credential: Option<Credential>,
+    refused: Option<(Instant, String)>,
+}
+
+impl Auth {
+    pub(crate) fn new(fixed: Option<Credential>, provider: Option<Arc<dyn CredentialProvider>>) -> Self {
+        let source = match (provider, fixed) {
+            (Some(provider), _) => Source::Provider(provider),
+            (None, Some(credential)) => Source::Fixed(credential),
+            (None, None) => Source::None,
+        };
+        Self { source, token: Arc::default(), due: Mutex::default(), flight: tokio::sync::Mutex::default() }
+    }
+
+    pub(crate) fn token(&self) -> &Arc<TokenCell> {
+        &self.token
+    }
+
+    /// Makes sure that there is a token if one is needed; returns its generation.
+    pub(crate) async fn ready(&self, lane: &Lane) -> Result<u64, Fault> {
+        let seen = self.token.generation();
+        let due = *self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = !matches!(self.source, Source::None) && self.token.is_empty();
+        if missing {
+            return self.refresh(seen, lane, false).await;
+        }
+        if due.is_some_and(|due| Instant::now() >= due) {
+            // The token still works, so a provider that fails or a password that isn't known yet stops nobody.
+            return match self.refresh(seen, lane, true).await {
+                Ok(generation) => Ok(generation),
+                Err(fault) => {
+                    tracing::warn!(
+                        error = fault.line(),
+                        "renewing the credential failed; using the old token"
+                    );
+                    *self.due.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(Instant::now() + RENEWAL_RETRY);
+                    Ok(seen)
+                }
+            };
+        }
+        Ok(seen)
+    }
+
+    /// Replaces the token of generation `seen`, which was refused; `None` if there is nothing to replace it with.
+    pub(crate) async fn refused(&self, seen: u64, lane: &Lane) -> Option<Result<u64, Fault>> {
+        match &self.source {
+            Source::None => None,
+            Source::Fixed(_) | Source::Provider(_) => Some(self.refresh(seen, lane, false).await),
+        }
+    }
+
+    /// Forgets the token of generation `seen`: a stream that was opened with it was refused.
+    pub(crate) fn forget(&self, seen: u64) {
+        if self.token.generation() == seen {
+            self.token.set(None);
+        }
+    }
+
+    async fn refresh(&self, seen: u64, lane: &Lane, ask_provider: bool) -> Result<u64, Fault> {
+        let asked = Instant::now();
+        let mut flight = self.flight.lock().await;
+        let current = self.token.generation();
+        if current > seen && !self.token.is_empty() {
+            return Ok(current);
+        }
+        if let Some((at, why)) = &flight.refused
+            && (*at >= asked || asked < *at + REFUSAL_STANDS)
+        {
+            return Err(Fault::new(ErrorKind::Unauthenticated, Reaction::Answer, why.clone()));
+        }
+        flight.refused = None;
+        // A bare token can't be exchanged for a fresh one: only its provider has another.
+        let bare = flight.credential.as_ref().is_some_and(|c| c.user.is_none());
+        let mut fresh = false;
+        let mut credential = match flight.credential.clone() {
+            Some(credential) if !ask_provider && !bare => credential,
+            _ => {
+                fresh = true;
+                self.ask().await?
+            }
+        };
+        loop {
+            flight.credential = Some(credential.clone());
+            let refusal = match exchange(&credential, lane).await {
+                Ok(token) => {
+                    let generation = self.token.set(Some(token));
+                    tracing::debug!(generation, endpoint = %lane.endpoint, "got a token");
+                    return Ok(generation);
+                }
+                Err(fault) if fault.kind == ErrorKind::Unauthenticated => fault,
+                Err(fault) => return Err(fault),
+            };
+            // A rotated password: its provider may already know the new one.
+            if !fresh && matches!(self.source, Source::Provider(_)) {
+                fresh = true;
+                let next = self.ask().await?;
+                if next.secret != credential.secret || next.user != credential.user {
+                    credential = next;
+                    continue;
+                }
+            }
+            flight.credential = None;
+            flight.refused = Some((Instant::now(), refusal.message.clone()));
+            return Err(Fault::new(ErrorKind::Unauthenticated, Reaction::Answer, refusal.message));
+        }
+    }
+
+    async fn ask(&self) -> Result<Credential, Fault> {
+        let credential = match &self.source {
+            Source::None => {
+                return Err(Fault::new(
+                    ErrorKind::Unauthenticated,
+                    Reaction::Answer,
+                    "etcd wants a user; give one in the URL or by a credential provider",
+                ));
+            }
+            Source::Fixed(credential) => credential.clone(),
+            Source::Provider(provider) => provider.credential().await.map_err(|error| {
+                // Not the endpoint's fault: asking the next one would only ask the provider again.
+                Fault::new(
+                    ErrorKind::Unavailable,
+                    Reaction::Answer,
+                    format!("the credential provider failed: {error:#}"),
+                )
+            })?,
+        };
+        let share = 0.72 + 0.16 * fastrand::f64();
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner) =
+            credential.expires_in.map(|life| Instant::now() + life.mul_f64(share));
+        Ok(credential)
+    }
+}
+
+/// Exchanges a user's password for a token; a bare token is one already.
+async fn exchange(credential: &Credential, lane: &Lane) -> Result<HeaderValue, Fault> {
+    let mut token = match &credential.user {
+        Some(user) => {
+            let secret = credential.secret.expose().to_owned();
+            let answer = lane.auth.clone().authenticate(user.clone(), secret).await?;
+            HeaderValue::from_str(answer.token())
+        }
+        None => HeaderValue::from_str(credential.secret.expose()),
+    }
+    .map_err(|_| Fault::protocol("the token holds characters that a header can't carry"))?;
+    token.set_sensitive(true);
+    Ok(token)
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::None => "none",
+            Source::Fixed(_) => "fixed",
+            Source::Provider(_) => "provider",
+        };
+        f.debug_struct("Auth").field("source", &source).finish_non_exhaustive()
+    }
+}
