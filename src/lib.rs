@@ -1,1 +1,39 @@
-//! service-registry
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub use registry_core::{
+    Attempt, CallError, CallOptions, Changes, Client, ClientBuilder, ClientConfig, ClientEvent, Credential,
+    CredentialProvider, Deregistration, Diff, Discover, Drain, DrainOnSignal, DrainReport, DrainStage,
+    Endpoint, Error, ErrorClass, ErrorKind, Expiry, Freshness, Health, InFlight, InFlightGuard, Instance,
+    InstanceBuilder, InstanceId, InstanceKey, Lifecycle, LossCause, Metadata, Namespace, OnDuplicate,
+    OnMissing, Phase, Picked, RegisterOptions, Registration, RegistrationEvent, RegistrationEvents,
+    RegistrationState, RegistryPhase, RegistryUrl, Secret, Selector, ServiceName, ShrinkGuard, Snapshot,
+    Start, Status, Target, Update, Upstream, ViewEvent, ViewEvents, ViewState, Weight, backend, balance,
+};
+#[cfg(feature = "memory")]
+pub use registry_core::{MemoryRegistry, StaticRegistry, memory, static_list};
+
+/// The etcd backend.
+#[cfg(feature = "etcd")]
+#[cfg_attr(docsrs, doc(cfg(feature = "etcd")))]
+pub mod etcd {
+    pub use registry_etcd::{EtcdConfig, EtcdConnector, ReadMode};
+}
+
+/// Connects to a registry by URL, such as `etcd://10.0.0.1:2379,10.0.0.2:2379/prod?ttl=15s` or `memory://`.
+///
+/// Checks the configuration and does not wait for the registry: see [`Client::ready`].
+///
+/// # Errors
+/// As for [`ClientBuilder::build`]; a scheme that is not compiled in names the Cargo feature that brings it.
+pub async fn connect(url: &str) -> Result<Client, Error> {
+    builder().url(url).build().await
+}
+
+/// A client builder that knows every scheme that is compiled in.
+pub fn builder() -> ClientBuilder {
+    let builder = Client::builder();
+    #[cfg(feature = "etcd")]
+    let builder = builder.connector(registry_etcd::EtcdConnector::default());
+    builder
+}

@@ -85,7 +85,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_explicit_address_replaces_the_wildcard() {
-        let advertised = advertise(wildcard(), Some([10, 9, 9, 9].into()), &["127.0.0.1:1".to_owned()]).await.unwrap();
+        let advertised =
+            advertise(wildcard(), Some([10, 9, 9, 9].into()), &["127.0.0.1:1".to_owned()]).await.unwrap();
         assert_eq!(advertised.endpoint().to_string(), "http://10.9.9.9:8080");
     }
 
@@ -103,7 +104,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_ipv6_wildcard_takes_the_address_of_the_route() {
-        let instance = Instance::builder("orders").socket_addr("http", "[::]:8080".parse().unwrap()).build().unwrap();
+        let instance =
+            Instance::builder("orders").socket_addr("http", "[::]:8080".parse().unwrap()).build().unwrap();
         let advertised = advertise(instance, None, &["127.0.0.1:2379".to_owned()]).await.unwrap();
         assert_eq!(advertised.endpoint().to_string(), "http://127.0.0.1:8080");
     }

@@ -6,20 +6,22 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod backend;
-pub mod memory;
 pub mod balance;
+pub mod memory;
 pub mod model;
 pub mod static_list;
 
+mod address;
 mod backoff;
+mod client;
 mod clock;
-#[cfg_attr(not(test), expect(dead_code, reason = "the client that uses it follows"))]
 mod disk;
+mod drain;
 mod error;
 mod feed;
-mod keeper;
 mod freshness;
-#[cfg_attr(not(test), expect(dead_code, reason = "the client that uses it follows"))]
+mod keeper;
+mod observer;
 mod reflector;
 mod secret;
 mod snapshot;
@@ -30,20 +32,25 @@ mod view;
 pub use backend::{
     Backend, Capabilities, Catalogue, ConnectContext, Connector, Discovery, Lease, OnDuplicate, Registry,
 };
+pub use client::{
+    Client, ClientBuilder, ClientConfig, Discover, Health, Lifecycle, RegisterOptions, Registration,
+    RegistrationEvents, RegistryPhase, Start,
+};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use drain::{Drain, DrainOnSignal, DrainReport, DrainStage, InFlight, InFlightGuard};
 pub use error::{Error, ErrorClass, ErrorKind};
+pub use freshness::{Freshness, ViewEvent, ViewEvents, ViewState};
 pub use keeper::{
     ClientEvent, Deregistration, LossCause, OnMissing, Phase, RegistrationEvent, RegistrationState,
 };
 pub use memory::{MemoryConnector, MemoryRegistry};
-pub use freshness::{Freshness, ViewEvent, ViewEvents, ViewState};
 pub use model::{
     Endpoint, Incarnation, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, Namespace, Selector,
     ServiceName, Status, Target, Weight,
 };
 pub use reflector::{Expiry, ShrinkGuard};
 pub use secret::{Credential, CredentialProvider, Secret};
-pub use static_list::{StaticConnector, StaticRegistry, StaticRegistryBuilder};
 pub use snapshot::{Diff, Snapshot};
+pub use static_list::{StaticConnector, StaticRegistry, StaticRegistryBuilder};
 pub use upstream::{Attempt, CallError, CallOptions, Changes, Picked, Update, Upstream};
 pub use url::{HostPort, RegistryUrl};

@@ -165,7 +165,10 @@ impl ClientConfig {
     /// Checks what no single field can.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.ttl < MIN_TTL {
-            return Err(Error::invalid(format!("ttl is {:?}; it must be at least 3s to be renewed in time", self.ttl)));
+            return Err(Error::invalid(format!(
+                "ttl is {:?}; it must be at least 3s to be renewed in time",
+                self.ttl
+            )));
         }
         if self.ttl > Duration::from_secs(86_400) {
             return Err(Error::invalid(format!("ttl is {:?}; it must be at most one day", self.ttl)));
@@ -189,7 +192,8 @@ fn urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RegistryUrl>, 
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|_| de::Error::custom("expected a duration such as 15s or 500ms"))
+    humantime::parse_duration(&text)
+        .map_err(|_| de::Error::custom("expected a duration such as 15s or 500ms"))
 }
 
 fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -200,4 +204,30 @@ fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
 
 fn text<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(deserializer: D) -> Result<T, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+}
+
+impl FromStr for ShrinkGuard {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "off" => Ok(Self::Off),
+            "keep-last" => Ok(Self::KeepLast),
+            _ => humantime::parse_duration(text)
+                .map(Self::Hold)
+                .map_err(|_| Error::invalid("a shrink guard is off, keep-last or a duration such as 30s")),
+        }
+    }
+}
+
+impl FromStr for Expiry {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "serve" => Ok(Self::Serve),
+            "refuse" => Ok(Self::Refuse),
+            _ => Err(Error::invalid("expiry is serve or refuse")),
+        }
+    }
 }

@@ -58,7 +58,10 @@ impl Registration {
         let key = instance.key();
         let mut registered = client.registered();
         if registered.get(&key).is_some_and(|other| other.strong_count() > 0) {
-            return Err(Error::new(ErrorKind::Conflict, format!("{key} is already registered by this client")));
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("{key} is already registered by this client"),
+            ));
         }
         let cell = keeper.register(Arc::clone(&instance), policy);
         let desired = Mutex::new(instance);
@@ -176,15 +179,21 @@ impl Registration {
     /// # Cancel safety
     /// Once polled, the withdrawal goes on when this is dropped.
     pub async fn deregister_within(&self, within: Duration) -> Deregistration {
-        self.shared.keeper.withdraw(&self.shared.cell.key, within);
+        self.shared.leave(within);
         let done = |state: &RegistrationState| state.outcome.is_some();
         let state = tokio::time::timeout(within, self.shared.cell.wait_for(done)).await;
         state.ok().and_then(|state| state.outcome).unwrap_or(Deregistration::TtlWillExpire)
     }
 
+    /// Withdraws it in the background, without a word.
+    pub(super) fn abandon(&self) {
+        self.shared.leave(WITHDRAW_WITHIN);
+    }
+
     /// Waits until it is live, refused, or over.
     pub(super) async fn decided(&self) -> RegistrationState {
-        let decided = |state: &RegistrationState| matches!(state.phase, Phase::Live | Phase::Blocked | Phase::Absent);
+        let decided =
+            |state: &RegistrationState| matches!(state.phase, Phase::Live | Phase::Blocked | Phase::Absent);
         self.shared.cell.wait_for(decided).await
     }
 
@@ -221,7 +230,10 @@ impl Shared {
         self.desired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn replace(&self, change: impl FnOnce(&Instance) -> Result<Instance, Error>) -> Result<(), Error> {
+    pub(super) fn replace(
+        &self,
+        change: impl FnOnce(&Instance) -> Result<Instance, Error>,
+    ) -> Result<(), Error> {
         if matches!(self.cell.read().phase, Phase::Deregistering | Phase::Absent) {
             return Err(closed(&self.cell.key));
         }
@@ -247,17 +259,30 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Withdraws once; the key is free for another registration from here on.
+    fn leave(&self, within: Duration) {
+        let mut registered = self.client.registered();
+        let ours = registered.get(&self.cell.key).is_some_and(|other| std::ptr::eq(other.as_ptr(), self));
+        if ours {
+            registered.remove(&self.cell.key);
+            // A withdrawal goes by key, so it must not hit a later registration of the same one.
+            self.keeper.withdraw(&self.cell.key, within);
+            drop(registered);
+            self.client.leave(Arc::clone(&self.cell));
+        }
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
-        let phase = self.cell.read().phase;
-        self.client.registered().remove(&self.cell.key);
-        if !matches!(phase, Phase::Deregistering | Phase::Absent) {
+        if !self.cell.is_over() && !self.client.stop.is_cancelled() {
             tracing::warn!(
                 key = %self.cell.key,
                 "a registration was dropped without `deregister`; withdrawing it in the background"
             );
-            self.keeper.withdraw(&self.cell.key, WITHDRAW_WITHIN);
         }
+        self.leave(WITHDRAW_WITHIN);
     }
 }
 

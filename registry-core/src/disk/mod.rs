@@ -73,6 +73,7 @@ impl DiskView {
     }
 
     /// How many files were set aside as unusable.
+    #[cfg(test)]
     pub(crate) fn set_aside(&self) -> u64 {
         self.0.set_aside.load(Ordering::Relaxed)
     }

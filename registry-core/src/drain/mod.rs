@@ -17,12 +17,12 @@ mod stages;
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
+pub(crate) use self::stages::{Exit, run};
 pub use self::{
     in_flight::{InFlight, InFlightGuard},
     report::{DrainReport, DrainStage},
     signal::DrainOnSignal,
 };
-pub(crate) use self::stages::run;
 use crate::Error;
 
 /// Time that must be left for refusing, waiting and stopping once propagation is over.

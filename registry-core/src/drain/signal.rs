@@ -1,6 +1,10 @@
 //! SIGTERM and SIGINT as the start of a drain.
 
-use std::{fmt, pin::Pin, task::{Context, Poll}};
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use super::{Drain, DrainReport};
 use crate::{Client, Error};
@@ -14,7 +18,11 @@ use crate::{Client, Error};
 pub struct DrainOnSignal(Pin<Box<dyn Future<Output = DrainReport> + Send>>);
 
 impl DrainOnSignal {
-    pub(crate) fn install(client: Client, drain: Drain, propagation: std::time::Duration) -> Result<Self, Error> {
+    pub(crate) fn install(
+        client: Client,
+        drain: Drain,
+        propagation: std::time::Duration,
+    ) -> Result<Self, Error> {
         drain.check(propagation)?;
         let mut signals = Signals::install()?;
         Ok(Self(Box::pin(async move {
@@ -58,7 +66,8 @@ struct Signals {
 impl Signals {
     fn install() -> Result<Self, Error> {
         use tokio::signal::unix::{SignalKind, signal};
-        let fault = |e| Error::invalid("the signal handlers can't be installed").with_source::<std::io::Error>(e);
+        let fault =
+            |e: std::io::Error| Error::invalid("the signal handlers can't be installed").with_source(e);
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(fault)?,
             interrupt: signal(SignalKind::interrupt()).map_err(fault)?,

@@ -7,7 +7,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Drain, DrainReport, DrainStage, Hook, InFlight};
-use crate::{client::Registration, keeper::Deregistration, model::{InstanceKey, Status}};
+use crate::{
+    client::Registration,
+    keeper::Deregistration,
+    model::{InstanceKey, Status},
+};
 
 /// Long streams are asked to stop this long before the budget ends.
 const END_NOTICE: Duration = Duration::from_secs(2);
@@ -29,12 +33,13 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
     let end = started + drain.budget;
     let budget = Budget { end, cut: exit.cut };
     let mut cut_in = None;
-    let mut bounded = async |stage, bound: Duration, work: std::pin::Pin<&mut (dyn Future<Output = ()> + Send)>| {
-        tracing::info!(?stage, "drain");
-        if !budget.run(bound, work).await {
-            cut_in.get_or_insert(stage);
-        }
-    };
+    let mut bounded =
+        async |stage, bound: Duration, work: std::pin::Pin<&mut (dyn Future<Output = ()> + Send)>| {
+            tracing::info!(?stage, "drain");
+            if !budget.run(bound, work).await {
+                cut_in.get_or_insert(stage);
+            }
+        };
 
     let was_live = exit.registrations.iter().any(Registration::was_live);
     let announce = async {
@@ -49,10 +54,11 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
     let mut deregistered: Vec<(InstanceKey, Deregistration)> = Vec::new();
     let within = drain.deregister.min(end.saturating_duration_since(Instant::now()));
     let deregister = async {
-        deregistered = join_all(exit.registrations.iter().map(async |registration| {
-            (registration.key(), registration.deregister_within(within).await)
-        }))
-        .await;
+        deregistered =
+            join_all(exit.registrations.iter().map(async |registration| {
+                (registration.key(), registration.deregister_within(within).await)
+            }))
+            .await;
     };
     bounded(DrainStage::Deregister, within, std::pin::pin!(deregister)).await;
     for registration in exit.registrations {

@@ -12,7 +12,11 @@ use super::{
     phase::{Deregistration, Phase, RegistrationEvent},
     state::KeeperState,
 };
-use crate::{Clock, Error, feed::Feed, model::InstanceKey};
+use crate::{
+    Clock, Error,
+    feed::Feed,
+    model::{Instance, InstanceKey},
+};
 
 /// What is known of one registration in one registry.
 #[derive(Clone, Debug)]
@@ -48,6 +52,8 @@ pub(crate) struct Cell {
     state: watch::Sender<RegistrationState>,
     pub(crate) feed: Feed<RegistrationEvent>,
     heartbeat: Arc<Heartbeat>,
+    /// What was asked for last, which the keeper may not have read yet.
+    desired: Mutex<Option<Arc<Instance>>>,
 }
 
 impl Heartbeat {
@@ -82,7 +88,13 @@ impl Cell {
             safe: None,
             ended: false,
         };
-        Arc::new(Self { key, state: watch::Sender::new(state), feed: Feed::new(), heartbeat })
+        Arc::new(Self {
+            key,
+            state: watch::Sender::new(state),
+            feed: Feed::new(),
+            heartbeat,
+            desired: Mutex::new(None),
+        })
     }
 
     /// The state as it may be claimed *now*: a keeper that is starved, or slept with the machine, can't claim life.
@@ -113,14 +125,28 @@ impl Cell {
         let Some(entry) = keeper.entry(&self.key).filter(|e| e.phase != Phase::Absent) else {
             return;
         };
+        let desired = lock(&self.desired).clone();
+        let read = desired.is_none_or(|desired| Arc::ptr_eq(&desired, &entry.record));
+        let current = read && keeper.is_current(&self.key);
         let cause = entry.cause.clone().or_else(|| keeper.last_error().cloned());
         self.state.send_modify(|state| {
             state.phase = entry.phase;
             state.epoch = entry.epoch;
             state.cause = (entry.phase != Phase::Live).then_some(cause).flatten();
-            state.is_current = keeper.is_current(&self.key);
+            state.is_current = current;
             state.safe = entry.safe;
         });
+    }
+
+    /// Another content is wanted from now on.
+    pub(crate) fn desire(&self, record: &Arc<Instance>) {
+        *lock(&self.desired) = Some(Arc::clone(record));
+        self.state.send_modify(|state| state.is_current = false);
+    }
+
+    /// Whether nothing will change any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state.borrow().ended
     }
 
     /// It is about to be withdrawn.

@@ -109,6 +109,7 @@ impl Keeper {
 
     /// Replaces the desired record of a registered instance.
     pub(crate) fn update(&self, cell: &Arc<Cell>, record: Arc<Instance>, policy: Policy) {
+        cell.desire(&record);
         self.desk.put(Edit::Want { cell: Arc::clone(cell), record, policy });
     }
 

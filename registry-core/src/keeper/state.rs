@@ -119,6 +119,7 @@ impl KeeperState {
     }
 
     /// Nothing is desired and nothing is left to clean up.
+    #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
         self.entries.is_empty()
             && self.in_flight.is_empty()

@@ -268,6 +268,11 @@ impl fmt::Debug for Reflector {
 }
 
 impl WeakReflector {
+    /// Whether its task still runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.shared.upgrade().is_some_and(|shared| !shared.finished.load(Ordering::Acquire))
+    }
+
     /// A new user of the reflector, unless it has ended.
     pub(crate) fn upgrade(&self) -> Option<Reflector> {
         let shared = self.shared.upgrade()?;

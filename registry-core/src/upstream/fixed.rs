@@ -13,7 +13,14 @@ use crate::{
     view::{View, ViewChange, ViewSink},
 };
 
-struct Fixed(Vec<Arc<Instance>>);
+pub(crate) struct Fixed(Vec<Arc<Instance>>);
+
+impl Fixed {
+    /// A source that has nothing and never will.
+    pub(crate) fn empty() -> Self {
+        Self(Vec::new())
+    }
+}
 
 impl Upstream {
     /// An upstream with a list that never changes: for services that no registry knows, and for tests of code

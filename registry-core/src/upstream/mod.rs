@@ -18,7 +18,6 @@ use std::{
 
 use arc_swap::Guard;
 
-pub(crate) use self::source::Source;
 use self::{budget::Budget, picked::Home};
 pub use self::{
     call::{Attempt, CallOptions},
@@ -26,6 +25,7 @@ pub use self::{
     changes::{Changes, Update},
     picked::Picked,
 };
+pub(crate) use self::{fixed::Fixed, source::Source};
 use crate::{
     Error, ErrorKind, Freshness, ViewEvents,
     balance::{Lanes, PickContext},

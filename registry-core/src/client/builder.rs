@@ -1,0 +1,215 @@
+//! From a configuration to a client.
+
+use std::{collections::HashMap, fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Client, ClientConfig, Inner, config::OPTIONS};
+use crate::{
+    Backend, Clock, ConnectContext, Connector, CredentialProvider, Error, RegistryUrl, SystemClock,
+    disk::DiskView,
+    drain::InFlight,
+    feed::Feed,
+    keeper::AliveHook,
+    memory::MemoryConnector,
+    model::{Incarnation, Namespace},
+    static_list::StaticConnector,
+};
+
+/// Safety re-lists of one client that may run at the same time.
+const RELISTS: usize = 3;
+/// Schemes that a later feature brings, to name it in the error.
+const FEATURES: &[(&str, &str)] =
+    &[("etcd", "etcd"), ("etcd+tls", "etcd"), ("memory", "memory"), ("static", "memory")];
+
+/// Builds a [`Client`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct ClientBuilder {
+    config: ClientConfig,
+    fault: Option<Error>,
+    backend: Option<Backend>,
+    connectors: Vec<Arc<dyn Connector>>,
+    credentials: Option<Arc<dyn CredentialProvider>>,
+    clock: Arc<dyn Clock>,
+    alive: Option<AliveHook>,
+}
+
+impl ClientBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            config: ClientConfig::default(),
+            fault: None,
+            backend: None,
+            connectors: vec![Arc::new(MemoryConnector), Arc::new(StaticConnector)],
+            credentials: None,
+            clock: SystemClock::shared(),
+            alive: None,
+        }
+    }
+
+    /// Takes a whole configuration.
+    pub fn config(mut self, config: ClientConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The registry, by URL.
+    pub fn url(mut self, url: &str) -> Self {
+        match url.parse::<RegistryUrl>() {
+            Ok(url) => self.config.registries = vec![url],
+            Err(error) => self.fault = Some(error),
+        }
+        self
+    }
+
+    /// The registry, by its parts: for values such as a shared `MemoryRegistry`. Wins over a URL.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// Plugs in a connector for further schemes; it wins over a built-in one for the same scheme.
+    pub fn connector(mut self, connector: impl Connector) -> Self {
+        self.connectors.insert(0, Arc::new(connector));
+        self
+    }
+
+    /// Supplies credentials that rotate; wins over the URL's user info.
+    pub fn credentials(mut self, credentials: impl CredentialProvider) -> Self {
+        self.credentials = Some(Arc::new(credentials));
+        self
+    }
+
+    /// The time to live of registrations; see [`ClientConfig::ttl`].
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.config.ttl = ttl;
+        self
+    }
+
+    /// The directory of the disk view; see [`ClientConfig::disk`].
+    pub fn disk(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.config.disk = Some(directory.into());
+        self
+    }
+
+    /// The address to advertise where an instance listens on a wildcard.
+    pub fn advertise(mut self, ip: IpAddr) -> Self {
+        self.config.advertise = Some(ip);
+        self
+    }
+
+    /// Takes the address to advertise from an environment variable, such as the one that holds a pod's IP.
+    pub fn advertise_from_env(mut self, variable: &str) -> Self {
+        match std::env::var(variable).ok().and_then(|value| value.trim().parse().ok()) {
+            Some(ip) => self.config.advertise = Some(ip),
+            None => {
+                self.fault = Some(Error::invalid(format!(
+                    "the environment variable {variable:?} doesn't hold an IP address"
+                )));
+            }
+        }
+        self
+    }
+
+    /// Asked before each renewal: `false` withholds it, so that a process whose application is dead doesn't stay
+    /// registered. Must not block; a hook that panics counts as `true`.
+    pub fn alive(mut self, hook: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.alive = Some(Arc::new(hook));
+        self
+    }
+
+    /// Replaces the wall clock, for tests.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Checks the configuration and builds the client, without waiting for the registry.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) with the first thing that is wrong: a
+    /// malformed URL, an unknown option (with the valid ones), a scheme that isn't compiled in (with the feature
+    /// that brings it), or a value out of range.
+    pub async fn build(self) -> Result<Client, Error> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let runtime = Handle::try_current()
+            .map_err(|e| Error::invalid("a client needs a tokio runtime").with_source(e))?;
+        let mut config = self.config;
+        let mut scope = String::from("backend");
+        let backend = match self.backend {
+            Some(backend) => backend,
+            None => {
+                let url = config.registry()?.clone();
+                config.apply(&url)?;
+                scope = format!("{}-{}", url.scheme(), url.path().join("-"));
+                let connector = connector(&self.connectors, url.scheme())?;
+                let valid: Vec<_> = OPTIONS.iter().chain(connector.options()).copied().collect();
+                url.check_options(&valid)?;
+                let namespace = match url.path() {
+                    [] => Namespace::default(),
+                    // The path of a static list names its service.
+                    _ if url.scheme() == "static" => Namespace::default(),
+                    path => Namespace::new(path.join("/"))?,
+                };
+                let mut context = ConnectContext::new(namespace, config.ttl);
+                context.credentials = self.credentials;
+                connector.connect(&url, &context).await?
+            }
+        };
+        config.check()?;
+        config.balancer.parse::<crate::balance::Balance>()?;
+        let disk = config.disk.as_ref().map(|directory| DiskView::new(directory, scope));
+        Ok(Client {
+            inner: Arc::new(Inner {
+                backend,
+                config,
+                clock: self.clock,
+                alive: self.alive,
+                runtime,
+                incarnation: Incarnation::generate(),
+                keepers: HashMap::new().into(),
+                registered: HashMap::new().into(),
+                leaving: Vec::new().into(),
+                reflectors: HashMap::new().into(),
+                relists: Arc::new(Semaphore::new(RELISTS)),
+                disk,
+                events: Arc::new(Feed::new()),
+                in_flight: InFlight::new(),
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+                lifecycle: 0.into(),
+                cut: CancellationToken::new(),
+                drained: watch::Sender::new(None),
+            }),
+        })
+    }
+}
+
+fn connector(connectors: &[Arc<dyn Connector>], scheme: &str) -> Result<Arc<dyn Connector>, Error> {
+    if let Some(connector) = connectors.iter().find(|c| c.schemes().contains(&scheme)) {
+        return Ok(Arc::clone(connector));
+    }
+    let mut known: Vec<_> = connectors.iter().flat_map(|c| c.schemes()).copied().collect();
+    known.sort_unstable();
+    known.dedup();
+    let shown: String = scheme.chars().take(32).collect();
+    let feature = FEATURES.iter().find(|(s, _)| *s == scheme).map(|(_, feature)| feature);
+    let hint =
+        feature.map_or(String::new(), |f| format!("; enable the Cargo feature {f:?} of service-registry"));
+    Err(Error::invalid(format!(
+        "no connector for the scheme {shown:?}{hint}; available are {}",
+        known.join(", ")
+    )))
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
