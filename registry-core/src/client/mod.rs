@@ -241,7 +241,6 @@ impl Client {
 
     /// What happens to all registrations: one item for each transition, listing everything it hit. A reader that
     /// falls 1,024 behind loses the oldest; the states can always be read. Ends with the client.
-    #[must_use]
     pub fn events(&self) -> impl Stream<Item = ClientEvent> + Send + Unpin + use<> {
         let reader = self.inner.events.subscribe();
         Box::pin(reader.filter_map(async |item| match item {

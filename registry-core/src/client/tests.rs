@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     Client, Deregistration, Drain, Instance, LossCause, ManualClock, MemoryRegistry, RegistrationEvent,
-    Status, memory::Operation,
+    Status, Weight, memory::Operation,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -99,8 +99,6 @@ async fn an_update_during_an_outage_is_what_the_registry_gets() {
     assert_eq!(stored[0].weight().get(), 7);
 }
 
-use crate::Weight;
-
 #[tokio::test(start_paused = true)]
 async fn a_lost_lease_is_told_once_and_recovered() {
     let registry = MemoryRegistry::new();
@@ -155,7 +153,7 @@ async fn dropping_the_last_handle_withdraws_and_ends_every_task() {
     drop(registration);
     registry.until(|registry| registry.snapshot_of("orders").is_empty()).await;
     tasks.close();
-    tokio::time::timeout(10 * SECOND, tasks.wait()).await.expect("every task has an end");
+    timeout(10 * SECOND, tasks.wait()).await.expect("every task has an end");
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,10 +161,10 @@ async fn a_probe_sets_the_status_and_a_panicking_or_hanging_one_counts_as_down()
     let registry = MemoryRegistry::new();
     let client = client(&registry).await;
     let registration = client.register(orders("a")).await.unwrap();
-    let verdict = Arc::new(std::sync::atomic::AtomicU8::new(0));
+    let verdict = Arc::new(AtomicU8::new(0));
     let asked = Arc::clone(&verdict);
     registration.probe(SECOND, move || {
-        let verdict = asked.load(std::sync::atomic::Ordering::SeqCst);
+        let verdict = asked.load(Ordering::SeqCst);
         async move {
             match verdict {
                 0 => true,
@@ -179,12 +177,10 @@ async fn a_probe_sets_the_status_and_a_panicking_or_hanging_one_counts_as_down()
     for (answer, status) in
         [(1, Status::Down), (0, Status::Serving), (2, Status::Down), (0, Status::Serving), (3, Status::Down)]
     {
-        verdict.store(answer, std::sync::atomic::Ordering::SeqCst);
+        verdict.store(answer, Ordering::SeqCst);
         let reached = registry
             .until(|registry| registry.snapshot_of("orders").first().is_some_and(|i| i.status() == status));
-        tokio::time::timeout(10 * SECOND, reached)
-            .await
-            .unwrap_or_else(|_| panic!("answer {answer} is not {status}"));
+        timeout(10 * SECOND, reached).await.unwrap_or_else(|_| panic!("answer {answer} is not {status}"));
     }
 }
 
@@ -303,7 +299,7 @@ async fn a_lazy_upstream_asks_nothing_before_its_first_use() {
 async fn many_upstreams_of_one_service_share_one_watch_which_ends_after_the_last() {
     let registry = MemoryRegistry::new();
     let client = client(&registry).await;
-    let many: Vec<_> = futures_util::future::join_all((0..20).map(|_| client.discover("orders"))).await;
+    let many: Vec<_> = join_all((0..20).map(|_| client.discover("orders"))).await;
     assert!(many.iter().all(Result::is_ok));
     assert_eq!(registry.watch_count(), 1);
     drop(many);
@@ -346,8 +342,7 @@ async fn a_static_list_is_found_and_takes_no_registration() {
 async fn the_clients_stream_batches_one_loss_into_one_event() {
     let registry = MemoryRegistry::new();
     let client = client(&registry).await;
-    let registrations =
-        futures_util::future::join_all((0..50).map(|n| client.register(orders(&format!("i{n}"))))).await;
+    let registrations = join_all((0..50).map(|n| client.register(orders(&format!("i{n}"))))).await;
     assert!(registrations.iter().all(Result::is_ok));
     let mut events = client.events();
     registry.faults().forget_leases();
