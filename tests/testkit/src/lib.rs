@@ -1,8 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+pub mod conformance;
+
 #[cfg(unix)]
 mod certs;
-#[cfg(unix)]
 mod eventually;
 #[cfg(unix)]
 mod proxy;
@@ -11,7 +12,6 @@ mod server;
 
 #[cfg(unix)]
 pub use self::certs::{TestCa, TestCert};
-#[cfg(unix)]
 pub use self::eventually::{Timeout, eventually};
 #[cfg(unix)]
 pub use self::proxy::Proxy;

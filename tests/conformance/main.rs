@@ -1,0 +1,21 @@
+//! The conformance suite on every backend of this repository.
+
+use registry_core::{Backend, MemoryRegistry, StaticRegistry};
+use registry_testkit::{conformance, conformance::Stage};
+
+#[cfg(all(feature = "etcd", unix))]
+mod etcd_server;
+
+conformance!(memory: in_process; all; paused);
+conformance!(static_list: fixed; discovery, catalogue; paused);
+#[cfg(all(feature = "etcd", unix))]
+conformance!(etcd: etcd_server::EtcdServer::start().await; all; ignore = "needs etcd: cargo xtask servers");
+
+async fn in_process(_stage: Stage) -> Backend {
+    MemoryRegistry::new().backend()
+}
+
+async fn fixed(stage: Stage) -> Backend {
+    let list = stage.standing.into_iter().fold(StaticRegistry::builder(), |list, one| list.instance(one));
+    list.build().expect("each instance is listed once").backend()
+}
