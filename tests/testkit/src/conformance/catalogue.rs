@@ -1,4 +1,5 @@
 //! Which services stand there. These cases run on backends without a `Registry` too.
+#![expect(missing_docs, reason = "the names of the cases are sentences")]
 
 use futures_util::StreamExt;
 use registry_core::ServiceName;

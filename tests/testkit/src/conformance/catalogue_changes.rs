@@ -1,4 +1,5 @@
 //! The list of services while they come and go.
+#![expect(missing_docs, reason = "the names of the cases are sentences")]
 
 use futures_util::StreamExt;
 use registry_core::backend::CatalogueStream;

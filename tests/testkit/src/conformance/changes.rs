@@ -1,4 +1,5 @@
 //! A watch while records come and go.
+#![expect(missing_docs, reason = "the names of the cases are sentences")]
 
 use registry_core::backend::{Change, Cursor, Delivery};
 

@@ -1,4 +1,5 @@
 //! Finding what stands there. These cases run on backends without a `Registry` too.
+#![expect(missing_docs, reason = "the names of the cases are sentences")]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! Records that live as long as their lease is renewed.
+#![expect(missing_docs, reason = "the names of the cases are sentences")]
 
 use std::time::Duration;
 

@@ -43,6 +43,8 @@
 //!
 //! Every wait is for a condition and ends after [`DEADLINE`] or after what the backend itself allows for.
 
+#![expect(clippy::future_not_send, reason = "each case has a runtime of its own, on its own thread")]
+
 use std::{future::Future, time::Duration};
 
 use registry_core::{Backend, Incarnation, Instance, Namespace};

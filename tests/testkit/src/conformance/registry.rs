@@ -1,4 +1,5 @@
 //! Publishing, withdrawing, and whose a record is.
+#![expect(missing_docs, reason = "the names of the cases are sentences")]
 
 use std::time::Duration;
 

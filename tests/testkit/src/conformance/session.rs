@@ -1,4 +1,5 @@
 //! What a revoked lease answers where a lease is one thing at the registry.
+#![expect(missing_docs, reason = "the names of the cases are sentences")]
 
 use registry_core::ErrorKind;
 use tokio::time::Instant;
