@@ -1,6 +1,6 @@
 //! The list of cases, and the macros that make tests of it.
 
-/// Makes a module with one test per case of the conformance suite; see [`conformance`](crate::conformance).
+/// Makes a module with one test per case of the conformance suite; see [`conformance`](mod@crate::conformance).
 #[macro_export]
 macro_rules! conformance {
     ($name:ident: $fixture:expr; $($group:ident),+ $(,)?) => {
