@@ -1,0 +1,150 @@
+//! The story: what happens, and what must come true each time.
+
+use std::time::Duration;
+
+use service_registry::{Upstream, ViewState};
+
+use crate::{
+    Result,
+    fleet::{Fleet, SERVICE},
+    load::{Counts, Load},
+    say,
+    timeline::{wait_for, wait_until},
+};
+
+/// How long anything may take to come true: a time to live of 3 s, and some air.
+const SOON: Duration = Duration::from_secs(6);
+/// How long a leaving instance may take.
+const LEAVING: Duration = Duration::from_secs(8);
+/// How many calls must be made in an outage before it counts as survived.
+const CALLS_IN_OUTAGE: usize = 40;
+
+/// Tells it in one place; an error if anything didn't come true, or if any call failed.
+pub(crate) async fn tell(mut fleet: impl Fleet) -> Result<()> {
+    say!("three instances of {SERVICE:?} and {}", fleet.registry());
+    let client = fleet.client().await?;
+    for name in ["orders-1", "orders-2", "orders-3"] {
+        fleet.start(name).await?;
+    }
+    let upstream = client.discover(SERVICE).await?;
+    wait_for("all three are discovered", SOON, upstream.ready(3)).await??;
+    say!("a caller discovers all three and starts to call");
+    let narrator = tokio::spawn(narrate(upstream.clone()));
+    let load = Load::start(upstream.clone())?;
+
+    all_answer(&load, &["orders-1", "orders-2", "orders-3"]).await?;
+    a_crash(&mut fleet, &upstream, &load).await?;
+    a_drain(&mut fleet, &upstream, &load).await?;
+    a_newcomer(&mut fleet, &load).await?;
+    an_outage(&mut fleet, &upstream, &load).await?;
+    all_answer(&load, &["orders-3", "orders-4"]).await?;
+
+    let counts = load.finish().await?;
+    client.close().await;
+    narrator.await?;
+    for name in ["orders-3", "orders-4"] {
+        wait_for("the rest leaves", LEAVING, fleet.drain(name)).await??;
+    }
+    say!("the rest left cleanly");
+    say!("{} calls, {} failed, {} tried again elsewhere", counts.calls, counts.failures, counts.retries);
+    if counts.failures > 0 { Err("calls failed".into()) } else { Ok(()) }
+}
+
+async fn a_crash(fleet: &mut impl Fleet, upstream: &Upstream, load: &Load) -> Result<()> {
+    let before = load.counts();
+    fleet.crash("orders-1").await?;
+    let retried = || load.counts().retries > before.retries;
+    wait_until("a call meets the dead instance", SOON, retried).await?;
+    say!("a call met the dead instance and was tried again elsewhere");
+    wait_until("the dead instance is removed", SOON, || !knows(upstream, "orders-1")).await?;
+    nothing_failed(load, &before, "since the crash")
+}
+
+async fn a_drain(fleet: &mut impl Fleet, upstream: &Upstream, load: &Load) -> Result<()> {
+    let before = load.counts();
+    say!("orders-2 is asked to leave");
+    wait_for("orders-2 leaves", LEAVING, fleet.drain("orders-2")).await??;
+    say!("orders-2 left: deregistered, served on for a second, finished what was in flight");
+    wait_until("orders-2 is removed", SOON, || !knows(upstream, "orders-2")).await?;
+    let retries = load.counts().retries - before.retries;
+    if retries > 0 {
+        return Err(format!("{retries} calls met an instance that was leaving cleanly").into());
+    }
+    nothing_failed(load, &before, "during the drain, none had to be tried again")
+}
+
+async fn a_newcomer(fleet: &mut impl Fleet, load: &Load) -> Result<()> {
+    fleet.start("orders-4").await?;
+    wait_until("orders-4 gets traffic", SOON, || load.counts().answers_of("orders-4") > 0).await?;
+    say!("orders-4 got its first call");
+    Ok(())
+}
+
+async fn an_outage(fleet: &mut impl Fleet, upstream: &Upstream, load: &Load) -> Result<()> {
+    let before = load.counts();
+    fleet.registry_goes_away().await?;
+    let stale = || upstream.freshness().state == ViewState::Stale;
+    wait_until("the caller notices", SOON, stale).await?;
+    say!("the caller knows that its view is stale, and goes on with it");
+    fleet.registry_forgets().await?;
+    let survived = || load.counts().calls >= before.calls + CALLS_IN_OUTAGE;
+    wait_until("calls go on without the registry", SOON, survived).await?;
+    nothing_failed(load, &before, "without the registry")?;
+
+    let before = load.counts();
+    fleet.registry_comes_back().await?;
+    let again = async {
+        while fleet.registered().await? < 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    wait_for("everybody is registered again", SOON, again).await??;
+    say!("everybody is registered again");
+    let fresh = || upstream.freshness().state == ViewState::Fresh;
+    wait_until("the view is fresh", SOON, fresh).await?;
+    say!("the caller's view is fresh again");
+    nothing_failed(load, &before, "since the registry is back")
+}
+
+/// Each of them answers at least twice from now on.
+async fn all_answer(load: &Load, names: &[&str]) -> Result<()> {
+    let before = load.counts();
+    let answered =
+        |counts: &Counts| names.iter().all(|name| counts.answers_of(name) >= before.answers_of(name) + 2);
+    wait_until("everybody answers", SOON, || answered(&load.counts())).await?;
+    say!("{} answer in turn", names.join(", "));
+    Ok(())
+}
+
+fn nothing_failed(load: &Load, before: &Counts, when: &str) -> Result<()> {
+    let now = load.counts();
+    let (calls, failed) = (now.calls - before.calls, now.failures - before.failures);
+    if failed > 0 {
+        return Err(format!("{failed} of {calls} calls failed {when}").into());
+    }
+    say!("{calls} calls {when}; none failed");
+    Ok(())
+}
+
+fn knows(upstream: &Upstream, name: &str) -> bool {
+    upstream.snapshot().iter().any(|instance| instance.id().as_str() == name)
+}
+
+/// Tells each change of the caller's view, until the client is closed.
+async fn narrate(upstream: Upstream) {
+    let mut changes = upstream.changes();
+    // The first item is the view as it is.
+    changes.next().await;
+    while let Some(update) = changes.next().await {
+        for instance in &update.diff.added {
+            say!("  the caller's view gains {}", instance.id());
+        }
+        for instance in &update.diff.removed {
+            say!("  the caller's view loses {}", instance.id());
+        }
+        for (_, instance) in &update.diff.changed {
+            say!("  the caller's view of {} changes: {}", instance.id(), instance.status());
+        }
+    }
+}
