@@ -43,7 +43,6 @@
 //!
 //! Every wait is for a condition and ends after [`DEADLINE`] or after what the backend itself allows for.
 
-#![expect(missing_docs, reason = "the names of the cases are sentences that say it all")]
 #![expect(clippy::future_not_send, reason = "each case has a runtime of its own, on its own thread")]
 
 use std::{future::Future, time::Duration};
