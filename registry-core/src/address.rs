@@ -58,7 +58,14 @@ async fn route_to(authority: &str) -> std::io::Result<IpAddr> {
     let mut cause = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
     for address in tokio::net::lookup_host(authority).await? {
         let local = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let socket = UdpSocket::bind(local).await?;
+        let socket = match UdpSocket::bind(local).await {
+            Ok(socket) => socket,
+            // An address family that is switched off; the other may do.
+            Err(error) => {
+                cause = error;
+                continue;
+            }
+        };
         match socket.connect(address).await.and_then(|()| socket.local_addr()) {
             Ok(local) if !local.ip().is_unspecified() => return Ok(local.ip()),
             Ok(_) => {}

@@ -55,10 +55,11 @@ impl<T: Clone> Feed<T> {
 
     /// A reader of everything from now on.
     pub(crate) fn subscribe(&self) -> Reader<T> {
+        let mut readers = lock(&self.readers);
         let closed = self.closed.load(std::sync::atomic::Ordering::SeqCst);
         let state = State { queue: VecDeque::new(), missed: 0, closed, waker: None };
         let mailbox = Arc::new(Mailbox { state: Mutex::new(state) });
-        let mut readers = lock(&self.readers);
+        // Under the lock that closing takes, or a reader could slip in behind it and never end.
         readers.retain(|reader| reader.strong_count() > 0);
         readers.push(Arc::downgrade(&mailbox));
         Reader { mailbox }

@@ -41,13 +41,18 @@ pub(crate) fn observe<T>(
             let mut call = tokio::task::spawn_blocking(move || {
                 std::panic::catch_unwind(AssertUnwindSafe(|| callback(event))).map_err(|panic| text(&*panic))
             });
-            let outcome = match tokio::time::timeout(SLOW, &mut call).await {
+            // The blocked thread can't be stopped, but nobody has to wait for it.
+            let outcome = tokio::select! {
+                biased;
+                outcome = tokio::time::timeout(SLOW, &mut call) => outcome,
+                () = stop.cancelled() => break,
+            };
+            let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(_) => {
                     tracing::warn!(after = ?SLOW, "an event callback is slow; the renewal is not affected");
                     tokio::select! {
                         outcome = call => outcome,
-                        // The blocked thread can't be stopped, but nobody has to wait for it.
                         () = stop.cancelled() => break,
                     }
                 }

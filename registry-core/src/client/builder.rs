@@ -147,7 +147,10 @@ impl ClientBuilder {
             None => {
                 let url = config.registry()?.clone();
                 config.apply(&url)?;
-                scope = format!("{}-{}", url.scheme(), url.path().join("-"));
+                // The hosts too, or two clusters that share a directory would serve each other's instances.
+                let mut hosts: Vec<_> = url.hosts().iter().map(ToString::to_string).collect();
+                hosts.sort_unstable();
+                scope = format!("{}://{}/{}", url.scheme(), hosts.join(","), url.path().join("/"));
                 let connector = connector(&self.connectors, url.scheme())?;
                 let valid: Vec<_> = OPTIONS.iter().chain(connector.options()).copied().collect();
                 url.check_options(&valid)?;
@@ -186,6 +189,9 @@ impl ClientBuilder {
                 lifecycle: 0.into(),
                 cut: CancellationToken::new(),
                 drained: watch::Sender::new(None),
+                draining: tokio::sync::Mutex::new(()),
+                closing: tokio::sync::OnceCell::new(),
+                ever_live: false.into(),
             }),
         })
     }

@@ -178,6 +178,14 @@ impl ClientConfig {
                 return Err(Error::invalid(format!("{name} is {value:?}; it must be at least 1s")));
             }
         }
+        for (name, value) in [("relist", self.relist), ("audit", self.audit), ("linger", self.linger)] {
+            if value > super::FAR {
+                return Err(Error::invalid(format!("{name} is {value:?}; it must be at most one year")));
+            }
+        }
+        if matches!(self.shrink_guard, ShrinkGuard::Hold(hold) if hold > super::FAR) {
+            return Err(Error::invalid("shrink_guard must be at most one year; keep-last holds for ever"));
+        }
         if self.advertise.is_some_and(|ip| ip.is_unspecified()) {
             return Err(Error::invalid("advertise must not be a wildcard address such as 0.0.0.0"));
         }

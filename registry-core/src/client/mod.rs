@@ -12,7 +12,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -22,7 +22,7 @@ use futures_util::{StreamExt, future::join_all};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, watch},
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -49,6 +49,8 @@ use crate::{
 
 /// How long `close` waits for the client's own tasks to end.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
+/// Longer waits are cut to this: no clock overflows, and nobody notices.
+pub(crate) const FAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// One registry, and everything this process registers in it and finds through it.
 ///
@@ -159,6 +161,11 @@ pub(crate) struct Inner {
     /// Cuts a drain short.
     cut: CancellationToken,
     drained: watch::Sender<Option<DrainReport>>,
+    /// One drain at a time; held across the whole of it, which is its purpose.
+    draining: tokio::sync::Mutex<()>,
+    closing: tokio::sync::OnceCell<()>,
+    /// Whether a registration that is gone by now was ever visible.
+    ever_live: AtomicBool,
 }
 
 impl Client {
@@ -208,15 +215,19 @@ impl Client {
             let least = inner.backend.capabilities.min_ttl;
             return Err(Error::invalid(format!("ttl is {ttl:?}; this registry honours at least {least:?}")));
         }
-        let instance = advertise(instance, inner.config.advertise, &inner.backend.addresses).await?;
+        let within = inner.config.register_timeout;
+        let end = Instant::now() + within.min(FAR);
+        let advertised = advertise(instance, inner.config.advertise, &inner.backend.addresses);
+        let instance = timeout_at(end, advertised).await.map_err(|_| {
+            Error::new(ErrorKind::Timeout, format!("no address to advertise was found within {within:?}"))
+        })??;
         check_record(&instance, inner.backend.capabilities.max_record)?;
         let keeper = inner.keeper(ttl)?;
         let registration = Registration::new(inner, keeper, Arc::new(instance), options.policy)?;
         if options.start == Start::Background {
             return Ok(registration);
         }
-        let within = inner.config.register_timeout;
-        let state = match timeout(within, registration.decided()).await {
+        let state = match timeout_at(end, registration.decided()).await {
             Ok(state) => state,
             Err(_) => {
                 let cause = registration.state().cause;
@@ -225,15 +236,15 @@ impl Client {
             }
         };
         match (state.phase, state.cause) {
+            (phase, _) if state.ended || matches!(phase, Phase::Absent | Phase::Deregistering) => {
+                Err(Error::new(ErrorKind::Closed, "the client was closed while registering"))
+            }
             (Phase::Blocked, Some(cause)) => {
                 registration.abandon();
                 let message = format!("the registry refuses {}", registration.key());
                 Err(Error::new(cause.kind(), message)
                     .with_context(inner.backend.name, "register")
                     .with_source(cause))
-            }
-            (Phase::Absent | Phase::Deregistering, _) => {
-                Err(Error::new(ErrorKind::Closed, "the client was closed while registering"))
             }
             _ => Ok(registration),
         }
@@ -277,7 +288,7 @@ impl Client {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn ready(&self, within: Duration) -> Result<(), Error> {
-        let end = Instant::now() + within;
+        let end = Instant::now() + within.min(FAR);
         let not_ready = |cause: Option<Error>| {
             let error =
                 Error::new(ErrorKind::NotReady, format!("the registry is not ready after {within:?}"))
@@ -291,10 +302,14 @@ impl Client {
             .await
             .map_err(|error| if error.is_retryable() { not_ready(Some(error)) } else { error })?;
         let left = end.saturating_duration_since(Instant::now());
-        let registrations = self.registrations();
-        let live = join_all(registrations.iter().map(Registration::decided));
-        if timeout(left, live).await.is_err() {
-            return Err(not_ready(registrations.iter().find_map(|r| r.state().cause)));
+        // The cells, not the guards: waiting must not keep a dropped registration alive.
+        let cells: Vec<_> = self.registrations().iter().map(Registration::cell).collect();
+        let decided = join_all(cells.iter().map(|cell| cell.wait_for(registration::is_decided)));
+        let Ok(states) = timeout(left, decided).await else {
+            return Err(not_ready(cells.iter().find_map(|cell| cell.read().cause)));
+        };
+        if let Some(refused) = states.into_iter().find(|state| state.phase == Phase::Blocked) {
+            return Err(not_ready(refused.cause));
         }
         for reflector in self.inner.watched() {
             reflector.loaded(end.saturating_duration_since(Instant::now())).await?;
@@ -311,13 +326,12 @@ impl Client {
         let mut rng = fastrand::Rng::new();
         loop {
             let limit = end.min(Instant::now() + Duration::from_secs(3));
-            let error =
-                match tokio::time::timeout_at(limit, discovery.lookup(&target, &Read::default())).await {
-                    Ok(Ok(_)) => return Ok(()),
-                    Ok(Err(error)) if !error.is_retryable() => return Err(error),
-                    Ok(Err(error)) => error,
-                    Err(_) => Error::new(ErrorKind::Timeout, "the registry did not answer in time"),
-                };
+            let error = match timeout_at(limit, discovery.lookup(&target, &Read::default())).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) if !error.is_retryable() => return Err(error),
+                Ok(Err(error)) => error,
+                Err(_) => Error::new(ErrorKind::Timeout, "the registry did not answer in time"),
+            };
             let delay =
                 backoff.fail(Instant::now(), error.kind().is_throttled(), error.retry_after(), &mut rng);
             if Instant::now() + delay >= end {
@@ -364,14 +378,11 @@ impl Client {
     /// The drain stops where it is when this is dropped; the client then stays in [`Lifecycle::Draining`].
     pub async fn drain(&self, drain: Drain) -> DrainReport {
         let inner = &self.inner;
-        let first = inner.lifecycle.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-        if !first {
-            let mut drained = inner.drained.subscribe();
-            if let Ok(report) = drained.wait_for(Option::is_some).await
-                && let Some(report) = report.clone()
-            {
-                return report;
-            }
+        let _ = inner.lifecycle.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst);
+        // A drain that was dropped or panicked leaves its turn to the next caller.
+        let _turn = inner.draining.lock().await;
+        if let Some(report) = inner.drained.borrow().clone() {
+            return report;
         }
         let registrations = self.registrations();
         let exit = drain::Exit {
@@ -379,6 +390,8 @@ impl Client {
             in_flight: &inner.in_flight,
             propagation: inner.backend.capabilities.propagation,
             cut: inner.cut.clone(),
+            ever_live: inner.ever_live.load(Ordering::SeqCst),
+            leaving: Box::pin(inner.left()),
             stop: Box::pin(inner.end()),
         };
         let report = drain::run(&drain, exit).await;
@@ -399,7 +412,10 @@ impl Client {
 
     /// Cuts a running drain short: what is left is dropped and reported.
     pub fn cut_drain(&self) {
-        self.inner.cut.cancel();
+        // Before a drain there is nothing to cut, and the next one must not start cut.
+        if self.lifecycle() == Lifecycle::Draining {
+            self.inner.cut.cancel();
+        }
     }
 
     /// The plain end: withdraws everything, waits up to 3 s for the registry's word, and ends the client's tasks.
@@ -408,13 +424,21 @@ impl Client {
     /// # Cancel safety
     /// Once polled, everything ends; only the waiting stops.
     pub async fn close(&self) {
+        let client = self.clone();
+        // Detached, so that a caller who stops waiting doesn't stop the closing.
+        let closed = self.inner.runtime.spawn(async move {
+            client.inner.closing.get_or_init(|| client.close_once()).await;
+        });
+        drop(closed.await);
+    }
+
+    async fn close_once(&self) {
         let inner = &self.inner;
-        if inner.lifecycle.swap(2, Ordering::SeqCst) != 2 {
-            let registrations = self.registrations();
-            join_all(registrations.iter().map(|r| r.deregister_within(WITHDRAW_WITHIN))).await;
-            inner.in_flight.abort();
-            inner.drained.send_replace(None);
-        }
+        inner.lifecycle.store(2, Ordering::SeqCst);
+        let registrations = self.registrations();
+        let withdrawn = join_all(registrations.iter().map(|r| r.deregister_within(WITHDRAW_WITHIN)));
+        tokio::join!(withdrawn, inner.left());
+        inner.in_flight.abort();
         if timeout(STOP_WITHIN, inner.end()).await.is_err() {
             tracing::warn!("some tasks of the client did not end in time");
         }
@@ -478,16 +502,27 @@ impl Inner {
         Ok(Arc::clone(keeper))
     }
 
+    /// Waits for the withdrawals of registrations that were dropped.
+    async fn left(&self) {
+        let leaving = lock(&self.leaving).clone();
+        let over = join_all(leaving.iter().map(|cell| cell.wait_for(|_| false)));
+        if timeout(WITHDRAW_WITHIN, over).await.is_err() {
+            tracing::debug!("some withdrawals are unconfirmed; their records will expire");
+        }
+    }
+
+    /// Ends the client's own tasks and streams.
     async fn end(&self) {
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
         self.events.close();
+        self.tasks.wait().await;
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.in_flight.abort();
         let stop = self.stop.clone();
         if stop.is_cancelled() {
             return;

@@ -25,14 +25,16 @@ impl Registration {
         let stop = client.stop.clone();
         let every = every.max(MIN_EVERY);
         let span = tracing::debug_span!("probe", key = %self.key());
+        let probe = std::sync::Arc::new(probe);
         let task = async move {
             loop {
                 // In a task of its own, so that a panic is an answer and not the end of probing.
                 let mut verdict = tokio::task::JoinSet::new();
-                verdict.spawn(probe());
-                let healthy = match tokio::time::timeout(every, verdict.join_next()).await {
-                    Ok(Some(Ok(healthy))) => healthy,
-                    Ok(_) | Err(_) => false,
+                let ask = std::sync::Arc::clone(&probe);
+                verdict.spawn(async move { ask().await });
+                let healthy = tokio::select! {
+                    answer = tokio::time::timeout(every, verdict.join_next()) => matches!(answer, Ok(Some(Ok(true)))),
+                    () = stop.cancelled() => break,
                 };
                 let Some(registration) = registration.upgrade() else { break };
                 let outcome = registration.replace(|old| {

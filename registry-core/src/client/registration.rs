@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -57,6 +57,8 @@ impl Registration {
     ) -> Result<Self, Error> {
         let key = instance.key();
         let mut registered = client.registered();
+        // Again, under the lock that a drain's listing takes: none may slip in behind it.
+        client.check_running()?;
         if registered.get(&key).is_some_and(|other| other.strong_count() > 0) {
             return Err(Error::new(
                 ErrorKind::Conflict,
@@ -159,8 +161,8 @@ impl Registration {
     pub async fn updated(&self, within: Duration) -> Result<(), Error> {
         let done = |state: &RegistrationState| state.is_current || state.phase == Phase::Absent;
         match tokio::time::timeout(within, self.shared.cell.wait_for(done)).await {
-            Ok(state) if state.phase == Phase::Absent => Err(closed(&self.key())),
-            Ok(_) => Ok(()),
+            Ok(state) if state.is_current && state.phase != Phase::Absent => Ok(()),
+            Ok(_) => Err(closed(&self.key())),
             Err(_) => Err(super::timed_out("update", &self.key(), within, self.state().cause)),
         }
     }
@@ -186,7 +188,7 @@ impl Registration {
     }
 
     /// Withdraws it in the background, without a word.
-    pub(super) fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         self.shared.leave(WITHDRAW_WITHIN);
     }
 
@@ -212,8 +214,11 @@ impl Registration {
 
     /// Whether it was ever visible to others.
     pub(crate) fn was_live(&self) -> bool {
-        let state = self.state();
-        state.epoch > 1 || !matches!(state.phase, Phase::Registering | Phase::Blocked)
+        was_live(&self.state())
+    }
+
+    pub(super) fn cell(&self) -> Arc<Cell> {
+        Arc::clone(&self.shared.cell)
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -265,6 +270,9 @@ impl Shared {
         let mut registered = self.client.registered();
         let ours = registered.get(&self.cell.key).is_some_and(|other| std::ptr::eq(other.as_ptr(), self));
         if ours {
+            if was_live(&self.cell.read()) {
+                self.client.ever_live.store(true, Ordering::SeqCst);
+            }
             registered.remove(&self.cell.key);
             // A withdrawal goes by key, so it must not hit a later registration of the same one.
             self.keeper.withdraw(&self.cell.key, within);
@@ -328,4 +336,13 @@ pub(super) fn check_record(instance: &Instance, max: usize) -> Result<(), Error>
 
 fn closed(key: &InstanceKey) -> Error {
     Error::new(ErrorKind::Closed, format!("the registration of {key} has ended"))
+}
+
+/// Whether the registry has said yes or no.
+pub(super) fn is_decided(state: &RegistrationState) -> bool {
+    matches!(state.phase, Phase::Live | Phase::Blocked | Phase::Absent)
+}
+
+fn was_live(state: &RegistrationState) -> bool {
+    state.epoch > 1 || !matches!(state.phase, Phase::Registering | Phase::Blocked)
 }

@@ -354,3 +354,70 @@ async fn the_clients_stream_batches_one_loss_into_one_event() {
     };
     assert_eq!(lost.events.len(), 50);
 }
+
+#[tokio::test(start_paused = true)]
+async fn closing_waits_for_registrations_that_were_just_dropped() {
+    let registry = MemoryRegistry::new();
+    let client = client(&registry).await;
+    drop(client.register(orders("a")).await.unwrap());
+    client.close().await;
+    assert!(registry.snapshot_of("orders").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_after_a_close_or_after_a_dropped_drain_ends() {
+    let registry = MemoryRegistry::new();
+    let closed = client(&registry).await;
+    closed.close().await;
+    timeout(60 * SECOND, closed.drain(Drain::default())).await.expect("a drain of a closed client ends");
+
+    let client = client(&registry).await;
+    let _registration = client.register(orders("a")).await.unwrap();
+    assert!(timeout(Duration::from_millis(100), client.drain(Drain::default())).await.is_err());
+    let report = timeout(60 * SECOND, client.drain(Drain::default())).await.expect("the next one takes over");
+    assert!(report.elapsed < 25 * SECOND, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicking_hook_does_not_stop_the_drain() {
+    let registry = MemoryRegistry::new();
+    let client = client(&registry).await;
+    let _registration = client.register(orders("a")).await.unwrap();
+    let drain = Drain::new().on_announce(|| async { panic!("the user's own fault") }).on_refuse(|| {
+        if true {
+            panic!("even before it returns a future")
+        }
+        std::future::ready(())
+    });
+    assert!(client.drain(drain).await.is_clean());
+    assert!(registry.snapshot_of("orders").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn propagation_is_not_skipped_for_an_instance_that_was_deregistered_by_hand() {
+    let registry = MemoryRegistry::new();
+    let client = client(&registry).await;
+    client.register(orders("a")).await.unwrap().deregister().await;
+    assert!(client.drain(Drain::default()).await.elapsed >= 2 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_does_not_hide_a_registration_that_the_registry_refuses() {
+    let registry = MemoryRegistry::new();
+    let client = client(&registry).await;
+    registry.faults().reject(&orders("a").key());
+    let options = RegisterOptions::new().start(Start::Background);
+    let _registration = client.register_with(orders("a"), options).await.unwrap();
+    assert_eq!(client.ready(5 * SECOND).await.unwrap_err().kind(), ErrorKind::NotReady);
+}
+
+#[tokio::test(start_paused = true)]
+async fn endless_waits_and_budgets_do_not_overflow_the_clock() {
+    let registry = MemoryRegistry::new();
+    let client = client(&registry).await;
+    client.ready(Duration::MAX).await.unwrap();
+    let registration = client.register(orders("a")).await.unwrap();
+    assert_eq!(registration.deregister_within(Duration::MAX).await, Deregistration::Confirmed);
+    let drain = Drain::new().budget(Duration::MAX).propagate(SECOND);
+    assert!(client.drain(drain).await.is_clean());
+}

@@ -112,12 +112,16 @@ impl InFlight {
             tokio::pin!(idle);
             // Registered before the check, so that a request that ends in between is not missed.
             idle.as_mut().enable();
-            if self.requests() == 0 {
-                break;
+            if self.requests() > 0 {
+                idle.await;
+                continue;
             }
-            idle.await;
+            self.0.tasks.wait().await;
+            // A task, or a connection that lingers, may have begun another request meanwhile.
+            if self.requests() == 0 {
+                return;
+            }
         }
-        self.0.tasks.wait().await;
     }
 
     /// Drops the tasks that are left.

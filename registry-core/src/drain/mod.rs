@@ -118,7 +118,7 @@ impl Drain {
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) saying what the budget must be at least.
     pub(crate) fn check(&self, default: Duration) -> Result<(), Error> {
         let propagate = self.propagate.unwrap_or(default);
-        let least = propagate + RESERVE;
+        let least = propagate.saturating_add(RESERVE);
         if self.budget < least {
             return Err(Error::invalid(format!(
                 "a drain budget of {:?} is too short: propagation takes {propagate:?}, so at least {least:?} are needed",

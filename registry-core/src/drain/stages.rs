@@ -1,8 +1,8 @@
 //! The stages, one after another, under one budget.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,10 @@ pub(crate) struct Exit<'a> {
     pub(crate) propagation: Duration,
     /// Cuts the drain short.
     pub(crate) cut: CancellationToken,
+    /// Whether a registration that is gone by now was ever visible.
+    pub(crate) ever_live: bool,
+    /// Resolves when dropped registrations are withdrawn.
+    pub(crate) leaving: std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
     /// Ends the client's own tasks; resolves when they have.
     pub(crate) stop: std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
 }
@@ -30,7 +34,7 @@ pub(crate) struct Exit<'a> {
 /// Runs all stages and reports.
 pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
     let started = Instant::now();
-    let end = started + drain.budget;
+    let end = started + drain.budget.min(crate::client::FAR);
     let budget = Budget { end, cut: exit.cut };
     let mut cut_in = None;
     let mut bounded =
@@ -41,7 +45,7 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
             }
         };
 
-    let was_live = exit.registrations.iter().any(Registration::was_live);
+    let was_live = exit.ever_live || exit.registrations.iter().any(Registration::was_live);
     let announce = async {
         for registration in exit.registrations {
             registration.announce(Status::Draining);
@@ -54,14 +58,16 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
     let mut deregistered: Vec<(InstanceKey, Deregistration)> = Vec::new();
     let within = drain.deregister.min(end.saturating_duration_since(Instant::now()));
     let deregister = async {
-        deregistered =
+        let withdrawn =
             join_all(exit.registrations.iter().map(async |registration| {
                 (registration.key(), registration.deregister_within(within).await)
-            }))
-            .await;
+            }));
+        (deregistered, ()) = tokio::join!(withdrawn, exit.leaving);
     };
     bounded(DrainStage::Deregister, within, std::pin::pin!(deregister)).await;
     for registration in exit.registrations {
+        // Cut short: at least the withdrawal is sent.
+        registration.abandon();
         if !deregistered.iter().any(|(key, _)| *key == registration.key()) {
             deregistered.push((registration.key(), Deregistration::TtlWillExpire));
         }
@@ -127,5 +133,13 @@ impl Budget {
 }
 
 async fn run_hooks(hooks: &[Hook]) {
-    join_all(hooks.iter().map(|hook| hook())).await;
+    let run = |hook: &Hook| {
+        let hook = std::sync::Arc::clone(hook);
+        AssertUnwindSafe(async move { hook().await }).catch_unwind()
+    };
+    for outcome in join_all(hooks.iter().map(run)).await {
+        if outcome.is_err() {
+            tracing::error!("a drain hook panicked; the drain goes on");
+        }
+    }
 }

@@ -115,7 +115,8 @@ impl Keeper {
 
     /// Wants an instance gone; `within` is how long somebody waits for the registry's word.
     pub(crate) fn withdraw(&self, key: &InstanceKey, within: Duration) {
-        self.desk.put(Edit::Withdraw { key: key.clone(), by: Instant::now() + within });
+        self.desk
+            .put(Edit::Withdraw { key: key.clone(), by: Instant::now() + within.min(crate::client::FAR) });
     }
 }
 
