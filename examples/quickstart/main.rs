@@ -6,6 +6,8 @@
 //!
 //! Start reading in `story.rs`; `instance.rs` is what a service does, `load.rs` what its callers do.
 
+#[cfg(feature = "etcd")]
+mod etcd;
 mod fleet;
 mod instance;
 mod load;
@@ -20,11 +22,18 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    timeline::begin();
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let told = match arguments[..] {
         [] => story::tell(memory::MemoryFleet::new()).await,
+        #[cfg(feature = "etcd")]
+        ["--registry", url] => match etcd::EtcdFleet::new(url).await {
+            Ok(fleet) => story::tell(fleet).await,
+            Err(error) => Err(error),
+        },
+        // How the example starts its own instances.
+        #[cfg(feature = "etcd")]
+        ["--instance", name, url] => etcd::be_instance(name, url).await,
         #[cfg(not(feature = "etcd"))]
         ["--registry", _] => Err("build it with `--features etcd` for that".into()),
         _ => Err("usage: quickstart [--registry etcd://HOST:PORT]".into()),

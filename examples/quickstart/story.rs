@@ -9,7 +9,7 @@ use crate::{
     fleet::{Fleet, SERVICE},
     load::{Counts, Load},
     say,
-    timeline::{wait_for, wait_until},
+    timeline::{self, wait_for, wait_until},
 };
 
 /// How long anything may take to come true: a time to live of 3 s, and some air.
@@ -21,6 +21,7 @@ const CALLS_IN_OUTAGE: usize = 40;
 
 /// Tells it in one place; an error if anything didn't come true, or if any call failed.
 pub(crate) async fn tell(mut fleet: impl Fleet) -> Result<()> {
+    timeline::begin();
     say!("three instances of {SERVICE:?} and {}", fleet.registry());
     let client = fleet.client().await?;
     for name in ["orders-1", "orders-2", "orders-3"] {
@@ -143,8 +144,11 @@ async fn narrate(upstream: Upstream) {
         for instance in &update.diff.removed {
             say!("  the caller's view loses {}", instance.id());
         }
-        for (_, instance) in &update.diff.changed {
-            say!("  the caller's view of {} changes: {}", instance.id(), instance.status());
+        for (old, new) in &update.diff.changed {
+            match new.status() {
+                status if status != old.status() => say!("  the caller sees that {} is {status}", new.id()),
+                _ => say!("  the caller sees the new record of {}", new.id()),
+            }
         }
     }
 }
