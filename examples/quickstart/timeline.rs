@@ -45,7 +45,11 @@ pub(crate) async fn wait_for<T>(what: &str, within: Duration, truth: impl Future
 }
 
 /// As [`wait_for`], for a condition that must be looked at.
-pub(crate) async fn wait_until(what: &str, within: Duration, condition: impl Fn() -> bool) -> Result<()> {
+pub(crate) async fn wait_until(
+    what: &str,
+    within: Duration,
+    condition: impl Fn() -> bool + Send + Sync,
+) -> Result<()> {
     let looking = async {
         while !condition() {
             sleep(LOOK_AGAIN).await;
