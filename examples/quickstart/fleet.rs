@@ -8,31 +8,31 @@ use crate::Result;
 pub(crate) const SERVICE: &str = "orders";
 
 /// A registry and the instances around it.
-pub(crate) trait Fleet {
+pub(crate) trait Fleet: Send + Sync {
     /// The registry, for the headline.
     fn registry(&self) -> String;
 
     /// A client for the callers.
-    async fn client(&self) -> Result<Client>;
+    fn client(&self) -> impl Future<Output = Result<Client>> + Send;
 
     /// Starts an instance; done when it is registered.
-    async fn start(&mut self, name: &str) -> Result<()>;
+    fn start(&mut self, name: &str) -> impl Future<Output = Result<()>> + Send;
 
     /// Ends an instance without a word to anybody.
-    async fn crash(&mut self, name: &str) -> Result<()>;
+    fn crash(&mut self, name: &str) -> impl Future<Output = Result<()>> + Send;
 
     /// Lets an instance leave cleanly; done when it has left.
-    async fn drain(&mut self, name: &str) -> Result<()>;
+    fn drain(&mut self, name: &str) -> impl Future<Output = Result<()>> + Send;
 
     /// Takes the registry away from the callers.
-    async fn registry_goes_away(&mut self) -> Result<()>;
+    fn registry_goes_away(&mut self) -> impl Future<Output = Result<()>> + Send;
 
     /// Throws away what the registry holds of this story.
-    async fn registry_forgets(&mut self) -> Result<()>;
+    fn registry_forgets(&mut self) -> impl Future<Output = Result<()>> + Send;
 
     /// Gives the registry back.
-    async fn registry_comes_back(&mut self) -> Result<()>;
+    fn registry_comes_back(&mut self) -> impl Future<Output = Result<()>> + Send;
 
     /// How many instances the registry itself holds, beside any client's view.
-    async fn registered(&self) -> Result<usize>;
+    fn registered(&self) -> impl Future<Output = Result<usize>> + Send;
 }

@@ -66,7 +66,7 @@ impl Running {
 fn tell(name: &str, event: &RegistrationEvent) {
     match event {
         RegistrationEvent::Lost { cause, .. } => {
-            say!("  {name} knows that it is no longer registered ({cause:?})")
+            say!("  {name} knows that it is no longer registered ({cause:?})");
         }
         RegistrationEvent::Recovered { epoch, downtime, .. } => {
             say!("  {name} registered itself again after {:.1} s (epoch {epoch})", downtime.as_secs_f64());

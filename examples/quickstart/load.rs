@@ -31,13 +31,18 @@ pub(crate) struct Counts {
     pub(crate) calls: usize,
     /// Calls that no instance answered.
     pub(crate) failures: usize,
-    /// Attempts that were made again on another instance.
-    pub(crate) retries: usize,
+    /// The attempts that failed, by instance; counted as they fail, before the call is tried elsewhere.
+    pub(crate) misses: HashMap<String, usize>,
     /// The answers, by instance.
     pub(crate) answers: HashMap<String, usize>,
 }
 
 impl Counts {
+    /// How many attempts failed on this instance.
+    pub(crate) fn misses_of(&self, name: &str) -> usize {
+        self.misses.get(name).copied().unwrap_or_default()
+    }
+
     /// How many calls this instance answered.
     pub(crate) fn answers_of(&self, name: &str) -> usize {
         self.answers.get(name).copied().unwrap_or_default()
@@ -80,19 +85,20 @@ impl Load {
 
 /// The whole of what a caller writes: the closure is one attempt, and where to is not its business.
 async fn one_call(upstream: &Upstream, http: &reqwest::Client, counts: &Mutex<Counts>) {
-    let mut attempts = 0;
     let result = upstream
-        .call(|instance| {
-            attempts += 1;
-            let request = http.get(instance.endpoint().to_string());
-            async move { fetch(request).await.map_err(Attempt::retry) }
+        .call(|instance| async move {
+            let answer = fetch(http.get(instance.endpoint().to_string())).await;
+            answer.map_err(|error| {
+                *lock(counts).misses.entry(instance.id().to_string()).or_default() += 1;
+                Attempt::retry(error)
+            })
         })
         .await;
     if let Err(error) = &result {
         let cause = error.cause().map_or_else(String::new, |cause| timeline::chain(cause));
         say!("CALL FAILED: {error}; {cause}");
     }
-    lock(counts).note(attempts, result);
+    lock(counts).note(result);
 }
 
 async fn fetch(request: reqwest::RequestBuilder) -> reqwest::Result<String> {
@@ -100,9 +106,8 @@ async fn fetch(request: reqwest::RequestBuilder) -> reqwest::Result<String> {
 }
 
 impl Counts {
-    fn note(&mut self, attempts: usize, result: Result<String, CallError<reqwest::Error>>) {
+    fn note(&mut self, result: Result<String, CallError<reqwest::Error>>) {
         self.calls += 1;
-        self.retries += attempts.saturating_sub(1);
         match result {
             Ok(name) => *self.answers.entry(name).or_default() += 1,
             Err(_) => self.failures += 1,

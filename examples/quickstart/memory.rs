@@ -113,7 +113,7 @@ fn live(
         Ok(runtime) => runtime,
         Err(error) => return drop(up.send(Err(error.into()))),
     };
-    let done = runtime.block_on(async {
+    let crashed = runtime.block_on(async {
         let started = async {
             let client = connect(registry).await?;
             let running = instance::start(name, &client).await?;
@@ -121,7 +121,10 @@ fn live(
         };
         let (client, running) = match started.await {
             Ok(started) => started,
-            Err(error) => return drop(up.send(Err(error))),
+            Err(error) => {
+                drop(up.send(Err(error)));
+                return None;
+            }
         };
         say!("{name} serves at {} and is registered", running.endpoint());
         drop(up.send(Ok(())));
@@ -130,9 +133,13 @@ fn live(
                 let report = client.drain(instance::how_to_leave()).await;
                 drop(done.send(running.drained(&report).await));
             }
-            Some(Order::Crash(done)) => drop(done.send(())),
+            Some(Order::Crash(done)) => return Some(done),
             None => {}
         }
+        None
     });
-    done
+    drop(runtime);
+    if let Some(done) = crashed {
+        let _nobody_waits = done.send(());
+    }
 }

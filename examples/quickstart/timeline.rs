@@ -1,6 +1,11 @@
 //! One line per fact, with the time since the start; and waits that always end.
 
-use std::{error::Error, sync::OnceLock, time::Duration};
+use std::{
+    error::Error,
+    io::{Write, stdout},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -22,10 +27,15 @@ pub(crate) fn begin() {
     BEGIN.get_or_init(Instant::now);
 }
 
-/// Prints one line; [`say!`] formats it.
+/// Prints one line; [`say!`] formats it. Without a clock, as in an instance's own process, the fact alone.
 pub(crate) fn print(fact: &str) {
-    let since = BEGIN.get_or_init(Instant::now).elapsed();
-    println!("[{:5.1}s] {fact}", since.as_secs_f64());
+    let mut out = stdout().lock();
+    let printed = match BEGIN.get() {
+        Some(begin) => writeln!(out, "[{:5.1}s] {fact}", begin.elapsed().as_secs_f64()),
+        None => writeln!(out, "{fact}"),
+    };
+    // A reader that went away is no reason to end the story.
+    drop(printed);
 }
 
 /// Waits for what the story needs to come true; an error if it doesn't within `within`.
@@ -35,7 +45,11 @@ pub(crate) async fn wait_for<T>(what: &str, within: Duration, truth: impl Future
 }
 
 /// As [`wait_for`], for a condition that must be looked at.
-pub(crate) async fn wait_until(what: &str, within: Duration, condition: impl Fn() -> bool) -> Result<()> {
+pub(crate) async fn wait_until(
+    what: &str,
+    within: Duration,
+    condition: impl Fn() -> bool + Send + Sync,
+) -> Result<()> {
     let looking = async {
         while !condition() {
             sleep(LOOK_AGAIN).await;
