@@ -6,6 +6,8 @@
 #![cfg(all(feature = "etcd", unix))]
 #![allow(clippy::unwrap_used, reason = "a test may fail; the lint only knows functions marked as tests")]
 
+mod access;
+mod cluster;
 mod outages;
 mod recorder;
 mod sampler;
