@@ -3,8 +3,11 @@
 mod builder;
 mod config;
 mod discover;
+mod exit;
 mod health;
 mod probe;
+mod ready;
+mod register;
 mod registration;
 
 use std::{
@@ -22,28 +25,26 @@ use futures_util::{StreamExt, future::join_all};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, watch},
-    time::{Instant, timeout, timeout_at},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::registration::{Shared, WITHDRAW_WITHIN, check_record};
+use self::registration::{Shared, WITHDRAW_WITHIN};
 pub use self::{
     builder::ClientBuilder,
     config::ClientConfig,
     discover::Discover,
     health::Health,
+    register::{RegisterOptions, Start},
     registration::{Registration, RegistrationEvents, RegistryPhase},
 };
 use crate::{
-    Backend, Clock, Error, ErrorKind, OnDuplicate,
-    address::advertise,
-    backend::Read,
-    backoff::Backoff,
+    Backend, Clock, Error, ErrorKind,
     disk::DiskView,
-    drain::{self, Drain, DrainOnSignal, DrainReport, InFlight},
+    drain::{DrainReport, InFlight},
     feed::{Feed, Item},
-    keeper::{AliveHook, Cell, ClientEvent, Keeper, KeeperConfig, KeeperParts, OnMissing, Phase, Policy},
-    model::{Incarnation, Instance, InstanceKey, ServiceName, Target},
+    keeper::{AliveHook, Cell, ClientEvent, Keeper, KeeperConfig, KeeperParts},
+    model::{Incarnation, InstanceKey, ServiceName, Target},
     reflector::WeakReflector,
 };
 
@@ -84,58 +85,6 @@ pub enum Lifecycle {
     Draining,
     /// It has left.
     Closed,
-}
-
-/// How to register one instance.
-#[derive(Clone, Copy, Debug, Default)]
-#[must_use]
-pub struct RegisterOptions {
-    start: Start,
-    ttl: Option<Duration>,
-    policy: Policy,
-}
-
-/// What `register` does while the registry is away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Start {
-    /// Fails after the client's `register_timeout` (5 s) and leaves nothing half-registered: a new node that nobody
-    /// can see had better not come up. The default.
-    #[default]
-    FailFast,
-    /// Returns at once, in phase `Registering`, and goes on trying.
-    Background,
-}
-
-impl RegisterOptions {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// What to do while the registry is away.
-    pub fn start(mut self, start: Start) -> Self {
-        self.start = start;
-        self
-    }
-
-    /// A time to live of its own; it gets a lease of its own with it. At least 3 s.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
-        self
-    }
-
-    /// What to do about another process's record under the same id.
-    pub fn on_duplicate(mut self, on_duplicate: OnDuplicate) -> Self {
-        self.policy.on_duplicate = on_duplicate;
-        self
-    }
-
-    /// What to do when an operator deletes the record.
-    pub fn on_missing(mut self, on_missing: OnMissing) -> Self {
-        self.policy.on_missing = on_missing;
-        self
-    }
 }
 
 pub(crate) struct Inner {
@@ -182,74 +131,6 @@ impl Client {
         Self::builder().backend(backend).build().await
     }
 
-    /// Registers an instance and keeps it registered until the result is dropped or deregistered.
-    ///
-    /// # Errors
-    /// If the instance isn't live after `register_timeout` (5 s), with the registry's last word as the source, and
-    /// nothing is left half-registered; at once if the registry refuses it, if it is larger than the registry takes,
-    /// if this client registers the same key already, or if the client is draining.
-    ///
-    /// # Cancel safety
-    /// Dropped before it is done, the instance is withdrawn again.
-    pub async fn register(&self, instance: Instance) -> Result<Registration, Error> {
-        self.register_with(instance, RegisterOptions::default()).await
-    }
-
-    /// [`register`](Self::register) with options.
-    ///
-    /// # Errors
-    /// As for [`register`](Self::register); with [`Start::Background`] only what is wrong by itself.
-    ///
-    /// # Cancel safety
-    /// Dropped before it is done, the instance is withdrawn again.
-    pub async fn register_with(
-        &self,
-        instance: Instance,
-        options: RegisterOptions,
-    ) -> Result<Registration, Error> {
-        let inner = &self.inner;
-        inner.check_running()?;
-        let ttl = options.ttl.unwrap_or(inner.config.ttl);
-        ClientConfig { ttl, ..inner.config.clone() }.check()?;
-        if ttl < inner.backend.capabilities.min_ttl {
-            let least = inner.backend.capabilities.min_ttl;
-            return Err(Error::invalid(format!("ttl is {ttl:?}; this registry honours at least {least:?}")));
-        }
-        let within = inner.config.register_timeout;
-        let end = Instant::now() + within.min(FAR);
-        let advertised = advertise(instance, inner.config.advertise, &inner.backend.addresses);
-        let instance = timeout_at(end, advertised).await.map_err(|_| {
-            Error::new(ErrorKind::Timeout, format!("no address to advertise was found within {within:?}"))
-        })??;
-        check_record(&instance, inner.backend.capabilities.max_record)?;
-        let keeper = inner.keeper(ttl)?;
-        let registration = Registration::new(inner, keeper, Arc::new(instance), options.policy)?;
-        if options.start == Start::Background {
-            return Ok(registration);
-        }
-        let state = match timeout_at(end, registration.decided()).await {
-            Ok(state) => state,
-            Err(_) => {
-                let cause = registration.state().cause;
-                registration.abandon();
-                return Err(timed_out("registration", &registration.key(), within, cause));
-            }
-        };
-        match (state.phase, state.cause) {
-            (phase, _) if state.ended || matches!(phase, Phase::Absent | Phase::Deregistering) => {
-                Err(Error::new(ErrorKind::Closed, "the client was closed while registering"))
-            }
-            (Phase::Blocked, Some(cause)) => {
-                registration.abandon();
-                let message = format!("the registry refuses {}", registration.key());
-                Err(Error::new(cause.kind(), message)
-                    .with_context(inner.backend.name, "register")
-                    .with_source(cause))
-            }
-            _ => Ok(registration),
-        }
-    }
-
     /// What happens to all registrations: one item for each transition, listing everything it hit. A reader that
     /// falls 1,024 behind loses the oldest; the states can always be read. Ends with the client.
     pub fn events(&self) -> impl Stream<Item = ClientEvent> + Send + Unpin + use<> {
@@ -277,68 +158,6 @@ impl Client {
             Err(Error::new(ErrorKind::Timeout, format!("no list of services after {limit:?}"))
                 .with_context(name, "services"))
         })
-    }
-
-    /// Waits until the registry has answered once, every registration is live and every watched service has a view.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotReady`] with the last failure as its source if that isn't so within `within`; at once if the
-    /// registry refuses the credential or the configuration.
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub async fn ready(&self, within: Duration) -> Result<(), Error> {
-        let end = Instant::now() + within.min(FAR);
-        let not_ready = |cause: Option<Error>| {
-            let error =
-                Error::new(ErrorKind::NotReady, format!("the registry is not ready after {within:?}"))
-                    .with_context(self.inner.backend.name, "ready");
-            match cause {
-                Some(cause) => error.with_source(cause),
-                None => error,
-            }
-        };
-        self.answered(end)
-            .await
-            .map_err(|error| if error.is_retryable() { not_ready(Some(error)) } else { error })?;
-        let left = end.saturating_duration_since(Instant::now());
-        // The cells, not the guards: waiting must not keep a dropped registration alive.
-        let cells: Vec<_> = self.registrations().iter().map(Registration::cell).collect();
-        let decided = join_all(cells.iter().map(|cell| cell.wait_for(registration::is_decided)));
-        let Ok(states) = timeout(left, decided).await else {
-            return Err(not_ready(cells.iter().find_map(|cell| cell.read().cause)));
-        };
-        if let Some(refused) = states.into_iter().find(|state| state.phase == Phase::Blocked) {
-            return Err(not_ready(refused.cause));
-        }
-        for reflector in self.inner.watched() {
-            reflector.loaded(end.saturating_duration_since(Instant::now())).await?;
-        }
-        Ok(())
-    }
-
-    /// Asks until there is an answer.
-    async fn answered(&self, end: Instant) -> Result<(), Error> {
-        let Some(discovery) = &self.inner.backend.discovery else { return Ok(()) };
-        // A name that nobody registers: any answer will do.
-        let target = Target::new(ServiceName::new("service-registry-ready")?);
-        let mut backoff = Backoff::new(Duration::from_secs(10));
-        let mut rng = fastrand::Rng::new();
-        loop {
-            let limit = end.min(Instant::now() + Duration::from_secs(3));
-            let error = match timeout_at(limit, discovery.lookup(&target, &Read::default())).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) if !error.is_retryable() => return Err(error),
-                Ok(Err(error)) => error,
-                Err(_) => Error::new(ErrorKind::Timeout, "the registry did not answer in time"),
-            };
-            let delay =
-                backoff.fail(Instant::now(), error.kind().is_throttled(), error.retry_after(), &mut rng);
-            if Instant::now() + delay >= end {
-                return Err(error);
-            }
-            tokio::time::sleep(delay).await;
-        }
     }
 
     /// How this client is, for a readiness probe. Reads memory only.
@@ -369,79 +188,6 @@ impl Client {
     #[must_use]
     pub fn in_flight(&self) -> InFlight {
         self.inner.in_flight.clone()
-    }
-
-    /// Leaves cleanly: announces, deregisters, serves on while the news travels, refuses new work, waits for what is
-    /// in flight, and ends by the drain's budget (25 s). A second call waits for the first and returns its report.
-    ///
-    /// # Cancel safety
-    /// The drain stops where it is when this is dropped; the client then stays in [`Lifecycle::Draining`].
-    pub async fn drain(&self, drain: Drain) -> DrainReport {
-        let inner = &self.inner;
-        let _ = inner.lifecycle.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst);
-        // A drain that was dropped or panicked leaves its turn to the next caller.
-        let _turn = inner.draining.lock().await;
-        if let Some(report) = inner.drained.borrow().clone() {
-            return report;
-        }
-        let registrations = self.registrations();
-        let exit = drain::Exit {
-            registrations: &registrations,
-            in_flight: &inner.in_flight,
-            propagation: inner.backend.capabilities.propagation,
-            cut: inner.cut.clone(),
-            ever_live: inner.ever_live.load(Ordering::SeqCst),
-            leaving: Box::pin(inner.left()),
-            stop: Box::pin(inner.end()),
-        };
-        let report = drain::run(&drain, exit).await;
-        inner.lifecycle.store(2, Ordering::SeqCst);
-        inner.drained.send_replace(Some(report.clone()));
-        report
-    }
-
-    /// Drains on SIGTERM or SIGINT (Ctrl-C elsewhere); a second signal cuts the drain short. The handlers are
-    /// installed by this call, so make it before slow start-up work, and await the result.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if the drain's budget leaves less than 5 s after the propagation, or if the
-    /// handlers can't be installed.
-    pub fn drain_on_signal(&self, drain: Drain) -> Result<DrainOnSignal, Error> {
-        DrainOnSignal::install(self.clone(), drain, self.inner.backend.capabilities.propagation)
-    }
-
-    /// Cuts a running drain short: what is left is dropped and reported.
-    pub fn cut_drain(&self) {
-        // Before a drain there is nothing to cut, and the next one must not start cut.
-        if self.lifecycle() == Lifecycle::Draining {
-            self.inner.cut.cancel();
-        }
-    }
-
-    /// The plain end: withdraws everything, waits up to 3 s for the registry's word, and ends the client's tasks.
-    /// Waits for nothing in flight; see [`drain`](Self::drain). Upstreams keep their last view.
-    ///
-    /// # Cancel safety
-    /// Once polled, everything ends; only the waiting stops.
-    pub async fn close(&self) {
-        let client = self.clone();
-        // Detached, so that a caller who stops waiting doesn't stop the closing.
-        let closed = self.inner.runtime.spawn(async move {
-            client.inner.closing.get_or_init(|| client.close_once()).await;
-        });
-        drop(closed.await);
-    }
-
-    async fn close_once(&self) {
-        let inner = &self.inner;
-        inner.lifecycle.store(2, Ordering::SeqCst);
-        let registrations = self.registrations();
-        let withdrawn = join_all(registrations.iter().map(|r| r.deregister_within(WITHDRAW_WITHIN)));
-        tokio::join!(withdrawn, inner.left());
-        inner.in_flight.abort();
-        if timeout(STOP_WITHIN, inner.end()).await.is_err() {
-            tracing::warn!("some tasks of the client did not end in time");
-        }
     }
 
     fn registrations(&self) -> Vec<Registration> {

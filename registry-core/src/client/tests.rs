@@ -5,8 +5,8 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    Client, Deregistration, Drain, Instance, LossCause, ManualClock, MemoryRegistry, RegistrationEvent,
-    Status, Weight, memory::Operation,
+    Client, Deregistration, Drain, Instance, LossCause, ManualClock, MemoryRegistry, Phase,
+    RegistrationEvent, Status, Weight, memory::Operation,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
