@@ -45,8 +45,8 @@ impl Client {
     /// installed by this call, so make it before slow start-up work, and await the result.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the drain's budget leaves less than 5 s after the propagation, or if the
-    /// handlers can't be installed.
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the drain's budget leaves less than 5 s
+    /// after the propagation, or if the handlers can't be installed.
     pub fn drain_on_signal(&self, drain: Drain) -> Result<DrainOnSignal, Error> {
         DrainOnSignal::install(self.clone(), drain, self.inner.backend.capabilities.propagation)
     }
