@@ -14,9 +14,10 @@ use crate::{
     disk::DiskView,
     drain::InFlight,
     feed::Feed,
-    keeper::AliveHook,
+    keeper::{AliveHook, ClientEvent, RegistrationEvent},
     memory::MemoryConnector,
-    model::{Incarnation, Namespace},
+    model::{Incarnation, InstanceKey, Namespace},
+    observer::observe,
     static_list::StaticConnector,
 };
 
@@ -25,6 +26,8 @@ const RELISTS: usize = 3;
 /// Schemes that a later feature brings, to name it in the error.
 const FEATURES: &[(&str, &str)] =
     &[("etcd", "etcd"), ("etcd+tls", "etcd"), ("memory", "memory"), ("static", "memory")];
+
+type LossCallback = Arc<dyn Fn(&[InstanceKey]) + Send + Sync>;
 
 /// Builds a [`Client`].
 #[must_use = "a builder does nothing until `build`"]
@@ -36,6 +39,7 @@ pub struct ClientBuilder {
     credentials: Option<Arc<dyn CredentialProvider>>,
     clock: Arc<dyn Clock>,
     alive: Option<AliveHook>,
+    on_lasting_loss: Option<LossCallback>,
 }
 
 impl ClientBuilder {
@@ -48,6 +52,7 @@ impl ClientBuilder {
             credentials: None,
             clock: SystemClock::shared(),
             alive: None,
+            on_lasting_loss: None,
         }
     }
 
@@ -122,6 +127,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Calls `callback`, once per loss, with the registrations whose loss has lasted for `after`: to alert louder, or to
+    /// stop the process. By default a loss that lasts is only logged, and the process keeps serving. The callback runs
+    /// on tokio's blocking pool and may block or panic.
+    pub fn on_lasting_loss(
+        mut self,
+        after: Duration,
+        callback: impl Fn(&[InstanceKey]) + Send + Sync + 'static,
+    ) -> Self {
+        self.config.lasting_loss = Some(after);
+        self.on_lasting_loss = Some(Arc::new(callback));
+        self
+    }
+
     /// Replaces the wall clock, for tests.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -168,7 +186,7 @@ impl ClientBuilder {
         config.check()?;
         config.balancer.parse::<crate::balance::Balance>()?;
         let disk = config.disk.as_ref().map(|directory| DiskView::new(directory, scope));
-        Ok(Client {
+        let client = Client {
             inner: Arc::new(Inner {
                 backend,
                 config,
@@ -193,7 +211,28 @@ impl ClientBuilder {
                 closing: tokio::sync::OnceCell::new(),
                 ever_live: false.into(),
             }),
-        })
+        };
+        if let Some(callback) = self.on_lasting_loss {
+            client.inner.observe_lasting_losses(callback);
+        }
+        Ok(client)
+    }
+}
+
+impl Inner {
+    fn observe_lasting_losses(&self, callback: LossCallback) {
+        let registry = self.backend.name;
+        // A gap in the events can only hide a loss that the states still show.
+        let lagged = move |_| ClientEvent { registry, events: Arc::new([]) };
+        let filter = move |event: ClientEvent| {
+            let lasting = |event: &RegistrationEvent| matches!(event, RegistrationEvent::LossLasts { .. });
+            let keys: Vec<_> =
+                event.events.iter().filter(|(_, e)| lasting(e)).map(|(key, _)| key.clone()).collect();
+            if !keys.is_empty() {
+                callback(&keys);
+            }
+        };
+        observe(self.events.subscribe(), filter, lagged, &self.tasks, self.stop.clone());
     }
 }
 

@@ -421,3 +421,22 @@ async fn endless_waits_and_budgets_do_not_overflow_the_clock() {
     let drain = Drain::new().budget(Duration::MAX).propagate(SECOND);
     assert!(client.drain(drain).await.is_clean());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_that_lasts_calls_the_users_function_once() {
+    let registry = MemoryRegistry::new();
+    let (told, mut heard) = tokio::sync::mpsc::channel(16);
+    let client = Client::builder()
+        .backend(registry.backend())
+        .clock(Arc::new(ManualClock::new()))
+        .on_lasting_loss(60 * SECOND, move |keys| drop(told.try_send(keys.to_vec())))
+        .build()
+        .await
+        .unwrap();
+    let registration = client.register(orders("a")).await.unwrap();
+    registry.faults().unavailable(true);
+    let lost = Instant::now();
+    assert_eq!(heard.recv().await.unwrap(), [registration.key()]);
+    assert!(lost.elapsed() >= 60 * SECOND, "{:?}", lost.elapsed());
+    assert!(timeout(600 * SECOND, heard.recv()).await.is_err(), "told again");
+}
