@@ -86,7 +86,10 @@ impl Fault {
     /// Adds advice if the server closed the connection without a word, which is how a refused client certificate
     /// looks from here.
     pub(crate) fn advise_if_closed(mut self, advice: &str) -> Self {
-        if self.cause.as_ref().is_some_and(|cause| cause.0.ends_with("connection closed")) {
+        // Which of these we see is a race between the server's close and our first write.
+        const CLOSED: [&str; 3] = ["connection closed", "broken pipe", "connection reset"];
+        let closed = |cause: &str| CLOSED.iter().any(|text| cause.to_ascii_lowercase().contains(text));
+        if self.cause.as_ref().is_some_and(|cause| closed(&cause.0)) {
             self.message = format!("{}; {advice}", self.message);
         }
         self
