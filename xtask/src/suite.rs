@@ -77,6 +77,9 @@ impl Suite {
                 "--",
                 "-D",
                 "warnings",
+                // A compiler newer than this code may deprecate what the minimum version has no substitute for.
+                "--force-warn",
+                "deprecated",
             ]))
         });
         self.features_alone();
@@ -111,7 +114,7 @@ impl Suite {
             for feature in std::iter::once("").chain(features.iter().map(String::as_str)) {
                 let mut command = cargo(&root);
                 command.args(["clippy", "--package", FACADE, "--no-default-features", "--features", feature]);
-                run(command.args(["--", "-D", "warnings"]))?;
+                run(command.args(["--", "-D", "warnings", "--force-warn", "deprecated"]))?;
             }
             Ok(Done { note: Some(format!("none, {}", features.join(", "))), ..Done::default() })
         });
@@ -251,11 +254,14 @@ impl Suite {
             Ok(declared) => declared.unwrap_or_default(),
             Err(failure) => return self.step(CHECK, None, || Err::<(), _>(failure)),
         };
-        let installed = capture(cargo_of(&toolchain, &root).arg("--version"));
+        let version = || capture(cargo_of(&toolchain, &root).arg("--version"));
+        let installed = version().or_else(|_| {
+            let install = ["toolchain", "install", &toolchain, "--profile", "minimal"];
+            run(Command::new("rustup").args(install))?;
+            version()
+        });
         match installed {
-            Err(_) => {
-                self.not_run(CHECK, None, &format!("rustup toolchain install {toolchain} --profile minimal"));
-            }
+            Err(_) => self.not_run(CHECK, None, &format!("it needs rustup and Rust {toolchain}")),
             Ok(version) => self.thorough(CHECK, || {
                 run(cargo_of(&toolchain, &root).args(["check", "--workspace", "--all-features"]))?;
                 Ok(Done {
