@@ -41,7 +41,8 @@ pub use drain::{Drain, DrainOnSignal, DrainReport, DrainStage, InFlight, InFligh
 pub use error::{Error, ErrorClass, ErrorKind};
 pub use freshness::{Freshness, ViewEvent, ViewEvents, ViewState};
 pub use keeper::{
-    ClientEvent, Deregistration, LossCause, OnMissing, Phase, RegistrationEvent, RegistrationState,
+    ClientEvent, Deregistration, KeeperThread, LossCause, OnMissing, Phase, RegistrationEvent,
+    RegistrationState,
 };
 pub use memory::{MemoryConnector, MemoryRegistry};
 pub use model::{

@@ -40,9 +40,14 @@ impl EtcdConnector {
             Error::new(ErrorKind::InvalidArgument, fault.line()).with_context(crate::NAME, "connect")
         })?;
         let addresses = config.endpoints.clone();
-        let session = Session::new(config, context.credentials.clone());
+        let session = Session::new(config.clone(), context.credentials.clone());
+        // A connection is driven by the runtime that opened it.
+        let keeping = match context.dedicated {
+            true => Session::new(config, context.credentials.clone()),
+            false => Arc::clone(&session),
+        };
         let layout: Arc<dyn Layout> = Arc::new(Native::new(&context.namespace));
-        let registry = EtcdRegistry::new(Arc::clone(&session), Arc::clone(&layout));
+        let registry = EtcdRegistry::new(keeping, Arc::clone(&layout));
         let discovery = EtcdDiscovery::new(Arc::clone(&session), Arc::clone(&layout));
         let catalogue = EtcdCatalogue::new(session, layout);
         Ok(Backend::new(crate::NAME, Capabilities::session())

@@ -33,13 +33,16 @@ pub struct ConnectContext {
     pub ttl: Duration,
     /// Supplies credentials that rotate; it wins over the URL's user info.
     pub credentials: Option<Arc<dyn CredentialProvider>>,
+    /// The keeper runs on a thread of its own: the registry part must open its own connections, from the runtime
+    /// that calls it, and share none with the other parts, whose runtime may be blocked.
+    pub dedicated: bool,
 }
 
 impl ConnectContext {
     /// A context with a namespace and a time to live.
     #[must_use]
     pub fn new(namespace: Namespace, ttl: Duration) -> Self {
-        Self { namespace, ttl, credentials: None }
+        Self { namespace, ttl, credentials: None, dedicated: false }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     disk::DiskView,
     drain::InFlight,
     feed::Feed,
-    keeper::{AliveHook, ClientEvent, RegistrationEvent},
+    keeper::{AliveHook, ClientEvent, Dedicated, KeeperThread, RegistrationEvent},
     memory::MemoryConnector,
     model::{Incarnation, InstanceKey, Namespace},
     observer::observe,
@@ -127,6 +127,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Where renewals run; see [`KeeperThread`].
+    pub fn keeper_thread(mut self, thread: KeeperThread) -> Self {
+        self.config.keeper_thread = thread;
+        self
+    }
+
     /// Calls `callback`, once per loss, with the registrations whose loss has lasted for `after`: to alert louder, or to
     /// stop the process. By default a loss that lasts is only logged, and the process keeps serving. The callback runs
     /// on tokio's blocking pool and may block or panic.
@@ -151,7 +157,8 @@ impl ClientBuilder {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) with the first thing that is wrong: a
     /// malformed URL, an unknown option (with the valid ones), a scheme that isn't compiled in (with the feature
-    /// that brings it), or a value out of range.
+    /// that brings it), or a value out of range. [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the
+    /// system gives no thread for a dedicated keeper.
     pub async fn build(self) -> Result<Client, Error> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -180,11 +187,16 @@ impl ClientBuilder {
                 };
                 let mut context = ConnectContext::new(namespace, config.ttl);
                 context.credentials = self.credentials;
+                context.dedicated = config.keeper_thread == KeeperThread::Dedicated;
                 connector.connect(&url, &context).await?
             }
         };
         config.check()?;
         config.balancer.parse::<crate::balance::Balance>()?;
+        let dedicated = match config.keeper_thread {
+            KeeperThread::Shared => None,
+            KeeperThread::Dedicated => Some(Dedicated::start()?),
+        };
         let disk = config.disk.as_ref().map(|directory| DiskView::new(directory, scope));
         let client = Client {
             inner: Arc::new(Inner {
@@ -193,6 +205,7 @@ impl ClientBuilder {
                 clock: self.clock,
                 alive: self.alive,
                 runtime,
+                dedicated,
                 incarnation: Incarnation::generate(),
                 keepers: HashMap::new().into(),
                 registered: HashMap::new().into(),

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{Error, Expiry, RegistryUrl, ShrinkGuard};
+use crate::{Error, Expiry, KeeperThread, RegistryUrl, ShrinkGuard};
 
 /// Shortest time to live that can be configured.
 const MIN_TTL: Duration = Duration::from_secs(3);
@@ -65,6 +65,9 @@ pub struct ClientConfig {
     pub advertise: Option<IpAddr>,
     /// The default balancer of `discover`, by name; `round_robin`.
     pub balancer: String,
+    /// Where renewals run: `shared` (default), on the runtime that built the client, or `dedicated`.
+    #[serde(deserialize_with = "text")]
+    pub keeper_thread: KeeperThread,
 }
 
 impl Default for ClientConfig {
@@ -84,6 +87,7 @@ impl Default for ClientConfig {
             disk: None,
             advertise: None,
             balancer: "round_robin".to_owned(),
+            keeper_thread: KeeperThread::Shared,
         }
     }
 }
@@ -96,6 +100,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "disk",
     "expiry",
     "initial_timeout",
+    "keeper_thread",
     "lasting_loss",
     "linger",
     "max_staleness",
@@ -146,6 +151,9 @@ impl ClientConfig {
         }
         if let Some(value) = url.parsed_option("expiry", "serve or refuse")? {
             self.expiry = value;
+        }
+        if let Some(value) = url.parsed_option("keeper_thread", "shared or dedicated")? {
+            self.keeper_thread = value;
         }
         if let Some(value) = url.parsed_option("shrink_guard", "off, keep-last or a duration such as 30s")? {
             self.shrink_guard = value;

@@ -43,7 +43,7 @@ use crate::{
     disk::DiskView,
     drain::{DrainReport, InFlight},
     feed::{Feed, Item},
-    keeper::{AliveHook, Cell, ClientEvent, Keeper, KeeperConfig, KeeperParts},
+    keeper::{AliveHook, Cell, ClientEvent, Dedicated, Keeper, KeeperConfig, KeeperParts},
     model::{Incarnation, InstanceKey, ServiceName, Target},
     reflector::WeakReflector,
 };
@@ -93,6 +93,8 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     alive: Option<AliveHook>,
     runtime: Handle,
+    /// The keepers' own thread, if they have one.
+    dedicated: Option<Dedicated>,
     incarnation: Incarnation,
     keepers: Mutex<HashMap<Duration, Arc<Keeper>>>,
     registered: Mutex<HashMap<InstanceKey, Weak<Shared>>>,
@@ -233,6 +235,8 @@ impl Inner {
                 lasting_loss: self.config.lasting_loss,
                 seed: fastrand::u64(..),
             };
+            let place = self.dedicated.as_ref().map(Dedicated::place);
+            let (runtime, thread) = place.map_or((self.runtime.clone(), None), |(r, t)| (r, Some(t)));
             let parts = KeeperParts {
                 name: self.backend.name,
                 registry: Arc::clone(registry),
@@ -241,6 +245,8 @@ impl Inner {
                 alive: self.alive.clone(),
                 events: Arc::clone(&self.events),
                 tasks: self.tasks.clone(),
+                runtime,
+                thread,
                 stop: self.stop.clone(),
             };
             Arc::new(Keeper::spawn(config, parts))
@@ -275,6 +281,7 @@ impl Drop for Inner {
         }
         let leaving = std::mem::take(&mut *lock(&self.leaving));
         let keepers = std::mem::take(&mut *lock(&self.keepers));
+        let dedicated = self.dedicated.take();
         if leaving.iter().all(|cell| cell.has_ended()) {
             stop.cancel();
             return;
@@ -286,6 +293,7 @@ impl Drop for Inner {
             drop(timeout(WITHDRAW_WITHIN, ended).await);
             drop(keepers);
             stop.cancel();
+            drop(dedicated);
         });
     }
 }

@@ -6,6 +6,7 @@
 mod answers;
 mod board;
 mod calls;
+mod dedicated;
 mod edits;
 mod entry;
 mod input;
@@ -25,13 +26,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
-pub(crate) use self::{board::Cell, entry::Policy, input::KeeperConfig};
+pub(crate) use self::{board::Cell, dedicated::Dedicated, entry::Policy, input::KeeperConfig};
 use self::{board::Heartbeat, task::Task};
 pub use self::{
     board::RegistrationState,
+    dedicated::KeeperThread,
     entry::OnMissing,
     phase::{Deregistration, LossCause, Phase, RegistrationEvent},
 };
@@ -60,6 +65,10 @@ pub(crate) struct KeeperParts {
     /// The client's stream of batched events.
     pub(crate) events: Arc<Feed<ClientEvent>>,
     pub(crate) tasks: TaskTracker,
+    /// Where the task and its calls run.
+    pub(crate) runtime: Handle,
+    /// Keeps a thread of its own alive while the task runs.
+    pub(crate) thread: Option<TaskTrackerToken>,
     /// Ends the task at once, whatever is left.
     pub(crate) stop: CancellationToken,
 }

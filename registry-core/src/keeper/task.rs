@@ -55,11 +55,11 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn spawn(
         config: KeeperConfig,
-        parts: KeeperParts,
+        mut parts: KeeperParts,
         desk: Arc<Desk>,
         heartbeat: Arc<Heartbeat>,
     ) {
-        let tasks = parts.tasks.clone();
+        let (tasks, runtime, thread) = (parts.tasks.clone(), parts.runtime.clone(), parts.thread.take());
         let span = tracing::debug_span!("keeper", registry = parts.name);
         let (incarnation, ttl) = (config.incarnation, config.ttl);
         let state = KeeperState::new(config, parts.capabilities.clone());
@@ -76,7 +76,11 @@ impl Task {
             leases: HashMap::new(),
             calls: JoinSet::new(),
         };
-        tasks.spawn(task.supervise().instrument(span));
+        let supervised = async move {
+            task.supervise().await;
+            drop(thread);
+        };
+        tasks.spawn_on(supervised.instrument(span), &runtime);
     }
 
     async fn supervise(mut self) {

@@ -143,3 +143,23 @@ fn a_servers_message_is_bounded_and_printable() {
     assert!(fault.message.chars().count() <= MAX_MESSAGE);
     assert!(!fault.message.chars().any(char::is_control));
 }
+
+#[test]
+fn a_connection_closed_without_a_word_advises_however_the_close_shows() {
+    let fault = |cause: &str| Fault {
+        cause: Some(Cause(cause.to_owned())),
+        ..Fault::unavailable("connecting failed")
+    };
+    for cause in ["connection closed", "Broken pipe (os error 32)", "Connection reset by peer (os error 104)"]
+    {
+        let advised = fault(cause).advise_if_closed("it may want a client certificate");
+        assert!(
+            advised.message.ends_with("; it may want a client certificate"),
+            "{cause}: {}",
+            advised.message
+        );
+    }
+    let refused =
+        fault("Connection refused (os error 111)").advise_if_closed("it may want a client certificate");
+    assert_eq!(refused.message, "connecting failed", "nobody there is another matter");
+}

@@ -126,6 +126,8 @@ fn setup() -> Setup {
     let events = Arc::new(Feed::new());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let parts = KeeperParts {
+        runtime: tokio::runtime::Handle::current(),
+        thread: None,
         name: "fake",
         registry: Arc::new(FakeRegistry(Arc::clone(&fake))),
         capabilities: Capabilities::session(),
