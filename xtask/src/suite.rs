@@ -256,7 +256,7 @@ impl Suite {
         };
         let version = || capture(cargo_of(&toolchain, &root).arg("--version"));
         let installed = version().or_else(|_| {
-            let install = ["toolchain", "install", &toolchain, "--profile", "minimal"];
+            let install = ["toolchain", "install", &toolchain, "--profile", "minimal", "--no-self-update"];
             run(Command::new("rustup").args(install))?;
             version()
         });
