@@ -51,7 +51,7 @@ pub struct Credential {
 /// Supplies the credential of a registry, for passwords and tokens that rotate.
 ///
 /// Called at the start, at 80 % of the credential's life, and once after each refusal; never concurrently for one
-/// registry.
+/// registry, save with a dedicated keeper, whose connections have a credential of their own.
 #[async_trait]
 pub trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
     /// The credential to use from now on.

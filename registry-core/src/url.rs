@@ -8,7 +8,7 @@
 //! A parser of our own, as RFC 3986 has one authority and `url::Url` rejects `a:1,b:2`. User info, path segments
 //! and options are percent-decoded; `+` is a plus.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use percent_encoding::percent_decode_str;
 
@@ -211,7 +211,10 @@ impl FromStr for RegistryUrl {
         let user = user.filter(|user| !user.is_empty());
         let hosts = match hosts {
             "" => Vec::new(),
-            hosts => hosts.split(',').map(parse_host).collect::<Result<_, _>>()?,
+            hosts => hosts
+                .split(',')
+                .map(|host| parse_host(host, user_info.is_some()))
+                .collect::<Result<_, _>>()?,
         };
         let path = path
             .split('/')
@@ -237,16 +240,19 @@ impl FromStr for RegistryUrl {
     }
 }
 
-fn parse_host(text: &str) -> Result<HostPort, Error> {
-    let (host, port) = split_port(text, text)?;
+/// Errors repeat what stands behind a colon only after an `@`: without one it may be a password.
+fn parse_host(text: &str, after_user_info: bool) -> Result<HostPort, Error> {
+    let hidden = text.split_once(':').filter(|_| !after_user_info && !text.starts_with('['));
+    let shown = &*hidden.map_or(Cow::Borrowed(text), |(name, _)| Cow::Owned(format!("{name}:…")));
+    let (host, port) = split_port(shown, text)?;
     let host = decode("host", host)?;
     if host.parse::<std::net::IpAddr>().is_err() {
         if host.contains(':') {
             return Err(Error::invalid("the registry URL has a malformed IPv6 address"));
         }
-        check_dns_name(text, &host)?;
+        check_dns_name(shown, &host)?;
     }
-    Ok(HostPort { host, port: port.map(|port| parse_port(text, port)).transpose()? })
+    Ok(HostPort { host, port: port.map(|port| parse_port(shown, port)).transpose()? })
 }
 
 fn decode(what: &str, text: &str) -> Result<String, Error> {

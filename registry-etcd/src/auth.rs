@@ -1,7 +1,8 @@
 //! The token: fetched once for everybody, replaced when it is refused or its credential nears its end.
 //!
 //! etcd refuses an expired token in many voices (see [`error`](crate::error)); all of them end here. One refresh
-//! runs at a time and the others take its result. A refused credential is remembered for a second, so that
+//! runs at a time and the others take its result. A provider is asked in a task of its own, so that one that is slow
+//! or hangs loses no progress when a call gives up, and stops nobody while the token works. A refused credential is remembered for a second, so that
 //! a hundred watches with a wrong password don't make a hundred password hashes at the server.
 
 use std::{
@@ -10,9 +11,13 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt, future::BoxFuture, future::Shared};
 use http::HeaderValue;
 use registry_core::{Credential, CredentialProvider, ErrorKind};
-use tokio::time::Instant;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::{
     channel::{Lane, TokenCell},
@@ -25,12 +30,19 @@ const REFUSAL_STANDS: Duration = Duration::from_secs(1);
 /// How soon a renewal that failed ahead of the credential's end is tried again.
 const RENEWAL_RETRY: Duration = Duration::from_secs(5);
 
+/// How long a provider may take for one answer.
+const PROVIDER_LIMIT: Duration = Duration::from_secs(30);
+
+type Answer = Shared<BoxFuture<'static, Result<Credential, Fault>>>;
+
 /// Where credentials come from, and the token they gave.
 pub(crate) struct Auth {
     source: Source,
     token: Arc<TokenCell>,
     /// When the credential is due for renewal.
     due: Mutex<Option<Instant>>,
+    /// The provider's next answer, while it is being asked or wasn't used yet.
+    asking: Mutex<Option<Answer>>,
     /// The single flight. A gate, not a guard of shared data: it is held while a refresh runs, and a caller that
     /// is dropped hands it to the next.
     flight: tokio::sync::Mutex<Flight>,
@@ -55,7 +67,35 @@ impl Auth {
             (None, Some(credential)) => Source::Fixed(credential),
             (None, None) => Source::None,
         };
-        Self { source, token: Arc::default(), due: Mutex::default(), flight: tokio::sync::Mutex::default() }
+        Self {
+            source,
+            token: Arc::default(),
+            due: Mutex::default(),
+            asking: Mutex::default(),
+            flight: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Waits for a provider without which no endpoint can be asked: its delay is not the endpoints' fault.
+    pub(crate) async fn prepare(&self, deadline: Instant) -> Result<(), Fault> {
+        let Source::Provider(provider) = &self.source else { return Ok(()) };
+        // Whoever holds the flight asks already; a password can be exchanged again, a bare token can't.
+        let known = |flight: &Flight| flight.credential.as_ref().is_some_and(|c| c.user.is_some());
+        if !self.token.is_empty() || self.flight.try_lock().map_or(true, |flight| known(&flight)) {
+            return Ok(());
+        }
+        match timeout_at(deadline, self.answer_of(provider)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(fault)) => {
+                *self.asking.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                Err(fault)
+            }
+            Err(_) => Err(Fault::new(
+                ErrorKind::Unavailable,
+                Reaction::Answer,
+                "the credential provider has not answered yet",
+            )),
+        }
     }
 
     pub(crate) fn token(&self) -> &Arc<TokenCell> {
@@ -70,7 +110,7 @@ impl Auth {
         if missing {
             return self.refresh(seen, lane, false).await;
         }
-        if due.is_some_and(|due| Instant::now() >= due) {
+        if due.is_some_and(|due| Instant::now() >= due) && self.has_answered() {
             // The token still works, so a provider that fails or a password that isn't known yet stops nobody.
             return match self.refresh(seen, lane, true).await {
                 Ok(generation) => Ok(generation),
@@ -162,20 +202,54 @@ impl Auth {
                 ));
             }
             Source::Fixed(credential) => credential.clone(),
-            Source::Provider(provider) => provider.credential().await.map_err(|error| {
-                // Not the endpoint's fault: asking the next one would only ask the provider again.
-                Fault::new(
-                    ErrorKind::Unavailable,
-                    Reaction::Answer,
-                    format!("the credential provider failed: {error:#}"),
-                )
-            })?,
+            Source::Provider(provider) => {
+                let answer = self.answer_of(provider).await;
+                // Used up: the next question is asked anew.
+                *self.asking.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                answer?
+            }
         };
         let share = 0.72 + 0.16 * fastrand::f64();
         *self.due.lock().unwrap_or_else(PoisonError::into_inner) =
             credential.expires_in.map(|life| Instant::now() + life.mul_f64(share));
         Ok(credential)
     }
+}
+
+impl Auth {
+    /// The provider's answer, which it is asked for if it isn't already.
+    fn answer_of(&self, provider: &Arc<dyn CredentialProvider>) -> Answer {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        asking.get_or_insert_with(|| ask(Arc::clone(provider))).clone()
+    }
+
+    /// Whether a new credential can be had without waiting; sees to it that it can soon.
+    fn has_answered(&self) -> bool {
+        match &self.source {
+            Source::Provider(provider) => self.answer_of(provider).now_or_never().is_some(),
+            Source::None | Source::Fixed(_) => true,
+        }
+    }
+}
+
+/// Asks in a task that ends with the last who waits for it, with its answer, or at its limit.
+fn ask(provider: Arc<dyn CredentialProvider>) -> Answer {
+    // Not the endpoint's fault: asking the next one would only ask the provider again.
+    let failed = |why: String| Fault::new(ErrorKind::Unavailable, Reaction::Answer, why);
+    let mut task = JoinSet::new();
+    task.spawn(async move { timeout(PROVIDER_LIMIT, provider.credential()).await });
+    let answer = async move {
+        match task.join_next().await {
+            Some(Ok(Ok(answer))) => {
+                answer.map_err(|error| failed(format!("the credential provider failed: {error:#}")))
+            }
+            Some(Ok(Err(_))) => {
+                Err(failed(format!("the credential provider gave no answer in {PROVIDER_LIMIT:?}")))
+            }
+            Some(Err(_)) | None => Err(failed("the credential provider panicked".to_owned())),
+        }
+    };
+    answer.boxed().shared()
 }
 
 /// Exchanges a user's password for a token; a bare token is one already.

@@ -18,6 +18,7 @@ use crate::{
     codec::{Layout, range_end},
     error::Fault,
     session::Session,
+    watch::SILENT,
 };
 
 /// Keys per read. A service with more instances is left early, one with fewer shares its read with others.
@@ -173,7 +174,6 @@ impl Live {
     /// Waits for a change and then for the end of the burst that it belongs to.
     async fn changed(&mut self) -> Result<(), Fault> {
         const PROBE_EVERY: Duration = Duration::from_secs(10);
-        const SILENT: Duration = Duration::from_secs(25);
         let mut heard = Instant::now();
         let mut until: Option<Instant> = None;
         let mut probe_at = heard + PROBE_EVERY;
@@ -188,7 +188,8 @@ impl Live {
                         return Err(Fault::timeout(format!("the watch was silent for {SILENT:?}")));
                     }
                     self.requests.request_progress().await?;
-                    probe_at = Instant::now() + PROBE_EVERY;
+                    let now = Instant::now();
+                    probe_at = (now + PROBE_EVERY).min(heard + SILENT).max(now + Duration::from_secs(1));
                     continue;
                 }
             };

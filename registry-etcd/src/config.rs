@@ -20,7 +20,7 @@ pub(crate) const OPTIONS: &[&str] =
 /// | option | meaning | default |
 /// |---|---|---|
 /// | `read` | `linearizable`: the newest data, needs a quorum. `serializable`: what the member has, maybe stale, also without quorum | `linearizable` |
-/// | `connect_timeout` | limit of one TCP and TLS connect | `3s`, so that a black hole is noticed within one call |
+/// | `connect_timeout` | limit of one TCP and TLS connect | `3s`; a call that is shorter ends it earlier |
 /// | `request_timeout` | limit of one call, failover to other endpoints included | `2500ms`, below the 3 s after which the core gives up, so that the endpoint at fault is known |
 /// | `ca` | PEM file of the authorities that sign the server's certificate | the system's |
 /// | `cert`, `key` | PEM files of the client certificate (both or none) | none |

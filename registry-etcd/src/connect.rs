@@ -40,6 +40,9 @@ impl EtcdConnector {
             Error::new(ErrorKind::InvalidArgument, fault.line()).with_context(crate::NAME, "connect")
         })?;
         let addresses = config.endpoints.clone();
+        let mut hosts = addresses.clone();
+        hosts.sort_unstable();
+        let scope = format!("{}://{}/{}", crate::NAME, hosts.join(","), context.namespace);
         let session = Session::new(config.clone(), context.credentials.clone());
         // A connection is driven by the runtime that opened it.
         let keeping = match context.dedicated {
@@ -54,7 +57,8 @@ impl EtcdConnector {
             .with_registry(Arc::new(registry))
             .with_discovery(Arc::new(discovery))
             .with_catalogue(Arc::new(catalogue))
-            .with_addresses(addresses))
+            .with_addresses(addresses)
+            .with_scope(scope))
     }
 }
 

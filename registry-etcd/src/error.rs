@@ -23,7 +23,7 @@ pub(crate) enum Reaction {
 }
 
 /// A failed attempt on one endpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Fault {
     pub(crate) kind: ErrorKind,
     pub(crate) reaction: Reaction,

@@ -119,6 +119,7 @@ impl Session {
         T: Send,
     {
         let avoid = call.avoid.and_then(|avoid| self.nodes.iter().position(|n| *n.endpoint == *avoid));
+        self.auth.prepare(call.deadline).await.map_err(|fault| fault.into_error(call.operation))?;
         let candidates = self.pool().candidates(Instant::now(), avoid);
         let mut faults: Vec<(Arc<str>, Fault)> = Vec::new();
         for (at, node) in candidates.iter().copied().enumerate() {

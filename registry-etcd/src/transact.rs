@@ -153,14 +153,22 @@ impl Transactor<'_> {
     /// Reads what stands under each key, at one revision per transaction.
     pub(crate) async fn read(&self, names: &[InstanceKey]) -> Result<Vec<Option<Found>>, Error> {
         let mut found = Vec::with_capacity(names.len());
-        for names in names.chunks(self.session.txn_ops()) {
-            let gets: Vec<TxnOp> = names.iter().map(|n| TxnOp::get(self.layout.key(n), None)).collect();
-            match self.transact(Txn::new().and_then(gets), names.len()).await? {
-                Reply::Found(all) => found.extend(all),
-                Reply::Written => {
+        let mut left = names;
+        while !left.is_empty() {
+            let (chunk, rest) = left.split_at(left.len().min(self.session.txn_ops()));
+            let gets: Vec<TxnOp> = chunk.iter().map(|n| TxnOp::get(self.layout.key(n), None)).collect();
+            match self.transact(Txn::new().and_then(gets), chunk.len()).await {
+                Ok(Reply::Found(all)) => found.extend(all),
+                Ok(Reply::Written) => {
                     return Err(Fault::protocol("a read was answered as a write").into_error("inspect"));
                 }
+                Err(error) if chunk.len() > 1 && is_too_large(&error) => {
+                    self.session.shrink_txn_ops(chunk.len());
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
+            left = rest;
         }
         Ok(found)
     }
@@ -298,7 +306,11 @@ impl Reply {
                 _ => return Err(Fault::protocol("the transaction has an answer of another kind")),
             }
         }
-        if found.is_empty() { Ok(Self::Written) } else { Ok(Self::Found(found)) }
+        match found.len() {
+            0 => Ok(Self::Written),
+            all if all == keys => Ok(Self::Found(found)),
+            _ => Err(Fault::protocol("the transaction has answers of both kinds")),
+        }
     }
 }
 

@@ -14,8 +14,8 @@
 //!   lies in the future, so a watch from R+1 of an idle cluster would look dead.
 //! - The cursor is moved by events and by progress answers. Events are dropped by what was *delivered*, not by the
 //!   cursor, as older servers send progress too early (etcd-io/etcd#15220).
-//! - An idle watch asks for progress every 10 s. Two requests without any answer end the session: streams stall on
-//!   connections that still answer pings.
+//! - An idle watch asks for progress every 10 s. A request that isn't answered within 4 s ends the session: streams
+//!   stall on connections that still answer pings.
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,8 +40,8 @@ use crate::{
 
 const OPERATION: &str = "watch";
 const PROBE_EVERY: Duration = Duration::from_secs(10);
-/// Two unanswered probes and the time to answer the second.
-const SILENT: Duration = Duration::from_secs(25);
+/// A probe and the time to answer it; less than the core waits, so that the endpoint is blamed and the next one asked.
+pub(crate) const SILENT: Duration = Duration::from_secs(14);
 /// `Event.EventType` of etcd's `kv.proto`; read as numbers, as etcd-client panics on values it doesn't know.
 const PUT: i32 = 0;
 const DELETE: i32 = 1;
@@ -123,10 +123,9 @@ impl Watcher {
                         self.phase = Phase::Live(live);
                         Ok(None)
                     }
-                    Ok(None) => {
-                        self.phase = Phase::List;
-                        Ok(None)
-                    }
+                    // Listing again here would be a loop without a pause where a proxy says so each time.
+                    Ok(None) => Err(Error::new(ErrorKind::Compacted, "the registry's data started anew")
+                        .with_context(crate::NAME, OPERATION)),
                     Err(error) => Err(error),
                 },
                 Phase::Live(mut live) => match live.next().await {
@@ -253,7 +252,8 @@ async fn open_live(session: &Session, prefix: &[u8], position: Position) -> Resu
         })
         .await?;
     let (requests, responses, cluster, revision) = answer.value;
-    if cluster != position.cluster || revision < position.revision {
+    // etcd's own gRPC proxy leaves the cluster out when it joins watches.
+    if (cluster != 0 && cluster != position.cluster) || revision < position.revision {
         tracing::warn!(endpoint = %answer.lane.endpoint, "the registry's data started anew; listing again");
         return Ok(None);
     }
@@ -263,7 +263,7 @@ async fn open_live(session: &Session, prefix: &[u8], position: Position) -> Resu
         responses,
         lane: answer.lane,
         token: answer.token,
-        cluster,
+        cluster: position.cluster,
         progress: Progress::at(position.revision),
         heard: now,
         probe_at: now + PROBE_EVERY,

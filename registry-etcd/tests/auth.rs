@@ -162,6 +162,64 @@ async fn with_provider(etcd: &Etcd, provider: &Arc<Rotating>) -> Node {
     Node { backend, incarnation: Incarnation::generate() }
 }
 
+/// Answers at once, at first; later it takes its time.
+#[derive(Debug)]
+struct Sluggish {
+    at_once: usize,
+    then: Duration,
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl CredentialProvider for Sluggish {
+    async fn credential(&self) -> Result<Credential, Error> {
+        if self.asked.fetch_add(1, Ordering::SeqCst) >= self.at_once {
+            tokio::time::sleep(self.then).await;
+        }
+        let life = Some(Duration::from_millis(500));
+        Ok(Credential { user: Some("app".into()), secret: Secret::new("hunter2"), expires_in: life })
+    }
+}
+
+async fn with_sluggish(etcd: &Etcd, hosts: &str, provider: Sluggish) -> Node {
+    let url = format!("etcd://{}{hosts}", etcd.address()).parse().unwrap();
+    let mut context = ConnectContext::new(Namespace::new("prod").unwrap(), Duration::from_secs(5));
+    context.credentials = Some(Arc::new(provider));
+    let backend = EtcdConnector::new().connect(&url, &context).await.unwrap();
+    Node { backend, incarnation: Incarnation::generate() }
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: cargo xtask servers"]
+async fn a_provider_slower_than_a_call_is_named_and_its_answer_is_not_lost() {
+    let etcd = guarded().await;
+    // Two endpoints: half of a call's time each, and neither is to blame.
+    let slow = Sluggish { at_once: 0, then: Duration::from_secs(3), asked: AtomicUsize::new(0) };
+    let node = with_sluggish(&etcd, &format!(",localhost:{}", etcd.address().port()), slow).await;
+    let error = node.grant(20).await.unwrap_err();
+    assert!(error.to_string().contains("credential provider has not answered"), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    node.grant(20).await.expect("the provider has answered by now");
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: cargo xtask servers"]
+async fn a_provider_that_hangs_stops_nobody_while_the_token_works() {
+    let etcd = guarded().await;
+    let hangs = Sluggish { at_once: 1, then: Duration::from_secs(3600), asked: AtomicUsize::new(0) };
+    let node = with_sluggish(&etcd, "", hangs).await;
+    let lease = node.grant(20).await.unwrap();
+    // Well past the moment at which the provider is asked for the next credential.
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        let asked = Instant::now();
+        lease.renew(soon()).await.unwrap();
+        node.discovery().lookup(&target("orders"), &Read::default()).await.unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(1), "nobody waits for the provider");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask servers"]
 async fn a_rotated_password_is_asked_for_when_the_old_one_is_refused() {

@@ -165,6 +165,12 @@ async fn a_server_with_tighter_limits_gets_smaller_transactions() {
     for outcome in lease.publish(&records).await {
         outcome.unwrap();
     }
+    // A client that never published so many at once learns the limit from reading.
+    let other = connect(&url(&etcd)).await;
+    let lease = other.grant(30).await.unwrap();
+    let keys: Vec<_> = (0..150).map(|i| instance("orders", &format!("i{i}")).key()).collect();
+    let presence = lease.inspect(&keys).await.unwrap();
+    assert!(presence.iter().all(|presence| *presence == Presence::Foreign), "{presence:?}");
 }
 
 #[tokio::test]

@@ -62,13 +62,24 @@ pub struct Backend {
     pub capabilities: Capabilities,
     /// `host:port` pairs of the registry, to find the own address that routes to it; empty if it is in-process.
     pub addresses: Vec<String>,
+    /// What tells its content from that of other backends, such as its hosts and namespace: disk views of different
+    /// scopes are never served for each other.
+    pub scope: String,
 }
 
 impl Backend {
     /// A backend without any part yet.
     #[must_use]
     pub fn new(name: &'static str, capabilities: Capabilities) -> Self {
-        Self { name, registry: None, discovery: None, catalogue: None, capabilities, addresses: Vec::new() }
+        Self {
+            name,
+            registry: None,
+            discovery: None,
+            catalogue: None,
+            capabilities,
+            addresses: Vec::new(),
+            scope: name.to_owned(),
+        }
     }
 
     /// Adds publishing.
@@ -89,6 +100,13 @@ impl Backend {
     #[must_use]
     pub fn with_catalogue(mut self, catalogue: Arc<dyn Catalogue>) -> Self {
         self.catalogue = Some(catalogue);
+        self
+    }
+
+    /// Tells its content from that of other backends; by default only its name does.
+    #[must_use]
+    pub fn with_scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = scope.into();
         self
     }
 

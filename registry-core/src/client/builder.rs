@@ -16,8 +16,8 @@ use crate::{
     feed::Feed,
     keeper::{AliveHook, ClientEvent, Dedicated, KeeperThread, RegistrationEvent},
     memory::MemoryConnector,
-    model::{Incarnation, InstanceKey, Namespace},
-    observer::observe,
+    model::{InstanceKey, Namespace},
+    observer::{AT_ONCE, observe},
     static_list::StaticConnector,
 };
 
@@ -39,7 +39,7 @@ pub struct ClientBuilder {
     credentials: Option<Arc<dyn CredentialProvider>>,
     clock: Arc<dyn Clock>,
     alive: Option<AliveHook>,
-    on_lasting_loss: Option<LossCallback>,
+    on_lasting_loss: Option<(Duration, LossCallback)>,
 }
 
 impl ClientBuilder {
@@ -141,8 +141,7 @@ impl ClientBuilder {
         after: Duration,
         callback: impl Fn(&[InstanceKey]) + Send + Sync + 'static,
     ) -> Self {
-        self.config.lasting_loss = Some(after);
-        self.on_lasting_loss = Some(Arc::new(callback));
+        self.on_lasting_loss = Some((after, Arc::new(callback)));
         self
     }
 
@@ -166,7 +165,7 @@ impl ClientBuilder {
         let runtime = Handle::try_current()
             .map_err(|e| Error::invalid("a client needs a tokio runtime").with_source(e))?;
         let mut config = self.config;
-        let mut scope = String::from("backend");
+        let mut scope = String::new();
         let backend = match self.backend {
             Some(backend) => backend,
             None => {
@@ -191,12 +190,18 @@ impl ClientBuilder {
                 connector.connect(&url, &context).await?
             }
         };
+        if let Some((after, _)) = &self.on_lasting_loss {
+            config.lasting_loss = Some(*after);
+        }
         config.check()?;
         config.balancer.parse::<crate::balance::Balance>()?;
         let dedicated = match config.keeper_thread {
             KeeperThread::Shared => None,
             KeeperThread::Dedicated => Some(Dedicated::start()?),
         };
+        if scope.is_empty() {
+            scope.clone_from(&backend.scope);
+        }
         let disk = config.disk.as_ref().map(|directory| DiskView::new(directory, scope));
         let client = Client {
             inner: Arc::new(Inner {
@@ -206,7 +211,6 @@ impl ClientBuilder {
                 alive: self.alive,
                 runtime,
                 dedicated,
-                incarnation: Incarnation::generate(),
                 keepers: HashMap::new().into(),
                 registered: HashMap::new().into(),
                 leaving: Vec::new().into(),
@@ -214,6 +218,7 @@ impl ClientBuilder {
                 relists: Arc::new(Semaphore::new(RELISTS)),
                 disk,
                 events: Arc::new(Feed::new()),
+                callbacks: Arc::new(Semaphore::new(AT_ONCE)),
                 in_flight: InFlight::new(),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
@@ -225,7 +230,7 @@ impl ClientBuilder {
                 ever_live: false.into(),
             }),
         };
-        if let Some(callback) = self.on_lasting_loss {
+        if let Some((_, callback)) = self.on_lasting_loss {
             client.inner.observe_lasting_losses(callback);
         }
         Ok(client)
@@ -245,7 +250,7 @@ impl Inner {
                 callback(&keys);
             }
         };
-        observe(self.events.subscribe(), filter, lagged, &self.tasks, self.stop.clone());
+        observe(self.events.subscribe(), filter, lagged, self.stage());
     }
 }
 

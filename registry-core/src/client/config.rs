@@ -186,8 +186,17 @@ impl ClientConfig {
                 return Err(Error::invalid(format!("{name} is {value:?}; it must be at least 1s")));
             }
         }
-        for (name, value) in [("relist", self.relist), ("audit", self.audit), ("linger", self.linger)] {
-            if value > super::FAR {
+        let bounded = [
+            ("relist", Some(self.relist)),
+            ("audit", Some(self.audit)),
+            ("linger", Some(self.linger)),
+            ("initial_timeout", Some(self.initial_timeout)),
+            ("register_timeout", Some(self.register_timeout)),
+            ("max_staleness", self.max_staleness),
+            ("lasting_loss", self.lasting_loss),
+        ];
+        for (name, value) in bounded {
+            if let Some(value) = value.filter(|value| *value > super::FAR) {
                 return Err(Error::invalid(format!("{name} is {value:?}; it must be at most one year")));
             }
         }

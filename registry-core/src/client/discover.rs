@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Client, Inner, lock};
 use crate::{
-    Error, Expiry, Upstream,
+    Discovery, Error, Expiry, Upstream,
     balance::Balance,
     model::{Selector, Target},
     reflector::{Reflector, ReflectorConfig, ReflectorParts},
@@ -90,6 +90,7 @@ impl Client {
 
     fn upstream(&self, discover: Discover) -> Result<Upstream, Error> {
         self.inner.check_open()?;
+        self.inner.check_discovers()?;
         let balance = match discover.balance {
             Some(balance) => balance,
             None => self.inner.config.balancer.parse()?,
@@ -103,7 +104,7 @@ impl Client {
             Ok(reflector) => Arc::new(reflector),
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "a lazy upstream can't start");
-                Arc::new(crate::upstream::Fixed::empty())
+                Arc::new(crate::upstream::Nothing(error))
             }
         }))
     }
@@ -120,12 +121,16 @@ impl Inner {
         }
     }
 
+    fn check_discovers(&self) -> Result<&Arc<dyn Discovery>, Error> {
+        self.backend.discovery.as_ref().ok_or_else(|| {
+            Error::invalid(format!("{} can't be asked who serves a target", self.backend.name))
+        })
+    }
+
     /// The one reflector of a target.
     fn reflector(&self, target: &Target) -> Result<Reflector, Error> {
         self.check_open()?;
-        let Some(discovery) = &self.backend.discovery else {
-            return Err(Error::invalid(format!("{} can't be asked who serves a target", self.backend.name)));
-        };
+        let discovery = self.check_discovers()?;
         let mut reflectors = lock(&self.reflectors);
         if let Some(reflector) = reflectors.get(target).and_then(crate::reflector::WeakReflector::upgrade) {
             return Ok(reflector);

@@ -11,7 +11,7 @@ mod register;
 mod registration;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -39,13 +39,14 @@ pub use self::{
     registration::{Registration, RegistrationEvents, RegistryPhase},
 };
 use crate::{
-    Backend, Clock, Error, ErrorKind,
+    Backend, Clock, Error, ErrorKind, ViewState,
     disk::DiskView,
     drain::{DrainReport, InFlight},
     feed::{Feed, Item},
     keeper::{AliveHook, Cell, ClientEvent, Dedicated, Keeper, KeeperConfig, KeeperParts},
     model::{Incarnation, InstanceKey, ServiceName, Target},
-    reflector::WeakReflector,
+    observer::Stage,
+    reflector::{Reflector, WeakReflector},
 };
 
 /// How long `close` waits for the client's own tasks to end.
@@ -95,7 +96,6 @@ pub(crate) struct Inner {
     runtime: Handle,
     /// The keepers' own thread, if they have one.
     dedicated: Option<Dedicated>,
-    incarnation: Incarnation,
     keepers: Mutex<HashMap<Duration, Arc<Keeper>>>,
     registered: Mutex<HashMap<InstanceKey, Weak<Shared>>>,
     /// Dropped registrations whose withdrawal isn't over.
@@ -104,6 +104,7 @@ pub(crate) struct Inner {
     relists: Arc<Semaphore>,
     disk: Option<DiskView>,
     events: Arc<Feed<ClientEvent>>,
+    callbacks: Arc<Semaphore>,
     in_flight: InFlight,
     /// The client's own tasks, and what ends them.
     tasks: TaskTracker,
@@ -169,9 +170,7 @@ impl Client {
         Health {
             never_live: registrations.iter().filter(|r| !r.was_live()).count(),
             registrations: registrations.iter().map(|r| (r.key(), r.phase())).collect(),
-            services: (self.inner.watched().iter())
-                .map(|r| (r.target().service().clone(), r.freshness().state))
-                .collect(),
+            services: worst(self.inner.watched().iter()),
             lifecycle: self.lifecycle(),
         }
     }
@@ -230,7 +229,8 @@ impl Inner {
         let keeper = keepers.entry(ttl).or_insert_with(|| {
             let config = KeeperConfig {
                 ttl,
-                incarnation: self.incarnation,
+                // One per keeper: what another one of ours withdraws late must not hit what this one publishes.
+                incarnation: Incarnation::generate(),
                 audit_every: self.config.audit,
                 lasting_loss: self.config.lasting_loss,
                 seed: fastrand::u64(..),
@@ -252,6 +252,16 @@ impl Inner {
             Arc::new(Keeper::spawn(config, parts))
         });
         Ok(Arc::clone(keeper))
+    }
+
+    /// Where the user's callbacks run.
+    fn stage(&self) -> Stage {
+        Stage {
+            runtime: self.runtime.clone(),
+            at_once: Arc::clone(&self.callbacks),
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+        }
     }
 
     /// Waits for the withdrawals of registrations that were dropped.
@@ -305,6 +315,19 @@ impl fmt::Debug for Client {
             .field("lifecycle", &self.lifecycle())
             .finish_non_exhaustive()
     }
+}
+
+/// Of targets that ask for one service in several ways, the one that isn't fresh counts.
+fn worst<'a>(reflectors: impl Iterator<Item = &'a Reflector>) -> BTreeMap<ServiceName, ViewState> {
+    let mut services = BTreeMap::new();
+    for reflector in reflectors {
+        let state = reflector.freshness().state;
+        let known = services.entry(reflector.target().service().clone()).or_insert(state);
+        if *known == ViewState::Fresh {
+            *known = state;
+        }
+    }
+    services
 }
 
 /// What a wait that ended without success says.

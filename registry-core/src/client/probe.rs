@@ -55,6 +55,6 @@ impl Registration {
                 }
             }
         };
-        client.tasks.spawn(task.instrument(span));
+        client.tasks.spawn_on(task.instrument(span), &client.runtime);
     }
 }

@@ -113,11 +113,11 @@ impl Registration {
     }
 
     /// Calls `callback` for each event from now on: in order, one at a time, on tokio's blocking pool. It may block
-    /// or panic without touching the renewal.
+    /// or panic without touching the renewal; at most 16 callbacks of a client run at the same time.
     pub fn on_event(&self, callback: impl Fn(RegistrationEvent) + Send + Sync + 'static) {
         let client = &self.shared.client;
         let lagged = |missed| RegistrationEvent::Lagged { missed };
-        observe(self.shared.cell.feed.subscribe(), callback, lagged, &client.tasks, client.stop.clone());
+        observe(self.shared.cell.feed.subscribe(), callback, lagged, client.stage());
     }
 
     /// Replaces what is published: metadata, weight, status, endpoints. Takes effect as soon as the registry can be
@@ -214,7 +214,7 @@ impl Registration {
 
     /// Whether it was ever visible to others.
     pub(crate) fn was_live(&self) -> bool {
-        was_live(&self.state())
+        self.shared.cell.read().was_live
     }
 
     pub(super) fn cell(&self) -> Arc<Cell> {
@@ -270,7 +270,7 @@ impl Shared {
         let mut registered = self.client.registered();
         let ours = registered.get(&self.cell.key).is_some_and(|other| std::ptr::eq(other.as_ptr(), self));
         if ours {
-            if was_live(&self.cell.read()) {
+            if self.cell.read().was_live {
                 self.client.ever_live.store(true, Ordering::SeqCst);
             }
             registered.remove(&self.cell.key);
@@ -341,8 +341,4 @@ fn closed(key: &InstanceKey) -> Error {
 /// Whether the registry has said yes or no.
 pub(super) fn is_decided(state: &RegistrationState) -> bool {
     matches!(state.phase, Phase::Live | Phase::Blocked | Phase::Absent)
-}
-
-fn was_live(state: &RegistrationState) -> bool {
-    state.epoch > 1 || !matches!(state.phase, Phase::Registering | Phase::Blocked)
 }

@@ -1,9 +1,12 @@
+mod corners;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use super::*;
+
 use crate::{
     Client, Deregistration, Drain, Instance, LossCause, ManualClock, MemoryRegistry, Phase,
     RegistrationEvent, Status, Weight, memory::Operation,
@@ -265,7 +268,7 @@ async fn the_cache_survives_the_registry_and_says_how_old_it_is() {
     tokio::time::sleep(3_600 * SECOND).await;
     assert_eq!(upstream.pick().unwrap().id().as_str(), "a");
     let freshness = upstream.freshness();
-    assert_eq!(freshness.state, crate::ViewState::Stale);
+    assert_eq!(freshness.state, ViewState::Stale);
     assert!(freshness.age.unwrap() >= 3_000 * SECOND, "{freshness:?}");
     assert!(client.health().is_ready(), "a running node never stops for the registry's sake");
 }

@@ -69,7 +69,9 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
         // Cut short: at least the withdrawal is sent.
         registration.abandon();
         if !deregistered.iter().any(|(key, _)| *key == registration.key()) {
-            deregistered.push((registration.key(), Deregistration::TtlWillExpire));
+            // One that wasn't answered must not hide what the others were told.
+            let outcome = registration.state().outcome.unwrap_or(Deregistration::TtlWillExpire);
+            deregistered.push((registration.key(), outcome));
         }
     }
 

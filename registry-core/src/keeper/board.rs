@@ -32,6 +32,8 @@ pub struct RegistrationState {
     pub is_current: bool,
     /// What the deregistration achieved, once it is over.
     pub outcome: Option<Deregistration>,
+    /// Whether the registry ever confirmed it.
+    pub(crate) was_live: bool,
     /// Until when it may be claimed as registered.
     pub(crate) safe: Option<Instant>,
     /// Nothing will change any more: it is deregistered, or its keeper is gone.
@@ -85,6 +87,7 @@ impl Cell {
             cause: None,
             is_current: false,
             outcome: None,
+            was_live: false,
             safe: None,
             ended: false,
         };
@@ -134,6 +137,7 @@ impl Cell {
             state.epoch = entry.epoch;
             state.cause = (entry.phase != Phase::Live).then_some(cause).flatten();
             state.is_current = current;
+            state.was_live |= entry.was_live;
             state.safe = entry.safe;
         });
     }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Source, Upstream};
 use crate::{
-    Freshness, ViewEvents, ViewState,
+    Error, Freshness, ViewEvents, ViewState,
     balance::Balance,
     model::{Instance, InstanceKey, Selector, Target},
     view::{View, ViewChange, ViewSink},
@@ -15,12 +15,8 @@ use crate::{
 
 pub(crate) struct Fixed(Vec<Arc<Instance>>);
 
-impl Fixed {
-    /// A source that has nothing and never will.
-    pub(crate) fn empty() -> Self {
-        Self(Vec::new())
-    }
-}
+/// A source that has nothing and never will, and why.
+pub(crate) struct Nothing(pub(crate) Error);
 
 impl Upstream {
     /// An upstream with a list that never changes: for services that no registry knows, and for tests of code
@@ -41,6 +37,31 @@ impl Upstream {
         let upstream = Self::new(target, view, false, move || Arc::clone(&fixed));
         upstream.start();
         upstream
+    }
+}
+
+impl Source for Nothing {
+    fn attach(&self, view: Weak<dyn ViewSink>) {
+        if let Some(view) = view.upgrade() {
+            view.close();
+        }
+    }
+
+    fn fail(&self, _: &InstanceKey) {}
+
+    fn freshness(&self) -> Freshness {
+        Freshness {
+            state: ViewState::Loading,
+            age: None,
+            source: None,
+            held: 0,
+            rejected: 0,
+            last_error: Some(self.0.clone()),
+        }
+    }
+
+    fn events(&self) -> ViewEvents {
+        ViewEvents::new(None)
     }
 }
 

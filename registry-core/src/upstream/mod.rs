@@ -25,7 +25,7 @@ pub use self::{
     changes::{Changes, Update},
     picked::Picked,
 };
-pub(crate) use self::{fixed::Fixed, source::Source};
+pub(crate) use self::{fixed::Nothing, source::Source};
 use crate::{
     Error, ErrorKind, Freshness, ViewEvents,
     balance::{Lanes, PickContext},

@@ -81,19 +81,19 @@ fn a_malformed_url_is_refused_and_says_why() {
         ("etcd://h/a#b", "the registry URL has a fragment; write '#' as %23".into()),
         ("etcd://,", "address \"\" has no host".into()),
         ("etcd://a,,b", "address \"\" has no host".into()),
-        ("etcd://:2379", "address \":2379\" has no host".into()),
-        ("etcd://h:", "address \"h:\" has a port that is not a number".into()),
-        ("etcd://h:0", "address \"h:0\" has a port outside 1 to 65535".into()),
-        ("etcd://h:65536", "address \"h:65536\" has a port outside 1 to 65535".into()),
-        ("etcd://h:+80", "address \"h:+80\" has a port that is not a number".into()),
-        ("etcd://h:8o", "address \"h:8o\" has a port that is not a number".into()),
-        ("etcd://::1", "address \"::1\" holds an IPv6 address without brackets".into()),
+        ("etcd://:2379", "address \":…\" has no host".into()),
+        ("etcd://h:", "address \"h:…\" has a port that is not a number".into()),
+        ("etcd://h:0", "address \"h:…\" has a port outside 1 to 65535".into()),
+        ("etcd://h:65536", "address \"h:…\" has a port outside 1 to 65535".into()),
+        ("etcd://h:+80", "address \"h:…\" has a port that is not a number".into()),
+        ("etcd://h:8o", "address \"h:…\" has a port that is not a number".into()),
+        ("etcd://::1", "address \":…\" holds an IPv6 address without brackets".into()),
         ("etcd://[::1:80", "address \"[::1:80\" opens '[' without closing it".into()),
         ("etcd://[::1]80", "address \"[::1]80\" has text between ']' and the port".into()),
         ("etcd://[::g]:80", "address \"[::g]:80\" has a malformed IPv6 address".into()),
         ("etcd://[10.0.0.1]:80", "address \"[10.0.0.1]:80\" has a malformed IPv6 address".into()),
         ("etcd://a%3Ab", "the registry URL has a malformed IPv6 address".into()),
-        ("etcd://a_b-:1", "address \"a_b-:1\" has a host that is not a DNS name".into()),
+        ("etcd://a_b-:1", "address \"a_b-:…\" has a host that is not a DNS name".into()),
         ("etcd://a b", "address \"a b\" has a host that is not a DNS name".into()),
         ("etcd://10.0.0.256", "address \"10.0.0.256\" has a malformed IPv4 address".into()),
         ("etcd://h/%", "the path of the registry URL has a '%' without two hexadecimal digits".into()),
@@ -230,4 +230,13 @@ fn an_at_sign_after_the_hosts_must_be_encoded() {
     assert_eq!(refusal("etcd://me:a/b@h"), message);
     assert_eq!(refusal("etcd://me:a?b@h"), message);
     assert_eq!(url("etcd://h/a%40b?user=me%40corp").option("user"), Some("me@corp"));
+}
+
+#[test]
+fn a_forgotten_host_does_not_show_the_password_that_stands_in_its_place() {
+    for text in ["etcd://me:s3cret", "etcd://me:s3cret:10.0.0.1:2379", "etcd://h,me:s3cret"] {
+        let message = refusal(text);
+        assert!(!message.contains("s3cret"), "{message}");
+    }
+    assert!(refusal("etcd://me:p@10.0.0.1:port").contains("10.0.0.1:port"), "what follows an '@' is a host");
 }
