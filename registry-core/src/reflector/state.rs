@@ -207,7 +207,7 @@ impl State {
     }
 
     /// Applies one event, or says why the session can't go on.
-    fn take_event(&mut self, event: Event, session: u64, now: Moment) -> Result<(), Error> {
+    fn take_event(&mut self, mut event: Event, session: u64, now: Moment) -> Result<(), Error> {
         if let Phase::Opening { resuming, .. } = self.phase {
             match event.changes.first() {
                 Some(Change::Reset(_)) => {}
@@ -220,14 +220,18 @@ impl State {
             }
         }
         let lists = event.changes.iter().any(|change| matches!(change, Change::Reset(_)));
-        let mut changes = event.changes;
+        let mut changes = std::mem::take(&mut event.changes);
         match self.guard.standing(&event.evidence) {
             Standing::Current => self.guard.advance(&event.evidence),
             Standing::Older | Standing::Foreign if lists => {
                 self.guard.begin_incarnation(&event.evidence, now.mono);
             }
-            // The list that is already in the view holds these, or undoes them (N9).
-            Standing::Older => changes.clear(),
+            // The list that is already in the view holds these, or undoes them (N9); the next session goes on from
+            // where the view stands, not from here.
+            Standing::Older => {
+                changes.clear();
+                event.cursor = None;
+            }
             Standing::Foreign => {
                 return Err(Error::new(ErrorKind::Compacted, "the registry's data started anew"));
             }
