@@ -33,40 +33,40 @@ use crate::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Waiting { until: Instant },
     Opening { session: u64, until: Instant, resuming: bool },
     Live { session: u64 },
 }
 
 /// All that one reflector knows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct State {
     config: ReflectorConfig,
     limits: Limits,
     polled: bool,
-    phase: Phase,
+    pub(super) phase: Phase,
     sessions: u64,
-    cursor: Option<Cursor>,
+    pub(super) cursor: Option<Cursor>,
     /// The endpoint that gave the last list: a second opinion should come from another.
     listed_by: Option<Arc<str>>,
     /// Last item of the live session.
-    heard: Instant,
-    guard: Guard,
+    pub(super) heard: Instant,
+    pub(super) guard: Guard,
     /// Raised with everything applied; an answer asked for before is older than what is known.
-    generation: u64,
-    lookups: Lookups,
-    reconnect: Reconnect,
+    pub(super) generation: u64,
+    pub(super) lookups: Lookups,
+    pub(super) reconnect: Reconnect,
     status: Status,
     told: ViewState,
     disk: Option<Disk>,
     started: Instant,
-    last: Moment,
-    rng: fastrand::Rng,
+    pub(super) last: Moment,
+    pub(super) rng: fastrand::Rng,
     actions: Vec<Action>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Disk {
     stored: Option<Stored>,
     saves: SaveSchedule,
