@@ -107,7 +107,7 @@ impl Checked {
         let ops: BTreeSet<_> = keeper.in_flight.keys().copied().chain(on_wire).collect();
         let mut print = Print { hash: DefaultHasher::new(), ops: ops.into_iter().collect() };
         print.add(&(self.sim.now, self.scope.faults, self.scope.edits, self.shared, self.deleted));
-        print.add(&(life.frozen, life.last_step, life.wall_off));
+        print.add(&(self.sim.landed_late, life.frozen, life.last_step, life.wall_off));
 
         print.lease(&keeper.lease);
         keeper.retired.iter().for_each(|retired| print.retired(retired));

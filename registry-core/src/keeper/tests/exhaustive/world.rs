@@ -125,6 +125,16 @@ impl Checked {
         self.sim.now >= self.scope.until || (!open && calm)
     }
 
+    /// Whether the call was made while faults begin.
+    fn is_early(&self, op: OpId) -> bool {
+        self.sim.lives[0].pending.get(&op).is_some_and(|call| call.sent < self.scope.open)
+    }
+
+    fn may_go_wrong(&self) -> bool {
+        let early = self.sim.now < self.scope.open || self.sim.lives[0].pending.keys().any(|op| self.is_early(*op));
+        early && (self.scope.faults > 0 || self.scope.edits > 0)
+    }
+
     fn faults(&self) -> Vec<Choice> {
         let mut faults = vec![Choice::Wipe, Choice::Panic, Choice::Stop, Choice::Suspend];
         if self.fault() == Fault::None {
@@ -186,18 +196,17 @@ impl World for Checked {
                 choices.extend(self.edits());
             }
         }
-        if self.fault() != Fault::None {
-            choices.push(Choice::Heal);
-        }
         let wakes = self.wakes();
         // With nothing left to go wrong, answers come in any order, but without delay.
-        let spent = self.fault() == Fault::None && self.scope.faults == 0 && self.scope.edits == 0;
+        let spent = self.fault() == Fault::None && !self.may_go_wrong();
         let busy = || self.sim.lives[0].pending.keys().any(|op| self.is_on_wire(*op));
         let waits = wakes || self.overdue().next().is_some() || (spent && busy());
         if !waits && self.next_instant().is_some() {
             choices.push(Choice::Tick);
+            // Sooner, at the same instant, would be no other order of anything.
+            choices.extend((self.fault() != Fault::None).then_some(Choice::Heal));
         }
-        let may_expire = |op: &OpId| self.scope.faults > 0 || !self.is_costly(*op);
+        let may_expire = |op: &OpId| !self.is_costly(*op) || (self.scope.faults > 0 && self.is_early(*op));
         choices.extend(self.overdue().filter(may_expire).map(Choice::Expire));
         if wakes {
             choices.push(Choice::Wake);
@@ -273,9 +282,13 @@ impl World for Checked {
             (false, true) => secs(75),
             (false, false) => secs(10),
         };
-        self.comes_back_within(patience);
+        let late = if self.sim.landed_late { self.sim.ghost_limit() } else { Duration::ZERO };
+        self.comes_back_within(patience.max(late));
         self.sim.run(secs(6));
         assert!(self.sim.is_converged(), "R1: and stays");
+        if self.sim.landed_late {
+            self.sim.run(self.sim.ghost_limit());
+        }
         let wanted = &self.sim.lives[0].desired;
         let left = self.sim.registry.records.keys().find(|key| !wanted.contains_key(key));
         assert!(left.is_none(), "R2: {left:?} is left");
