@@ -62,7 +62,6 @@ pub(crate) fn explore<W: World>(name: &str, start: impl Fn(bool) -> W) -> Explor
         path.push(choice.clone());
         let mut world = level.world.clone();
         explored.transitions += 1;
-        if explored.transitions % 50_000 == 0 { eprintln!("{explored:?} {path:?}"); }
         guarded(&path, &start, AssertUnwindSafe(|| world.take(&choice)));
         visit(world, &path, &mut seen, &mut stack, &mut explored, &start);
     }
@@ -96,11 +95,7 @@ fn visit<W: World>(
 }
 
 /// Runs a part of a path; if an assertion fails, tells the path and plays it again aloud.
-fn guarded<W: World>(
-    path: &[W::Choice],
-    start: &impl Fn(bool) -> W,
-    part: AssertUnwindSafe<impl FnOnce()>,
-) {
+fn guarded<W: World>(path: &[W::Choice], start: &impl Fn(bool) -> W, part: AssertUnwindSafe<impl FnOnce()>) {
     let Err(violation) = std::panic::catch_unwind(part) else { return };
     let told: Vec<_> = path.iter().enumerate().map(|(n, choice)| format!("{n:>4} {choice:?}")).collect();
     eprintln!("--- the path to the violation ---\n{}\n--- again ---", told.join("\n"));

@@ -84,7 +84,8 @@ impl Print {
         match reply {
             Reply::Granted(result) => self.add(&result.as_ref().map_err(crate::Error::kind)),
             Reply::Published(outcomes) | Reply::Withdrawn(outcomes) => {
-                let outcomes: Vec<_> = outcomes.iter().map(|o| o.as_ref().map_err(crate::Error::kind)).collect();
+                let outcomes: Vec<_> =
+                    outcomes.iter().map(|o| o.as_ref().map_err(crate::Error::kind)).collect();
                 self.add(&outcomes);
             }
             Reply::Renewed(result) => {

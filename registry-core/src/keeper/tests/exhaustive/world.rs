@@ -131,7 +131,8 @@ impl Checked {
     }
 
     fn may_go_wrong(&self) -> bool {
-        let early = self.sim.now < self.scope.open || self.sim.lives[0].pending.keys().any(|op| self.is_early(*op));
+        let early =
+            self.sim.now < self.scope.open || self.sim.lives[0].pending.keys().any(|op| self.is_early(*op));
         early && (self.scope.faults > 0 || self.scope.edits > 0)
     }
 

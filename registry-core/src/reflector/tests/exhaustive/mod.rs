@@ -11,8 +11,6 @@
 //! | D3 revisions never go back within a source | after each choice |
 //! | D4 the folded changes are the set, each makes sense | by the bench, after each step |
 //! | D5 a session is resumed exactly where the view stands, and the view is the truth of its revision | after each choice |
-//!
-//! `REGISTRY_CHECK_SCOPE=large` explores further.
 
 mod print;
 mod world;

@@ -23,12 +23,14 @@ impl Checked {
             Phase::Opening { until, resuming, .. } => (1, until, resuming).hash(&mut hash),
             Phase::Live { .. } => 2.hash(&mut hash),
         }
-        let asked = state.lookups.asked.map(|asked| (asked.at, asked.confirms, state.generation - asked.generation));
+        let asked =
+            state.lookups.asked.map(|asked| (asked.at, asked.confirms, state.generation - asked.generation));
         let cursor = self.bench.opened.last().and_then(|(_, cursor)| cursor.clone());
         (&state.cursor, cursor, state.heard, asked).hash(&mut hash);
         // Small, and without anything whose order is by chance.
         let status = state.status();
-        let rest = format!("{:?} {:?} {:?}", state.lookups.due(), state.reconnect, (status.connected, status.proof));
+        let rest =
+            format!("{:?} {:?} {:?}", state.lookups.due(), state.reconnect, (status.connected, status.proof));
         (rest, status.loaded as u8).hash(&mut hash);
 
         let guard = &state.guard;

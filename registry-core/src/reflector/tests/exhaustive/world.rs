@@ -173,7 +173,11 @@ impl Checked {
 
     fn serves_the_truth(&self) -> bool {
         self.bench.suspects.is_empty()
-            && self.view().iter().map(|(id, weight)| (id.as_str(), weight)).eq(self.truth().iter().map(|(id, w)| (*id, w)))
+            && self
+                .view()
+                .iter()
+                .map(|(id, weight)| (id.as_str(), weight))
+                .eq(self.truth().iter().map(|(id, w)| (*id, w)))
     }
 
     fn is_calm(&self) -> bool {
@@ -187,7 +191,11 @@ impl Checked {
     fn faults(&self) -> Vec<Choice> {
         let mut faults = vec![Choice::Wipe(true), Choice::Wipe(false)];
         if self.bench.open {
-            faults.extend([Choice::Break(ErrorKind::Unavailable), Choice::Break(ErrorKind::Compacted), Choice::End]);
+            faults.extend([
+                Choice::Break(ErrorKind::Unavailable),
+                Choice::Break(ErrorKind::Compacted),
+                Choice::End,
+            ]);
             faults.extend((!self.silent).then_some(Choice::Silence));
         }
         if let Some(delivered) = self.delivered() {
@@ -227,7 +235,12 @@ impl World for Checked {
             }
         }
         let behind = self.delivered().is_some_and(|at| at < self.revision());
-        let fits = self.bench.state.lookups.asked.is_none_or(|asked| self.bench.now.mono + self.step() <= asked.at + LOOKUP);
+        let fits = self
+            .bench
+            .state
+            .lookups
+            .asked
+            .is_none_or(|asked| self.bench.now.mono + self.step() <= asked.at + LOOKUP);
         let waits = (self.is_opening() || (behind && spent)) && !self.silent;
         if !waits && fits {
             choices.push(Choice::Tick);
@@ -279,7 +292,12 @@ impl World for Checked {
         self.silent = false;
         let until = self.bench.now.mono + secs(150);
         while !self.is_calm() {
-            assert!(self.bench.now.mono < until, "D2: {:?} is served instead of {:?}", self.view(), self.truth());
+            assert!(
+                self.bench.now.mono < until,
+                "D2: {:?} is served instead of {:?}",
+                self.view(),
+                self.truth()
+            );
             let next = if self.is_opening() {
                 let lost = self.cursor().is_some_and(|(source, _)| source != self.source());
                 if lost { Choice::Compacted } else { Choice::List }
@@ -307,8 +325,15 @@ impl Checked {
         let now = (self.source(), self.revision());
         let fault = !matches!(
             choice,
-            Choice::List | Choice::Resume | Choice::Compacted | Choice::Next | Choice::Look | Choice::Answer
-                | Choice::Tick | Choice::Put(_) | Choice::Delete(_)
+            Choice::List
+                | Choice::Resume
+                | Choice::Compacted
+                | Choice::Next
+                | Choice::Look
+                | Choice::Answer
+                | Choice::Tick
+                | Choice::Put(_)
+                | Choice::Delete(_)
         );
         self.scope.faults -= u8::from(fault);
         self.scope.edits -= u8::from(matches!(choice, Choice::Put(_) | Choice::Delete(_)));
@@ -337,7 +362,8 @@ impl Checked {
                 let id = self.bench.state.lookups.asked.expect("a lookup").id;
                 let seen = self.seen.take().filter(|_| matches!(choice, Choice::Answer));
                 let Some(at) = seen else {
-                    self.bench.send(Input::Listed { id, answer: Err(Error::new(ErrorKind::Timeout, "late")) });
+                    self.bench
+                        .send(Input::Listed { id, answer: Err(Error::new(ErrorKind::Timeout, "late")) });
                     return None;
                 };
                 let truth = self.past[at.0][at.1].clone();
@@ -414,7 +440,8 @@ impl Checked {
             let since = self.held.get(id).copied();
             let over = since.is_some_and(|since| since + secs(30) <= now);
             let agreed = since.zip(asked).is_some_and(|(since, asked)| since + secs(15) <= asked);
-            let small = listed.as_ref().is_some_and(|list| !list.is_empty() && !list.contains_key(id.as_str()));
+            let small =
+                listed.as_ref().is_some_and(|list| !list.is_empty() && !list.contains_key(id.as_str()));
             let refused = matches!(choice, Choice::Refused) && since.is_some();
             let why = deleted.contains(id) || over || (agreed && listed.is_some()) || small || refused;
             assert!(why, "D1: {id} left the view by {choice:?}, held since {:?}", since.map(|s| now - s));
