@@ -19,7 +19,7 @@ const RETRY_AFTER_CAP: Duration = Duration::from_secs(60);
 pub(crate) const BLOCKED_RETRY: Duration = Duration::from_secs(60);
 
 /// The backoff of one loop: counts failures, draws delays, and forgets only after lasting health.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Backoff {
     failures: u32,
     healthy_since: Option<Instant>,

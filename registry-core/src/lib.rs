@@ -18,6 +18,8 @@ mod clock;
 mod disk;
 mod drain;
 mod error;
+#[cfg(test)]
+mod explore;
 mod feed;
 mod freshness;
 mod keeper;

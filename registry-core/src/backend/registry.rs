@@ -92,7 +92,7 @@ pub trait Lease: fmt::Debug + Send + Sync + 'static {
 }
 
 /// How records under a lease stay alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Lifetime {
     /// Until `ttl` after the last renewal; `ttl` is what the registry granted.
@@ -169,7 +169,7 @@ impl Renewal {
 }
 
 /// Whose record stands under a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Presence {
     /// Ours, under this lease, in this version.

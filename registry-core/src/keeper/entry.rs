@@ -67,7 +67,7 @@ pub enum OnMissing {
 }
 
 /// Whether the record shall be there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Want {
     Present,
     /// Withdrawn. `by` is when the caller stops waiting; `told` whether the final event went out; `gone` since
@@ -80,7 +80,7 @@ pub(crate) enum Want {
 }
 
 /// What we believe the registry holds under the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Belief {
     /// Nothing of ours.
     Nothing,

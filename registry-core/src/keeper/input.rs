@@ -56,7 +56,7 @@ pub(crate) enum Input {
 }
 
 /// The answer to a call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Reply {
     Granted(Result<Lifetime, Error>),
     Published(Vec<Outcome>),

@@ -37,21 +37,21 @@ const SUSPICIOUS: usize = 3;
 const TOLD_KEYS: usize = 32;
 
 /// The guarded set of one target.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Guard {
     policy: ShrinkGuard,
     ttl: Duration,
     limit: usize,
     /// Everything served, held instances included.
-    view: HashMap<InstanceKey, Arc<Instance>>,
-    held: HashMap<InstanceKey, Held>,
+    pub(super) view: HashMap<InstanceKey, Arc<Instance>>,
+    pub(super) held: HashMap<InstanceKey, Held>,
     /// Recent unannounced explicit removals: when, and whether it was applied.
-    recent: VecDeque<(Instant, bool)>,
-    burst_until: Option<Instant>,
+    pub(super) recent: VecDeque<(Instant, bool)>,
+    pub(super) burst_until: Option<Instant>,
     /// End of the hold that follows a change of the registry's incarnation.
-    settling_until: Option<Instant>,
+    pub(super) settling_until: Option<Instant>,
     source: Option<SourceId>,
-    revision: Option<u64>,
+    pub(super) revision: Option<u64>,
     rejected: HashSet<InstanceKey>,
     rejected_total: u64,
     pending: Pending,
@@ -59,15 +59,15 @@ pub(super) struct Guard {
 
 /// One instance that is kept against the registry's word.
 #[derive(Clone, Copy, Debug)]
-struct Held {
+pub(super) struct Held {
     /// When its removal applies; `None` for never.
-    until: Option<Instant>,
+    pub(super) until: Option<Instant>,
     /// From when on a second opinion decides; `None` if none may.
-    confirm_from: Option<Instant>,
+    pub(super) confirm_from: Option<Instant>,
 }
 
 /// What hasn't been published yet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Pending {
     /// The published version of each key touched since.
     before: HashMap<InstanceKey, Option<Arc<Instance>>>,

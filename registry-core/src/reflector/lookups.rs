@@ -14,10 +14,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The schedule of one reflector's lookups.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lookups {
     every: Duration,
-    asked: Option<Asked>,
+    pub(super) asked: Option<Asked>,
     count: u64,
     relist_at: Option<Instant>,
     confirm_not_before: Option<Instant>,
@@ -85,6 +85,12 @@ impl Lookups {
     /// The lookup that `id` answers, unless it was given up.
     pub(super) fn answered(&mut self, id: u64) -> Option<Asked> {
         self.asked.take_if(|asked| asked.id == id)
+    }
+
+    /// All that the schedule depends on.
+    #[cfg(test)]
+    pub(super) fn due(&self) -> (Option<Instant>, Option<Instant>, i32) {
+        (self.relist_at, self.confirm_not_before, self.failures)
     }
 
     fn confirm_at(&self, confirm_from: Option<Instant>) -> Option<Instant> {

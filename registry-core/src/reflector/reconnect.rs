@@ -19,7 +19,7 @@ const NOT_FOUND_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration:
 const REFUSED_FIRST: Duration = Duration::from_secs(1);
 
 /// The pauses of one reflector.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Reconnect {
     backoff: Backoff,
     refusals: i32,

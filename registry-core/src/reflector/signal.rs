@@ -28,7 +28,7 @@ pub(super) enum Input {
 }
 
 /// What the task carries out, in order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Action {
     /// Drop the session there is and open this one.
     Open { session: u64, cursor: Option<Cursor> },

@@ -33,40 +33,40 @@ use crate::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Waiting { until: Instant },
     Opening { session: u64, until: Instant, resuming: bool },
     Live { session: u64 },
 }
 
 /// All that one reflector knows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct State {
     config: ReflectorConfig,
     limits: Limits,
     polled: bool,
-    phase: Phase,
+    pub(super) phase: Phase,
     sessions: u64,
-    cursor: Option<Cursor>,
+    pub(super) cursor: Option<Cursor>,
     /// The endpoint that gave the last list: a second opinion should come from another.
     listed_by: Option<Arc<str>>,
     /// Last item of the live session.
-    heard: Instant,
-    guard: Guard,
+    pub(super) heard: Instant,
+    pub(super) guard: Guard,
     /// Raised with everything applied; an answer asked for before is older than what is known.
-    generation: u64,
-    lookups: Lookups,
-    reconnect: Reconnect,
+    pub(super) generation: u64,
+    pub(super) lookups: Lookups,
+    pub(super) reconnect: Reconnect,
     status: Status,
     told: ViewState,
     disk: Option<Disk>,
     started: Instant,
-    last: Moment,
-    rng: fastrand::Rng,
+    pub(super) last: Moment,
+    pub(super) rng: fastrand::Rng,
     actions: Vec<Action>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Disk {
     stored: Option<Stored>,
     saves: SaveSchedule,
@@ -207,7 +207,7 @@ impl State {
     }
 
     /// Applies one event, or says why the session can't go on.
-    fn take_event(&mut self, event: Event, session: u64, now: Moment) -> Result<(), Error> {
+    fn take_event(&mut self, mut event: Event, session: u64, now: Moment) -> Result<(), Error> {
         if let Phase::Opening { resuming, .. } = self.phase {
             match event.changes.first() {
                 Some(Change::Reset(_)) => {}
@@ -220,14 +220,18 @@ impl State {
             }
         }
         let lists = event.changes.iter().any(|change| matches!(change, Change::Reset(_)));
-        let mut changes = event.changes;
+        let mut changes = std::mem::take(&mut event.changes);
         match self.guard.standing(&event.evidence) {
             Standing::Current => self.guard.advance(&event.evidence),
             Standing::Older | Standing::Foreign if lists => {
                 self.guard.begin_incarnation(&event.evidence, now.mono);
             }
-            // The list that is already in the view holds these, or undoes them (N9).
-            Standing::Older => changes.clear(),
+            // The list that is already in the view holds these, or undoes them (N9); the next session goes on from
+            // where the view stands, not from here.
+            Standing::Older => {
+                changes.clear();
+                event.cursor = None;
+            }
             Standing::Foreign => {
                 return Err(Error::new(ErrorKind::Compacted, "the registry's data started anew"));
             }

@@ -37,6 +37,7 @@ pub(super) fn key(id: &str) -> InstanceKey {
 }
 
 /// One life of one client.
+#[derive(Clone)]
 pub(super) struct Life {
     pub(super) keeper: KeeperState,
     pub(super) incarnation: Incarnation,
@@ -99,6 +100,7 @@ impl Life {
     }
 }
 
+#[derive(Clone)]
 pub(super) struct Pending {
     pub(super) sent: Duration,
     /// On the life's monotonic clock.

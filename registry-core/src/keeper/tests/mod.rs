@@ -4,6 +4,7 @@
 //! [`rules`] (R1 to R7) after every step; the other files are what must be true of it.
 
 mod duplicates;
+mod exhaustive;
 mod life;
 mod loss;
 mod missing;

@@ -17,7 +17,7 @@ use crate::{
 pub(super) type LeaseId = (usize, LeaseNo);
 
 /// What is wrong with the registry.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Hash)]
 pub(super) enum Fault {
     None,
     /// Every call fails at once, without effect.
@@ -31,7 +31,7 @@ pub(super) enum Fault {
 }
 
 /// What becomes of a request that is never answered.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Hash)]
 pub(super) enum Landing {
     Never,
     AtOnce,
@@ -49,7 +49,7 @@ pub(super) struct Stored {
     pub(super) late: Option<Duration>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Model {
     pub(super) fault: Fault,
     /// One way.
@@ -60,9 +60,9 @@ pub(super) struct Model {
     pub(super) renewed_ttl: Option<Duration>,
     pub(super) renew_after: Option<Duration>,
     pub(super) records: BTreeMap<InstanceKey, Stored>,
-    leases: BTreeMap<LeaseId, Option<Duration>>,
+    pub(super) leases: BTreeMap<LeaseId, Option<Duration>>,
     /// What a lease's handle remembers of its publications.
-    published: BTreeMap<LeaseId, BTreeSet<InstanceKey>>,
+    pub(super) published: BTreeMap<LeaseId, BTreeSet<InstanceKey>>,
     /// Records that are refused, and how.
     pub(super) refuse: BTreeMap<InstanceKey, ErrorKind>,
     /// Whether reads are refused, and how.
@@ -117,6 +117,12 @@ impl Model {
 
     pub(super) fn leases(&self) -> usize {
         self.leases.len()
+    }
+
+    /// When the next lease or record expires.
+    pub(super) fn next_expiry(&self) -> Option<Duration> {
+        let records = self.records.values().filter_map(|r| r.expires);
+        self.leases.values().flatten().copied().chain(records).min()
     }
 
     /// The registry lost its data.

@@ -22,11 +22,13 @@ use crate::{
     model::InstanceKey,
 };
 
-enum Traffic {
+#[derive(Clone)]
+pub(super) enum Traffic {
     Arrive { life: usize, op: OpId, call: Call },
     Answer { life: usize, op: OpId, reply: Reply },
 }
 
+#[derive(Clone)]
 pub(super) struct Sim {
     pub(super) base: Instant,
     pub(super) now: Duration,
@@ -38,8 +40,10 @@ pub(super) struct Sim {
     pub(super) refused: bool,
     /// Whether anything was ever carried out after its caller had given up.
     pub(super) landed_late: bool,
-    queue: BTreeMap<(Duration, u64), Traffic>,
+    pub(super) queue: BTreeMap<(Duration, u64), Traffic>,
     serial: u64,
+    /// Whether nothing is noted, as this is one of a great many.
+    pub(super) quiet: bool,
     trace: Vec<String>,
 }
 
@@ -68,6 +72,7 @@ impl Sim {
             landed_late: false,
             queue: BTreeMap::new(),
             serial: 0,
+            quiet: false,
             trace: Vec::new(),
         };
         sim.join(config, capabilities);
@@ -111,7 +116,7 @@ impl Sim {
     }
 
     /// When a life runs next, in true time.
-    fn next_of(&self, life: usize) -> Option<Duration> {
+    pub(super) fn next_of(&self, life: usize) -> Option<Duration> {
         let own = &self.lives[life];
         let timer = own.keeper.next_wake().map(|at| at.saturating_duration_since(self.base));
         let deadline = own.pending.values().map(|p| p.deadline).min();
@@ -127,18 +132,26 @@ impl Sim {
         let mono = self.mono(life);
         let late = self.lives[life].pending.iter().find(|(_, p)| p.deadline <= mono).map(|(op, _)| *op);
         match late {
-            Some(op) => {
-                let error = Error::new(ErrorKind::Timeout, "no answer in time");
-                let reply = Model::refusal(&self.lives[life].pending[&op].call, &error);
-                self.answer(life, op, reply);
-            }
+            Some(op) => self.expire(life, op),
             None => self.step(life, Input::Wake),
         }
     }
 
+    /// The task gives a call up.
+    pub(super) fn expire(&mut self, life: usize, op: OpId) {
+        let error = Error::new(ErrorKind::Timeout, "no answer in time");
+        let reply = Model::refusal(&self.lives[life].pending[&op].call, &error);
+        self.answer(life, op, reply);
+    }
+
     /// Takes one message off the wire.
     fn carry(&mut self) {
-        let Some((_, traffic)) = self.queue.pop_first() else { return };
+        if let Some((_, traffic)) = self.queue.pop_first() {
+            self.deliver(traffic);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, traffic: Traffic) {
         match traffic {
             Traffic::Arrive { life, op, call } => {
                 self.registry.arrivals.push((self.now, Model::name(&call)));
@@ -302,6 +315,9 @@ impl Sim {
     }
 
     pub(super) fn note(&mut self, line: &str) {
+        if self.quiet {
+            return;
+        }
         self.trace.push(format!("{:>10.3} {line}", self.now.as_secs_f64()));
         if self.trace.len() > 400 {
             self.trace.drain(..200);
@@ -322,7 +338,7 @@ fn short(input: &Input) -> String {
 
 impl Drop for Sim {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.quiet {
             let from = self.trace.len().saturating_sub(120);
             eprintln!("--- the last steps ---\n{}", self.trace[from..].join("\n"));
         }

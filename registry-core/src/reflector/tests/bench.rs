@@ -22,6 +22,7 @@ use crate::{
     view::ViewChange,
 };
 
+#[derive(Clone)]
 pub(super) struct Bench {
     pub(super) state: State,
     pub(super) now: Moment,

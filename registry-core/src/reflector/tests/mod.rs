@@ -1,6 +1,7 @@
 //! The reflector's rules, one by one, over random scripts, and with the task around them.
 
 mod bench;
+mod exhaustive;
 mod fake;
 mod properties;
 mod rules;

@@ -301,3 +301,15 @@ fn a_failed_save_disables_saving_for_a_minute() {
     bench.advance_alive(secs(1));
     assert_eq!(bench.saves.len(), 2);
 }
+
+#[test]
+fn an_older_event_that_is_repeated_doesnt_take_the_cursor_back() {
+    let mut bench = Bench::serving(&["a", "b"]);
+    bench.event(removal(&["a"], 11));
+    bench.event(removal(&["b"], 12));
+    bench.event(removal(&["a"], 11));
+    bench.end();
+    bench.until_opened(secs(10));
+    let (_, cursor) = bench.opened.last().cloned().unwrap();
+    assert_eq!(cursor, Some(Cursor::new("12")));
+}

@@ -1,0 +1,44 @@
+//! Every interleaving of a small scope: the machine as it ships, a registry with a history, and the wire between.
+//!
+//! Two instances, up to two faults and two edits. A session may open with a list or resume; each revision is
+//! delivered on its own, at any time; a lookup is carried out and answered at different times; sessions break, end,
+//! fall silent, are compacted, repeat what they said; lists lie; the registry loses its data.
+//!
+//! | property | asked |
+//! |---|---|
+//! | D1 no error and no time empties the view, nor a list before its hold is over | after each choice |
+//! | D2 what is served becomes the truth | at each end, with the faults over |
+//! | D3 revisions never go back within a source | after each choice |
+//! | D4 the folded changes are the set, each makes sense | by the bench, after each step |
+//! | D5 a session is resumed exactly where the view stands, and the view is the truth of its revision | after each choice |
+
+mod print;
+mod world;
+
+use std::time::Duration;
+
+use self::world::Checked;
+use super::secs;
+use crate::explore::{Explored, explore};
+
+/// How far to go.
+#[derive(Clone, Copy, Hash)]
+pub(super) struct Scope {
+    pub(super) faults: u8,
+    pub(super) edits: u8,
+    /// Faults and edits begin before this.
+    pub(super) open: Duration,
+    /// Paths are over by then.
+    pub(super) until: Duration,
+}
+
+fn run(name: &str, scope: Scope) -> Explored {
+    explore(name, |_| Checked::new(scope))
+}
+
+#[test]
+fn every_interleaving_of_two_instances_and_two_faults_keeps_the_reflectors_promises() {
+    let (faults, edits, open) = (2, 2, secs(6));
+    let explored = run("reflector, two faults and two edits", Scope { faults, edits, open, until: secs(70) });
+    assert!(explored.states > 20_000, "{explored:?}");
+}
