@@ -1,4 +1,5 @@
-//! A global allocator that counts the allocations of each thread, so that "allocates nothing" is a test.
+//! What the benchmarks and the allocation tests share: a global allocator that counts the allocations of each thread,
+//! so that "allocates nothing" is a test, and the line that says whether a bound holds.
 //!
 //! ```
 //! use registry_bench_support::{CountingAllocator, allocations};
@@ -10,10 +11,14 @@
 //! assert_eq!((count, text.len()), (1, 3));
 //! ```
 
+mod bound;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
 };
+
+pub use self::bound::{Bound, conclude};
 
 thread_local! {
     // Const-initialised and without a destructor: reading it never allocates.
