@@ -19,9 +19,7 @@ pub(crate) async fn measure() -> Vec<Bound> {
     stage.fill(INSTANCES).await;
     let mut ratios = Vec::new();
     for round in 0..ROUNDS {
-        let from = stage.revision().await + 1;
-        let until = from + PUTS.cast_signed() as i64 - 1;
-        let watchers = Watchers::start(&stage, INSTANCES, from, until, round % 2 == 0).await;
+        let mut watchers = Watchers::start(&stage, INSTANCES, round % 2 == 0).await;
         let raw = stage.raw().await;
         let values: Vec<_> = (0..PUTS)
             .map(|put| (key(put % INSTANCES), value(put % INSTANCES, (round * PUTS + put + 2) as u64)))
@@ -34,6 +32,7 @@ pub(crate) async fn measure() -> Vec<Bound> {
             })
             .await;
         let written = start.elapsed();
+        watchers.reach(stage.revision().await).await;
         let (bare, ours) = watchers.finish().await;
         let done = |seen: &Seen| seen.last().map_or(f64::NAN, |(_, at)| (*at - start).as_secs_f64());
         let (bare, ours) = (done(&bare), done(&ours));

@@ -45,9 +45,7 @@ pub(crate) async fn measure() -> Vec<Bound> {
 
 /// µs from the start of each put to the bare watcher and to ours.
 async fn latencies(stage: &Stage, round: usize, ours_first: bool) -> (Vec<f64>, Vec<f64>) {
-    let from = stage.revision().await + 1;
-    let until = from + PUTS.cast_signed() as i64 - 1;
-    let watchers = Watchers::start(stage, INSTANCES, from, until, ours_first).await;
+    let mut watchers = Watchers::start(stage, INSTANCES, ours_first).await;
     let mut raw = stage.raw().await;
     let mut started = HashMap::new();
     let mut ticks = interval(EVERY);
@@ -60,6 +58,7 @@ async fn latencies(stage: &Stage, round: usize, ours_first: bool) -> (Vec<f64>, 
         let answer = raw.put(key(number), value, None).await.unwrap();
         started.insert(answer.header().unwrap().revision(), start);
     }
+    watchers.reach(started.keys().copied().max().unwrap()).await;
     let (bare, ours) = watchers.finish().await;
     let since = |seen: &Seen| -> Vec<f64> {
         seen.iter()
