@@ -134,7 +134,10 @@ fn peers(root: &Path, ledger: &mut Ledger) -> Result<()> {
     let mut build = cargo(root);
     build.args(["build", "--release", "--locked", "--manifest-path"]).arg(&manifest);
     let obstacle = if find_program("cmake").is_none() {
-        Some("cmake is missing, which a dependency of pingora needs (Debian, Ubuntu, Fedora, Homebrew: cmake)".to_owned())
+        Some(
+            "cmake is missing, which a dependency of pingora needs (Debian, Ubuntu, Fedora, Homebrew: cmake)"
+                .to_owned(),
+        )
     } else {
         run(&mut build).err().map(|failure| format!("the peers can't be built here: {failure}"))
     };

@@ -69,7 +69,8 @@ fn how(root: &Path) -> Result<String> {
 }
 
 fn table(rows: &[Row], how: &str) -> String {
-    let mut text = format!("\n{how}.\n\n| feature | crates | cold `cargo build`, dev profile |\n|---|---:|---:|\n");
+    let mut text =
+        format!("\n{how}.\n\n| feature | crates | cold `cargo build`, dev profile |\n|---|---:|---:|\n");
     for Row { name, crates, took } in rows {
         text += &format!("| `{name}` | {crates} | {:.0} s |\n", took.as_secs_f64());
     }
@@ -84,8 +85,11 @@ mod tests {
 
     #[test]
     fn the_table_has_a_row_per_feature() {
-        let rows = [("default", 40, 11.4), ("etcd", 150, 81.6)]
-            .map(|(name, crates, took)| Row { name, crates, took: Duration::from_secs_f64(took) });
+        let rows = [("default", 40, 11.4), ("etcd", 150, 81.6)].map(|(name, crates, took)| Row {
+            name,
+            crates,
+            took: Duration::from_secs_f64(took),
+        });
         let text = table(&rows, "2 cores");
         assert!(text.contains("| `default` | 40 | 11 s |\n| `etcd` | 150 | 82 s |\n"), "{text}");
     }

@@ -40,6 +40,7 @@ pub(crate) async fn measure() -> Vec<Bound> {
         ratios.push(ours / bare);
     }
     vec![
-        Bound::at_most("W3", "burst of 20,000 is seen", quantile(&ratios, 0.5), 1.2, "x bare watcher").report(),
+        Bound::at_most("W3", "burst of 20,000 is seen", quantile(&ratios, 0.5), 1.2, "x bare watcher")
+            .report(),
     ]
 }

@@ -29,8 +29,7 @@ fn main() -> std::process::ExitCode {
 
     let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let wants = |id: &str| asked.is_empty() || asked.iter().any(|asked| asked == id);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let bounds = runtime.block_on(async {
         let mut bounds = Vec::new();
         if wants("W1") {

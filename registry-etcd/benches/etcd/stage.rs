@@ -45,7 +45,13 @@ impl Stage {
 
     /// One of our clients, whose connection is open.
     pub(crate) async fn client(&self) -> Client {
-        let client = Client::builder().connector(EtcdConnector::new()).url(&self.url()).build().await.unwrap();
+        self.client_with("").await
+    }
+
+    /// The same with options of the URL.
+    pub(crate) async fn client_with(&self, options: &str) -> Client {
+        let url = self.url() + options;
+        let client = Client::builder().connector(EtcdConnector::new()).url(&url).build().await.unwrap();
         client.discover("nobody").await.unwrap();
         client
     }

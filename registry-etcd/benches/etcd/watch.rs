@@ -26,20 +26,14 @@ pub(crate) async fn measure() -> Vec<Bound> {
         let (bare, ours) = latencies(&stage, round, ours_first).await;
         let [p50, p99] = [0.5, 0.99].map(|at| (quantile(&bare, at), quantile(&ours, at)));
         let first = if ours_first { "ours" } else { "bare" };
-        println!(
-            "{:>5} {first:>6}  {:>8.0} {:>8.0}  {:>8.0} {:>8.0}",
-            round + 1,
-            p50.0,
-            p50.1,
-            p99.0,
-            p99.1
-        );
+        println!("{:>5} {first:>6}  {:>8.0} {:>8.0}  {:>8.0} {:>8.0}", round + 1, p50.0, p50.1, p99.0, p99.1);
         halves.push(p50.1 / p50.0);
         tails.push(p99.1 / p99.0);
     }
     vec![
         Bound::at_most("W1", "put to subscriber, p50", quantile(&halves, 0.5), 1.10, "x bare watcher"),
-        Bound::at_most("W1", "put to subscriber, p99", quantile(&tails, 0.5), 1.25, "x bare watcher").report(),
+        Bound::at_most("W1", "put to subscriber, p99", quantile(&tails, 0.5), 1.25, "x bare watcher")
+            .report(),
     ]
 }
 
@@ -62,7 +56,9 @@ async fn latencies(stage: &Stage, round: usize, ours_first: bool) -> (Vec<f64>, 
     let (bare, ours) = watchers.finish().await;
     let since = |seen: &Seen| -> Vec<f64> {
         seen.iter()
-            .filter_map(|(revision, at)| Some(at.duration_since(*started.get(revision)?).as_nanos() as f64 / 1e3))
+            .filter_map(|(revision, at)| {
+                Some(at.duration_since(*started.get(revision)?).as_nanos() as f64 / 1e3)
+            })
             .collect()
     };
     let (bare, ours) = (since(&bare), since(&ours));

@@ -78,7 +78,8 @@ async fn a_killed_server_is_noticed_at_once_and_the_watch_resumes_where_it_broke
             Bound::at_most("F2", "killed server: noticed after", ms(noticed), 50.0, "ms"),
             Bound::exactly("F2", "killed server: failed picks", sampled.failed + sampled.empty, 0, ""),
             Bound::at_most("F2", "resumed, from the first attempt on a usable server", ms(own), 250.0, "ms"),
-            Bound::at_most("F2", "resumed, with the pause that spreads a herd", ms(total), 250.0, "ms").report(),
+            Bound::at_most("F2", "resumed, with the pause that spreads a herd", ms(total), 250.0, "ms")
+                .report(),
             Bound::at_most("F2", "attempts in an outage of 3 s", attempts as f64, MOST_ATTEMPTS as f64, ""),
         ],
     );

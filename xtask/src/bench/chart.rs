@@ -29,7 +29,9 @@ pub(super) fn draw(lines: &[Line]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
          height=\"{height}\" role=\"img\" aria-label=\"measured divided by bound\">\n{STYLE}"
     );
-    svg += &format!("<text x=\"{LEFT}\" y=\"16\">measured ÷ bound (the worst of each id; shorter is better)</text>\n");
+    svg += &format!(
+        "<text x=\"{LEFT}\" y=\"16\">measured ÷ bound (the worst of each id; shorter is better)</text>\n"
+    );
     let bottom = height - 12.0;
     for tick in [0.0, 0.5, 1.0, MOST] {
         let (at, class) = (x(tick), if tick == 1.0 { "bound" } else { "tick" });

@@ -5,8 +5,8 @@ use crate::failure::Result;
 
 /// What has to be measured in every run, in the order of the table. P9 needs `--peers`.
 const PROMISED: [&str; 21] = [
-    "P1", "P2", "P3", "P4", "P8", "P9", "P10", "A1", "A2", "A3", "A4", "M1", "M2", "W1", "W2", "W3", "R1", "R2",
-    "F1", "F2", "F3",
+    "P1", "P2", "P3", "P4", "P8", "P9", "P10", "A1", "A2", "A3", "A4", "M1", "M2", "W1", "W2", "W3", "R1",
+    "R2", "F1", "F2", "F3",
 ];
 const PEERS: &str = "P9";
 
@@ -27,7 +27,8 @@ impl Ledger {
     pub(crate) fn take(&mut self, line: Result<Line>) {
         match line {
             Ok(line) => {
-                let place = |id: &str| PROMISED.iter().position(|promised| *promised == id).unwrap_or(usize::MAX);
+                let place =
+                    |id: &str| PROMISED.iter().position(|promised| *promised == id).unwrap_or(usize::MAX);
                 let at = self.lines.partition_point(|before| place(&before.id) <= place(&line.id));
                 self.lines.insert(at, line);
             }
@@ -53,9 +54,8 @@ impl Ledger {
     /// Everything for which the run fails.
     pub(crate) fn findings(&self) -> Vec<String> {
         let misses = self.lines.iter().filter(|line| line.fails());
-        let misses = misses.map(|line| {
-            format!("{}: {} is {}, bound {}", line.id, line.what, line.measured, line.bound)
-        });
+        let misses = misses
+            .map(|line| format!("{}: {} is {}, bound {}", line.id, line.what, line.measured, line.bound));
         let missing = self.missing().into_iter().map(|id| format!("{id}: nothing measured it"));
         misses.chain(missing).chain(self.broken.iter().cloned()).collect()
     }
@@ -64,8 +64,9 @@ impl Ledger {
     pub(crate) fn table(&self) -> String {
         let heading = ["id", "what", "measured", "bound", "gate", "verdict"].map(str::to_owned);
         let rows: Vec<[String; 6]> = std::iter::once(heading).chain(self.lines.iter().map(cells)).collect();
-        let widths: [usize; 6] =
-            std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+        let widths: [usize; 6] = std::array::from_fn(|column| {
+            rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+        });
         let mut text = String::new();
         for (number, row) in rows.iter().enumerate() {
             let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {

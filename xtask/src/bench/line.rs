@@ -119,7 +119,9 @@ pub(crate) mod tests {
     use super::{Gate, Line, Verdict};
 
     pub(crate) fn line(text: &str) -> Line {
-        Line::parse(&format!("BOUND\t{}", text.replace(" | ", "\t"))).expect("it is one").expect("it is readable")
+        Line::parse(&format!("BOUND\t{}", text.replace(" | ", "\t")))
+            .expect("it is one")
+            .expect("it is readable")
     }
 
     #[test]
