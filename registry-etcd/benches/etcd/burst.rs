@@ -28,7 +28,7 @@ pub(crate) async fn measure() -> Vec<Bound> {
         stream::iter(values)
             .for_each_concurrent(IN_FLIGHT, |(key, value)| {
                 let mut raw = raw.clone();
-                async move { drop(raw.put(key, value, None).await.unwrap()) }
+                async move { raw.put(key, value, None).await.map(|_| ()).unwrap() }
             })
             .await;
         let written = start.elapsed();

@@ -33,19 +33,19 @@ fn main() -> std::process::ExitCode {
     let bounds = runtime.block_on(async {
         let mut bounds = Vec::new();
         if wants("W1") {
-            bounds.extend(watch::measure().await);
+            bounds.extend(Box::pin(watch::measure()).await);
         }
         if wants("W2") {
-            bounds.extend(sync::measure().await);
+            bounds.extend(Box::pin(sync::measure()).await);
         }
         if wants("W3") {
-            bounds.extend(burst::measure().await);
+            bounds.extend(Box::pin(burst::measure()).await);
         }
         if wants("R1") {
-            bounds.extend(register::measure().await);
+            bounds.extend(Box::pin(register::measure()).await);
         }
         if wants("R2") {
-            bounds.extend(renew::measure().await);
+            bounds.extend(Box::pin(renew::measure()).await);
         }
         bounds
     });

@@ -83,7 +83,7 @@ impl Stage {
 pub(crate) fn instance(number: usize) -> Instance {
     Instance::builder(SERVICE)
         .id(id(number))
-        .endpoint(&format!("http://10.0.{}.{}:8080", number / 250, number % 250 + 1))
+        .endpoint(format!("http://10.0.{}.{}:8080", number / 250, number % 250 + 1))
         .version("2.4.1")
         .zone("z1")
         .metadata("team", "core")

@@ -23,7 +23,7 @@ pub(crate) async fn measure() -> Vec<Bound> {
     let (mut halves, mut tails) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let ours_first = round % 2 == 0;
-        let (bare, ours) = latencies(&stage, round, ours_first).await;
+        let (bare, ours) = Box::pin(latencies(&stage, round, ours_first)).await;
         let [p50, p99] = [0.5, 0.99].map(|at| (quantile(&bare, at), quantile(&ours, at)));
         let first = if ours_first { "ours" } else { "bare" };
         println!("{:>5} {first:>6}  {:>8.0} {:>8.0}  {:>8.0} {:>8.0}", round + 1, p50.0, p50.1, p99.0, p99.1);
