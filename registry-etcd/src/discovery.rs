@@ -44,8 +44,9 @@ impl Discovery for EtcdDiscovery {
         let prefix = self.layout.prefix(target)?;
         let call = Call { avoid: read.avoid.as_deref(), ..self.session.call_of("lookup") };
         let serializable = is_serializable(&self.session, read.consistency);
-        let range = read_range(&self.session, call, &prefix, serializable).await?;
-        let records = decode_all(&*self.layout, target.service(), &range.kvs);
+        let mut records = Records::default();
+        let take = |kvs: Vec<PbKeyValue>| records.decode(&*self.layout, target.service(), &kvs);
+        let range = read_range(&self.session, call, &prefix, serializable, take).await?;
         let mut listing = Listing::new(records.instances, range.evidence());
         listing.rejected = records.rejected;
         Ok(listing)
@@ -65,10 +66,9 @@ pub(crate) fn is_serializable(session: &Session, consistency: Consistency) -> bo
     }
 }
 
-/// All records of a prefix at one revision.
+/// Where all records of a prefix were read, at one revision.
 #[derive(Debug)]
 pub(crate) struct Range {
-    pub(crate) kvs: Vec<PbKeyValue>,
     pub(crate) revision: i64,
     pub(crate) cluster: u64,
     pub(crate) endpoint: Arc<str>,
@@ -87,12 +87,14 @@ pub(crate) fn evidence(cluster: u64, revision: i64, endpoint: &Arc<str>) -> Evid
     evidence
 }
 
-/// Reads a prefix page by page, all at the revision of the first page and from the endpoint that gave it.
+/// Reads a prefix page by page, all at the revision of the first page and from the endpoint that gave it, and hands
+/// each page to `take`. The server is asked for the next page before that, so that it reads while we decode.
 pub(crate) async fn read_range(
     session: &Session,
     call: Call<'_>,
     prefix: &[u8],
     serializable: bool,
+    mut take: impl FnMut(Vec<PbKeyValue>) + Send,
 ) -> Result<Range, Error> {
     let end = range_end(prefix);
     let options = move |end: Vec<u8>| {
@@ -116,7 +118,11 @@ pub(crate) async fn read_range(
         from.push(0);
         let options = options(end.clone()).with_revision(header.revision);
         let limit: Duration = session.config().request_timeout;
-        let next = match timeout(limit, page(&lane, &from, options, serializable)).await {
+        let pending = timeout(limit, page(&lane, &from, options, serializable));
+        let taken = std::mem::take(&mut kvs);
+        // In this order: the first poll of the page sends its request.
+        let (next, ()) = tokio::join!(biased; pending, async { take(taken) });
+        let next = match next {
             Ok(Ok(next)) => next,
             // Compacted between two pages: that is slow reading, not a watch that lost its place.
             Ok(Err(fault)) if fault.kind == ErrorKind::Compacted => {
@@ -142,9 +148,10 @@ pub(crate) async fn read_range(
             return Err(fault.into_error(call.operation));
         }
         more = next.more;
-        kvs.extend(next.kvs);
+        kvs = next.kvs;
     }
-    Ok(Range { kvs, revision: header.revision, cluster: header.cluster_id, endpoint: lane.endpoint })
+    take(kvs);
+    Ok(Range { revision: header.revision, cluster: header.cluster_id, endpoint: lane.endpoint })
 }
 
 async fn page(
@@ -169,25 +176,26 @@ pub(crate) struct Records {
     pub(crate) rejected: Vec<InstanceKey>,
 }
 
-pub(crate) fn decode_all(layout: &dyn Layout, service: &ServiceName, kvs: &[PbKeyValue]) -> Records {
-    let mut records = Records::default();
-    let mut strange = 0_usize;
-    for kv in kvs {
-        match layout.instance_of(service, &kv.key) {
-            Some(key) => match layout.decode(&key, &kv.value) {
-                Ok(instance) => records.instances.push(Arc::new(instance)),
-                Err(error) => {
-                    tracing::debug!(%key, error = format!("{error:#}"), "skipped a record");
-                    records.rejected.push(key);
-                }
-            },
-            None => strange += 1,
+impl Records {
+    /// Adds what a page holds.
+    pub(crate) fn decode(&mut self, layout: &dyn Layout, service: &ServiceName, kvs: &[PbKeyValue]) {
+        let mut strange = 0_usize;
+        for kv in kvs {
+            match layout.instance_of(service, &kv.key) {
+                Some(key) => match layout.decode(&key, &kv.value) {
+                    Ok(instance) => self.instances.push(Arc::new(instance)),
+                    Err(error) => {
+                        tracing::debug!(%key, error = format!("{error:#}"), "skipped a record");
+                        self.rejected.push(key);
+                    }
+                },
+                None => strange += 1,
+            }
+        }
+        if strange > 0 {
+            tracing::debug!(%service, strange, "skipped keys that are no instance's");
         }
     }
-    if strange > 0 {
-        tracing::debug!(%service, strange, "skipped keys that are no instance's");
-    }
-    records
 }
 
 /// Asks only for the state of the registry: whether `revision` can still be read, and where the registry stands.

@@ -1,4 +1,4 @@
-//! Putting and deleting many records, each guarded, in few transactions.
+//! Putting and deleting many records, each guarded, in few transactions, several of which are under way at a time.
 //!
 //! ```text
 //!            all compares hold
@@ -14,12 +14,13 @@
 //! The guess is that a record to put is absent and that one to delete hangs on our lease. A repeated transaction
 //! (the first answer was lost) finds its own writing and settles, which makes all of it repeatable.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use etcd_client::{
     Compare, CompareOp, PutOptions, Txn, TxnOp,
     proto::{PbKeyValue, PbTxnOpResponse},
 };
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use registry_core::{
     Error, ErrorKind, Incarnation, InstanceKey, OnDuplicate, backend::Outcome, model::RecordVersion,
 };
@@ -34,6 +35,8 @@ use crate::{
 const MAX_BYTES: usize = 1024 * 1024;
 /// How often a set of records is judged anew before its members go on alone, and how often those are.
 const ROUNDS: usize = 3;
+/// Transactions of one call that may be under way at a time: while the server applies one it reads the next.
+const IN_FLIGHT: usize = 64;
 
 pub(crate) struct Transactor<'a> {
     pub(crate) session: &'a Session,
@@ -110,35 +113,51 @@ impl Transactor<'_> {
             }
         }
         let mut alone = 0_usize;
-        while !queue.is_empty() {
-            let jobs = self.take_chunk(&mut queue, if alone > 0 { 1 } else { self.session.txn_ops() });
-            alone = alone.saturating_sub(jobs.len());
-            let many = jobs.len() > 1;
-            let ends = match self.settle(jobs, &mut outcomes).await {
-                Settlement::Done => continue,
-                Settlement::Contended(jobs) if many => {
+        // A key that occurs twice has its turns in order.
+        let mut busy = HashSet::new();
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < IN_FLIGHT {
+                let most = if alone > 0 { 1 } else { self.session.txn_ops() };
+                let jobs = self.take_chunk(&mut queue, most, &mut busy);
+                if jobs.is_empty() {
+                    break;
+                }
+                alone = alone.saturating_sub(jobs.len());
+                running.push(Box::pin(self.settle(jobs)));
+            }
+            let Some(Settled { keys, done, end }) = running.next().await else { break };
+            for key in &keys {
+                busy.remove(key);
+            }
+            for (at, outcome) in done {
+                outcomes[at] = Some(outcome);
+            }
+            let many = keys.len() > 1;
+            let (mut failed, error) = match end {
+                End::Done => continue,
+                End::Contended(jobs) if many => {
                     alone += jobs.len();
                     jobs.into_iter().rev().for_each(|job| queue.push_front(job));
                     continue;
                 }
-                Settlement::Contended(jobs) => {
+                End::Contended(jobs) => {
                     let error = Fault::unavailable("the record kept changing").into_error(self.operation);
                     (jobs, error)
                 }
-                Settlement::Failed(jobs, error) if many && is_too_large(&error) => {
+                End::Failed(jobs, error) if many && is_too_large(&error) => {
                     self.session.shrink_txn_ops(jobs.len());
                     jobs.into_iter().rev().for_each(|job| queue.push_front(job));
                     continue;
                 }
                 // One record may be the reason; it must not fail the others.
-                Settlement::Failed(jobs, error) if many && is_about_one(&error) => {
+                End::Failed(jobs, error) if many && is_about_one(&error) => {
                     alone += jobs.len();
                     jobs.into_iter().rev().for_each(|job| queue.push_front(job));
                     continue;
                 }
-                Settlement::Failed(jobs, error) => (jobs, error),
+                End::Failed(jobs, error) => (jobs, error),
             };
-            let (mut failed, error) = ends;
             if !is_about_one(&error) && error.kind() != ErrorKind::Conflict {
                 // The registry is at fault, not a record: asking for the rest would fail the same way, slowly.
                 failed.extend(queue.drain(..));
@@ -173,9 +192,8 @@ impl Transactor<'_> {
         Ok(found)
     }
 
-    /// As many jobs as fit one transaction, each key once.
-    fn take_chunk(&self, queue: &mut VecDeque<Job>, most: usize) -> Vec<Job> {
-        let mut keys = std::collections::HashSet::new();
+    /// As many jobs as fit one transaction, up to the first whose key is busy; theirs become busy.
+    fn take_chunk(&self, queue: &mut VecDeque<Job>, most: usize, busy: &mut HashSet<Vec<u8>>) -> Vec<Job> {
         let mut chunk = Vec::new();
         let mut bytes = 0;
         while let Some(job) = queue.front() {
@@ -184,18 +202,25 @@ impl Transactor<'_> {
                     Wish::Put { value, .. } => value.len(),
                     Wish::Delete => 0,
                 };
-            let full = chunk.len() >= most || bytes + size > MAX_BYTES || keys.contains(&job.key);
-            if full && !chunk.is_empty() {
+            let full = chunk.len() >= most || bytes + size > MAX_BYTES;
+            if busy.contains(&job.key) || (full && !chunk.is_empty()) {
                 break;
             }
             bytes += size;
-            keys.insert(job.key.clone());
+            busy.insert(job.key.clone());
             chunk.extend(queue.pop_front());
         }
         chunk
     }
 
-    async fn settle(&self, mut jobs: Vec<Job>, outcomes: &mut [Option<Outcome>]) -> Settlement {
+    async fn settle(&self, jobs: Vec<Job>) -> Settled {
+        let keys = jobs.iter().map(|job| job.key.clone()).collect();
+        let mut done = Vec::with_capacity(jobs.len());
+        let end = self.try_all(jobs, &mut done).await;
+        Settled { keys, done, end }
+    }
+
+    async fn try_all(&self, mut jobs: Vec<Job>, done: &mut Vec<(usize, Outcome)>) -> End {
         for _ in 0..ROUNDS {
             let mut compares = Vec::with_capacity(jobs.len());
             let mut writes = Vec::with_capacity(jobs.len());
@@ -217,16 +242,16 @@ impl Transactor<'_> {
             let txn = Txn::new().when(compares).and_then(writes).or_else(reads);
             let found = match self.transact(txn, jobs.len()).await {
                 Ok(Reply::Written) => {
-                    jobs.iter().for_each(|job| outcomes[job.at] = Some(Ok(())));
-                    return Settlement::Done;
+                    done.extend(jobs.iter().map(|job| (job.at, Ok(()))));
+                    return End::Done;
                 }
                 Ok(Reply::Found(found)) => found,
-                Err(error) => return Settlement::Failed(jobs, error),
+                Err(error) => return End::Failed(jobs, error),
             };
             let mut left = Vec::with_capacity(jobs.len());
             for (mut job, found) in jobs.into_iter().zip(found) {
                 match self.judge(&job, found.as_ref()) {
-                    Verdict::Settled(outcome) => outcomes[job.at] = Some(outcome),
+                    Verdict::Settled(outcome) => done.push((job.at, outcome)),
                     Verdict::Try(guard) => {
                         job.guard = guard;
                         left.push(job);
@@ -234,11 +259,11 @@ impl Transactor<'_> {
                 }
             }
             if left.is_empty() {
-                return Settlement::Done;
+                return End::Done;
             }
             jobs = left;
         }
-        Settlement::Contended(jobs)
+        End::Contended(jobs)
     }
 
     fn judge(&self, job: &Job, found: Option<&Found>) -> Verdict {
@@ -276,7 +301,15 @@ impl Transactor<'_> {
     }
 }
 
-enum Settlement {
+/// What became of one chunk.
+struct Settled {
+    keys: Vec<Vec<u8>>,
+    /// The outcomes that are certain, by their place.
+    done: Vec<(usize, Outcome)>,
+    end: End,
+}
+
+enum End {
     Done,
     /// Others kept writing the same keys.
     Contended(Vec<Job>),

@@ -21,7 +21,7 @@ use std::{sync::Arc, time::Duration};
 
 use etcd_client::{
     WatchOptions, WatchRequestSender, WatchResponseStream,
-    proto::{PbEvent, PbWatchResponse},
+    proto::{PbEvent, PbKeyValue, PbWatchResponse},
 };
 use futures_util::stream;
 use registry_core::{
@@ -33,7 +33,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     channel::Lane,
     codec::{Layout, range_end},
-    discovery::{decode_all, evidence, is_serializable, probe, read_range},
+    discovery::{Records, evidence, is_serializable, probe, read_range},
     error::{Fault, Reaction},
     session::Session,
 };
@@ -149,9 +149,11 @@ impl Watcher {
     async fn list(&mut self) -> Result<Event, Error> {
         let serializable = is_serializable(&self.session, Consistency::Configured);
         let call = self.session.call_of(OPERATION);
-        let range = read_range(&self.session, call, &self.prefix, serializable).await?;
+        let mut records = Records::default();
+        let (layout, service) = (&*self.layout, self.target.service());
+        let take = |kvs: Vec<PbKeyValue>| records.decode(layout, service, &kvs);
+        let range = read_range(&self.session, call, &self.prefix, serializable, take).await?;
         let position = Position { cluster: range.cluster, revision: range.revision };
-        let records = decode_all(&*self.layout, self.target.service(), &range.kvs);
         let changes = vec![Change::Reset(records.instances)];
         let mut event = Event::new(changes, Some(position.cursor()), range.evidence());
         event.rejected = records.rejected;

@@ -13,6 +13,12 @@ usage: cargo xtask COMMAND
   servers    build the servers the tests need, print where they are
   deps       dependency trees, licences and sources
   msrv       the minimum Rust version: promised, locked and documented
+  bench [--peers] [--write]
+             measure every figure that is promised, end in a table of what holds
+             --peers  beside other libraries too (a workspace of its own; needs cmake)
+             --write  put table and chart into docs/
+  footprint [--write]
+             crates and cold compile time of each feature
   package    assemble the published crates and compile each from its package";
 
 /// A registry the checks can be limited to.
@@ -51,6 +57,15 @@ impl Selection {
     }
 }
 
+/// What `bench` runs and leaves behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct BenchOptions {
+    /// Compare with other libraries too.
+    pub(crate) peers: bool,
+    /// Put table and chart into the documentation.
+    pub(crate) write: bool,
+}
+
 /// A command and its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -62,6 +77,13 @@ pub(crate) enum Request {
     Deps,
     /// Check the minimum Rust version.
     Msrv,
+    /// Measure what is promised.
+    Bench(BenchOptions),
+    /// Count crates and time a cold compile; whether to write it down.
+    Footprint {
+        /// Put the table into the documentation.
+        write: bool,
+    },
     /// Assemble and compile the packages.
     Package,
     /// Say how it is used.
@@ -77,6 +99,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Reque
     let mut arguments = arguments.into_iter();
     let request = match arguments.next().as_deref() {
         Some("test") => return selection(arguments).map(Request::Test),
+        Some("bench") => return bench(arguments).map(Request::Bench),
+        Some("footprint") => return footprint(arguments),
         Some("servers") => Request::Servers,
         Some("deps") => Request::Deps,
         Some("msrv") => Request::Msrv,
@@ -104,6 +128,29 @@ fn selection(mut arguments: impl Iterator<Item = String>) -> Result<Selection> {
     Ok(selection)
 }
 
+fn bench(arguments: impl Iterator<Item = String>) -> Result<BenchOptions> {
+    let mut options = BenchOptions::default();
+    for argument in arguments {
+        match argument.as_str() {
+            "--peers" => options.peers = true,
+            "--write" => options.write = true,
+            _ => return Err(Failure::new(format!("`bench` has no option `{argument}`\n\n{USAGE}"))),
+        }
+    }
+    Ok(options)
+}
+
+fn footprint(arguments: impl Iterator<Item = String>) -> Result<Request> {
+    let mut write = false;
+    for argument in arguments {
+        match argument.as_str() {
+            "--write" => write = true,
+            _ => return Err(Failure::new(format!("`footprint` has no option `{argument}`\n\n{USAGE}"))),
+        }
+    }
+    Ok(Request::Footprint { write })
+}
+
 fn registries(names: &str) -> Result<Vec<Registry>> {
     let valid = Registry::ALL.map(Registry::name).join(", ");
     let find = |name: &str| {
@@ -117,7 +164,7 @@ fn registries(names: &str) -> Result<Vec<Registry>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Registry, Request, Selection, parse};
+    use super::{BenchOptions, Registry, Request, Selection, parse};
 
     fn read(line: &str) -> Option<Request> {
         parse(line.split_whitespace().map(str::to_owned)).ok()
@@ -139,9 +186,19 @@ mod tests {
     fn what_is_not_understood_is_refused() {
         for line in
             ["", "tests", "test --fast", "test --only", "test --only consul", "test --only etcd,", "deps all"]
+                .into_iter()
+                .chain(["bench --quick", "bench all", "footprint --peers"])
         {
             assert_eq!(read(line), None, "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_bench_compares_and_writes_only_when_told() {
+        let bench = |peers, write| Some(Request::Bench(BenchOptions { peers, write }));
+        assert_eq!(read("bench"), bench(false, false));
+        assert_eq!(read("bench --write --peers"), bench(true, true));
+        assert_eq!(read("footprint --write"), Some(Request::Footprint { write: true }));
     }
 
     #[test]

@@ -76,16 +76,29 @@ pub(crate) fn check(root: &Path) -> Result<String> {
     Ok(format!("{locked} locked packages, {} crates by default", default.len()))
 }
 
+/// The crates that a user of the package compiles with these features, on this platform.
+///
+/// # Errors
+///
+/// If cargo can't tell.
+pub(crate) fn tree_of(root: &Path, package: &str, features: &[&str]) -> Result<BTreeSet<String>> {
+    listed(root, package, &[&["--edges", "normal,build", "--package", package], features].concat())
+}
+
 /// The crates that a user of the package compiles with these features, on any platform.
 fn user_tree(root: &Path, package: &str, features: &[&str]) -> Result<BTreeSet<String>> {
     let what = [&["--edges", "normal,build", "--package", package], features].concat();
     tree(root, package, &what)
 }
 
-/// The crates in a tree that has to hold `expected`.
+/// The crates in a tree for any platform that has to hold `expected`.
 fn tree(root: &Path, expected: &str, what: &[&str]) -> Result<BTreeSet<String>> {
+    listed(root, expected, &[&["--target", "all"], what].concat())
+}
+
+fn listed(root: &Path, expected: &str, what: &[&str]) -> Result<BTreeSet<String>> {
     let mut command = cargo(root);
-    command.args(["tree", "--locked", "--target", "all", "--prefix", "none"]).args(what);
+    command.args(["tree", "--locked", "--prefix", "none"]).args(what);
     let crates = crates_in(&capture(&mut command)?);
     // Cargo's format is no promise: an unreadable tree must not pass for an empty one.
     if !crates.contains(expected) {

@@ -3,9 +3,11 @@
 //! Everything the project promises is checked by a command of this program, so that a contributor and a build server
 //! run the same thing. It depends on none of our crates and compiles in seconds.
 
+mod bench;
 mod cli;
 mod deps;
 mod failure;
+mod footprint;
 mod licence;
 mod metadata;
 mod msrv;
@@ -54,6 +56,8 @@ fn perform() -> Result<()> {
         Request::Servers => print_servers(&root),
         Request::Deps => deps::check(&root).map(|checked| println!("ok: {checked}")),
         Request::Msrv => msrv::check(&root).map(|floor| println!("ok: Rust {floor}")),
+        Request::Bench(options) => bench::perform(&root, options),
+        Request::Footprint { write } => footprint::perform(&root, write),
         Request::Package => package::verify(&root),
         Request::Help => Ok(()),
     }

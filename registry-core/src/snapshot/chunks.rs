@@ -51,12 +51,12 @@ impl<T> Chunks<T> {
         self.root.iter().flat_map(|node| node.iter().flatten())
     }
 
-    /// Visits what two versions do not share: each entry of an old leaf that the new version has not at the same
-    /// place, and each entry of the new leaves. The work is in proportion to what differs, plus one step per
-    /// 1,024 entries.
+    /// Visits the entries of either version that the other has not at the same place, as far as `same` tells. The
+    /// work is in proportion to what differs, plus one step per 1,024 entries.
     pub(crate) fn unshared<'a>(
         old: &'a Self,
         new: &'a Self,
+        same: impl Fn(&T, &T) -> bool,
         mut in_old: impl FnMut(&'a T),
         mut in_new: impl FnMut(&'a T),
     ) {
@@ -73,8 +73,16 @@ impl<T> Chunks<T> {
                     (Some(before), Some(after)) if Arc::ptr_eq(before, after) => {}
                     (None, None) => break,
                     (before, after) => {
-                        before.into_iter().flat_map(|leaf| leaf.iter().flatten()).for_each(&mut in_old);
-                        after.into_iter().flat_map(|leaf| leaf.iter().flatten()).for_each(&mut in_new);
+                        for at in 0..WIDTH {
+                            let entry = |leaf: Option<&'a Leaf<T>>| leaf.and_then(|leaf| leaf[at].as_ref());
+                            match (entry(before), entry(after)) {
+                                (Some(before), Some(after)) if same(before, after) => {}
+                                (before, after) => {
+                                    before.into_iter().for_each(&mut in_old);
+                                    after.into_iter().for_each(&mut in_new);
+                                }
+                            }
+                        }
                     }
                 }
             }
@@ -191,14 +199,24 @@ mod tests {
     }
 
     #[test]
-    fn one_change_shares_all_but_one_leaf() {
+    fn one_change_is_all_that_two_versions_do_not_share() {
         let mut list = Chunks::default();
         (0..10_000).for_each(|i| list.push(i));
         let old = list.clone();
         list.set(5_000, -1);
+        list.push(10_000);
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        Chunks::unshared(&old, &list, |entry| before.push(*entry), |entry| after.push(*entry));
-        assert_eq!((before.len(), after.len()), (WIDTH, WIDTH));
-        assert!(before.contains(&5_000) && after.contains(&-1));
+        Chunks::unshared(&old, &list, i32::eq, |entry| before.push(*entry), |entry| after.push(*entry));
+        assert_eq!((before, after), (vec![5_000], vec![-1, 10_000]));
+    }
+
+    #[test]
+    fn one_change_copies_one_leaf() {
+        let mut list = Chunks::default();
+        (0..10_000).for_each(|i| list.push(i));
+        let old = list.clone();
+        list.set(5_000, -1);
+        let copied = old.leaves().zip(list.leaves()).filter(|(old, new)| !Arc::ptr_eq(old, new)).count();
+        assert_eq!(copied, 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Snapshot, chunks::Chunks};
+use super::{Member, Snapshot, chunks::Chunks};
 use crate::model::{Instance, InstanceId, ServiceName};
 
 /// What turns one snapshot into another. Each instance occurs at most once; applying the differences of an
@@ -30,11 +30,12 @@ impl Diff {
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for (old, new) in old.0.pools.iter().zip(&new.0.pools) {
             for (old, new) in [(&old.trusted, &new.trusted), (&old.suspects, &new.suspects)] {
-                Chunks::unshared(old, new, |m| before.push(&m.instance), |m| after.push(&m.instance));
+                // By the pointer: a look into each neighbour of what changed would cost more than all the rest.
+                let same = |a: &Member, b: &Member| Arc::ptr_eq(&a.instance, &b.instance);
+                Chunks::unshared(old, new, same, |m| before.push(&m.instance), |m| after.push(&m.instance));
             }
         }
-        // Whatever moved is in both lists, as both its old and its new place are in leaves that aren't
-        // shared.
+        // Whatever moved is in both lists, as its old place now holds another entry or none, and its new place did.
         let mut gone: HashMap<(&ServiceName, &InstanceId), &Arc<Instance>> =
             before.iter().map(|old| ((old.service(), old.id()), *old)).collect();
         for new in after {

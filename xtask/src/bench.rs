@@ -1,0 +1,181 @@
+//! `cargo xtask bench`: every figure that is promised, measured and judged.
+//!
+//! Benchmarks and fault tests print one line per bound; this runs them all, collects the lines and says in one table
+//! what holds. A promise that nothing measured is a failure too: a benchmark that was renamed or left out must not
+//! make the rest look complete.
+
+mod chart;
+mod ledger;
+mod line;
+mod page;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use self::ledger::Ledger;
+use self::line::Line;
+use crate::cli::BenchOptions;
+use crate::failure::{Failure, Result};
+use crate::process::{capture, cargo, find_program, run, stream};
+use crate::servers::{self, ETCD_NEWEST, Missing, Server};
+use crate::tools;
+
+pub(crate) use self::page::replace_section;
+
+/// A file system in memory, so that the disk has no say in the figures.
+const MEMORY: &str = "/dev/shm";
+
+/// Runs everything; prints the table, and with `--write` puts it into the documentation.
+///
+/// # Errors
+///
+/// If a hard bound misses, a promise was not measured, or a step broke down.
+pub(crate) fn perform(root: &Path, options: BenchOptions) -> Result<()> {
+    tools::protoc()?;
+    let server = etcd(root)?;
+    let mut ledger = Ledger::new(options.peers);
+
+    // Compiling is done before anything is measured.
+    run(bench(root, IN_PROCESS).arg("--no-run"))?;
+    run(bench(root, ETCD).arg("--no-run"))?;
+    measure(&mut ledger, "the benchmarks in this process", bench(root, IN_PROCESS).arg("--no-fail-fast"))?;
+    let mut beside_etcd = bench(root, ETCD);
+    measure(&mut ledger, "the benchmarks on etcd", with_server(&mut beside_etcd, &server))?;
+    faults(root, &server, &mut ledger)?;
+    if options.peers {
+        peers(root, &mut ledger)?;
+    }
+
+    println!("\n{}", ledger.table());
+    if options.write {
+        page::write(root, &ledger, &machine(root, &server)?)?;
+    }
+    match Failure::list("not every bound holds", &ledger.findings()) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}
+
+const IN_PROCESS: &[&str] = &["--package", "service-registry", "--bench", "*"];
+const ETCD: &[&str] = &["--package", "registry-etcd", "--bench", "etcd"];
+
+fn bench(root: &Path, what: &[&str]) -> Command {
+    let mut command = cargo(root);
+    command.arg("bench").args(what);
+    command
+}
+
+fn with_server<'a>(command: &'a mut Command, server: &Server) -> &'a mut Command {
+    command.env("SERVICE_REGISTRY_ETCD", &server.etcd);
+    if let Some(etcdctl) = &server.etcdctl {
+        command.env("SERVICE_REGISTRY_ETCDCTL", etcdctl);
+    }
+    if Path::new(MEMORY).is_dir() {
+        command.env("TMPDIR", MEMORY);
+    }
+    command
+}
+
+/// Runs a command that prints bounds. Its exit code says no more than they do, unless it fails without a reason
+/// among them.
+fn measure(ledger: &mut Ledger, what: &str, command: &mut Command) -> Result<()> {
+    let mut read = Vec::new();
+    let succeeded = stream(command, |line| read.extend(Line::parse(line)))?;
+    let explained = read.iter().any(|line| line.as_ref().is_ok_and(Line::fails));
+    for line in read {
+        ledger.take(line);
+    }
+    if !succeeded && !explained {
+        ledger.broke(what);
+    }
+    Ok(())
+}
+
+/// The faults are tests, which leave their lines in a directory.
+fn faults(root: &Path, server: &Server, ledger: &mut Ledger) -> Result<()> {
+    let directory = env::temp_dir().join(format!("service-registry-figures-{}", std::process::id()));
+    fs::create_dir_all(&directory).map_err(|error| Failure::file("create", &directory, &error))?;
+    let mut command = cargo(root);
+    command.args(["test", "--package", "registry-etcd", "--test", "figures", "--", "--ignored"]);
+    // One at a time: a restart beside it would be measured too.
+    command.args(["--test-threads", "1"]).env("FIGURES", &directory);
+    let succeeded = stream(with_server(&mut command, server), |_| {})?;
+    let read = figures(&directory);
+    // Best effort: it is a temporary directory.
+    let _ = fs::remove_dir_all(&directory);
+    let read = read?;
+    let explained = read.iter().any(|line| line.as_ref().is_ok_and(Line::fails));
+    for line in read {
+        ledger.take(line);
+    }
+    if !succeeded && !explained {
+        ledger.broke("the fault tests");
+    }
+    Ok(())
+}
+
+fn figures(directory: &Path) -> Result<Vec<Result<Line>>> {
+    let failed = |error| Failure::file("read", directory, &error);
+    let mut lines = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path: PathBuf = entry.map_err(failed)?.path();
+        let text = fs::read_to_string(&path).map_err(|error| Failure::file("read", &path, &error))?;
+        lines.extend(text.lines().filter_map(Line::parse));
+    }
+    Ok(lines)
+}
+
+/// What other libraries take, from a workspace of its own. It only reports, so that what can't be built is a line
+/// that says so and no failure.
+fn peers(root: &Path, ledger: &mut Ledger) -> Result<()> {
+    let manifest = root.join("benches").join("peers").join("Cargo.toml");
+    let mut build = cargo(root);
+    build.args(["build", "--release", "--locked", "--manifest-path"]).arg(&manifest);
+    let obstacle = if find_program("cmake").is_none() {
+        Some(
+            "cmake is missing, which a dependency of pingora needs (Debian, Ubuntu, Fedora, Homebrew: cmake)"
+                .to_owned(),
+        )
+    } else {
+        run(&mut build).err().map(|failure| format!("the peers can't be built here: {failure}"))
+    };
+    if let Some(why) = obstacle {
+        println!("P9 not measured: {why}");
+        ledger.take(Ok(Line::skipped("P9", "beside other libraries", &why)));
+        return Ok(());
+    }
+    let mut command = cargo(root);
+    command.args(["run", "--release", "--locked", "--manifest-path"]).arg(&manifest);
+    measure(ledger, "the comparison with peers", &mut command)
+}
+
+fn etcd(root: &Path) -> Result<Server> {
+    match servers::ensure(root, &ETCD_NEWEST) {
+        Ok(server) => Ok(server),
+        Err(Missing::Go(why)) => {
+            println!("{why}: the distribution's etcd instead");
+            servers::distribution()
+        }
+        Err(missing) => Err(missing.into_failure()),
+    }
+}
+
+/// Where it was measured, in words.
+fn machine(root: &Path, server: &Server) -> Result<String> {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unnamed processor", |(_, model)| model.trim());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let rustc = capture(Command::new("rustc").current_dir(root).arg("--version"))?;
+    let data = if Path::new(MEMORY).is_dir() { "tmpfs" } else { "the temporary directory" };
+    Ok(format!(
+        "{cores} cores of {model}, {} {}, {}, etcd {} on loopback with its data on {data} and without fsync",
+        env::consts::OS,
+        kernel.trim(),
+        rustc.trim(),
+        server.version
+    ))
+}
