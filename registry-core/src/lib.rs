@@ -7,6 +7,8 @@
 
 pub mod backend;
 pub mod balance;
+#[doc(hidden)]
+pub mod bench;
 pub mod memory;
 pub mod model;
 pub mod static_list;

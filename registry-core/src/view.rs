@@ -1,20 +1,28 @@
 //! The seam between the reflector, which knows what is true, and the upstream, which picks.
 //!
 //! A [`View`] is one (target, selector, balancer). The writer's side is a lock around the [`Store`]; the
-//! reader's side is one atomic pointer to the present snapshot and its picker, so that a pick neither locks
-//! nor waits. A batch of changes is published as one snapshot.
+//! reader's side is one atomic pointer to the present snapshot and its picker, of which each thread holds a copy
+//! ([`near`]), so that a pick neither locks nor waits. A batch of changes is published as one snapshot.
+
+mod near;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashSet,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use self::near::{Seat, moved};
 use crate::{
-    balance::{Balance, Balancer, Members, PickContext, Picker, choose},
+    balance::{Balance, Balancer, Balancing, Members, PickContext, Rule, choose},
     model::{Instance, InstanceKey, Selector},
     snapshot::{Member, Snapshot, Store},
 };
@@ -45,10 +53,12 @@ pub(crate) trait ViewSink: Send + Sync {
 /// What an upstream sees of one target.
 pub(crate) struct View {
     selector: Selector,
-    balancer: Arc<dyn Balancer>,
-    observed: bool,
+    balancing: Balancing,
     writer: Mutex<Writer>,
     live: ArcSwap<Live>,
+    seat: Arc<Seat>,
+    /// Whether the live version has suspects.
+    suspects: AtomicBool,
     /// The version that is live, for those who wait; `None` once the view is closed.
     wake: watch::Sender<Option<u64>>,
 }
@@ -58,53 +68,74 @@ struct Writer {
     store: Store,
     version: u64,
     revision: Option<u64>,
+    /// Versions that were replaced and that some thread may still hold. Kept until none does, so that the last
+    /// pick that lets go of a large one needn't take it apart. At most one per thread, and the last.
+    replaced: Vec<Arc<Live>>,
 }
 
 /// What readers load in one step.
 pub(crate) struct Live {
     /// What picks choose from; the snapshot has it too, but further away.
     pub(crate) members: Members,
-    pub(crate) picker: Arc<dyn Picker>,
+    rule: Rule,
     pub(crate) snapshot: Snapshot,
 }
 
 impl Live {
-    fn new(snapshot: Snapshot, picker: Arc<dyn Picker>) -> Self {
-        Self { members: snapshot.active().clone(), picker, snapshot }
+    fn new(snapshot: Snapshot, rule: Rule) -> Self {
+        Self { members: snapshot.active().clone(), rule, snapshot }
     }
 
     /// Chooses an instance; `None` only if none is known at all.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn choose(&self, context: &PickContext<'_>) -> Option<&Member> {
-        choose(&self.members, &*self.picker, context, &self.snapshot)
+        choose(&self.members, &self.rule, context, &self.snapshot)
     }
 }
 
 impl View {
     pub(crate) fn new(selector: Selector, balance: &Balance) -> Self {
-        let balancer = balance.balancer();
+        let balancing = balance.balancing();
         let snapshot = Snapshot::unfilled();
-        let picker = balancer.picker(snapshot.active());
+        let rule = balancing.rule(snapshot.active());
         Self {
             selector,
-            observed: balancer.observes(),
-            balancer,
+            balancing,
             writer: Mutex::default(),
-            live: ArcSwap::from_pointee(Live::new(snapshot, picker)),
+            live: ArcSwap::from_pointee(Live::new(snapshot, rule)),
+            seat: Seat::take(),
+            suspects: AtomicBool::new(false),
             wake: watch::Sender::new(Some(0)),
         }
     }
 
     /// The present snapshot and its picker, without a lock or a shared write.
-    #[inline]
     pub(crate) fn live(&self) -> arc_swap::Guard<Arc<Live>> {
         self.live.load()
+    }
+
+    /// What [`pick`](Self::pick) takes.
+    pub(crate) fn seat(&self) -> usize {
+        self.seat.number()
+    }
+
+    /// Whether the shrink guard holds any instance.
+    #[inline]
+    pub(crate) fn has_suspects(&self) -> bool {
+        self.suspects.load(Ordering::Relaxed)
     }
 
     /// The balancer, if it wants to hear of picks.
     #[inline]
     pub(crate) fn observer(&self) -> Option<&dyn Balancer> {
-        self.observed.then_some(&*self.balancer)
+        self.balancing.observer()
+    }
+
+    fn publish(&self, live: Live, replaced: &mut Vec<Arc<Live>>) {
+        self.suspects.store(live.snapshot.has_suspects(), Ordering::Relaxed);
+        replaced.push(self.live.swap(Arc::new(live)));
+        moved();
+        replaced.retain(|live| Arc::strong_count(live) > 1);
     }
 
     /// Wakes when another version is live, and when the view is closed.
@@ -116,7 +147,7 @@ impl View {
 impl ViewSink for View {
     fn apply(&self, change: &ViewChange) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Writer { store, version, revision } = &mut *writer;
+        let Writer { store, version, revision, replaced } = &mut *writer;
         // The first batch is an answer, even if it is empty.
         let mut changed = *version == 0;
         for key in &change.removals {
@@ -135,8 +166,8 @@ impl ViewSink for View {
         if changed {
             *version += 1;
             let snapshot = store.snapshot(*version, *revision);
-            let picker = self.balancer.picker(snapshot.active());
-            self.live.store(Arc::new(Live::new(snapshot, picker)));
+            let rule = self.balancing.rule(snapshot.active());
+            self.publish(Live::new(snapshot, rule), replaced);
             self.wake.send_if_modified(|wake| {
                 let open = wake.is_some();
                 *wake = wake.map(|_| *version);
@@ -144,9 +175,9 @@ impl ViewSink for View {
             });
         } else if moved {
             // The same instances at a later revision: nobody needs to wake up for that.
-            let picker = Arc::clone(&self.live.load().picker);
+            let rule = self.live.load().rule.clone();
             let snapshot = store.snapshot(*version, *revision);
-            self.live.store(Arc::new(Live::new(snapshot, picker)));
+            self.publish(Live::new(snapshot, rule), replaced);
         }
     }
 
@@ -160,7 +191,7 @@ impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View")
             .field("selector", &self.selector)
-            .field("balancer", &self.balancer)
+            .field("balancing", &self.balancing)
             .field("snapshot", &self.live().snapshot)
             .finish_non_exhaustive()
     }

@@ -13,6 +13,7 @@ mod catalogue;
 mod connector;
 mod discovery;
 mod registry;
+mod relist;
 
 pub use capabilities::{Capabilities, Delivery, Proof};
 pub use catalogue::{Catalogue, CatalogueStream};
@@ -21,3 +22,4 @@ pub use discovery::{
     Change, Consistency, Cursor, Discovery, Event, Evidence, Listing, Read, SourceId, WatchStream,
 };
 pub use registry::{Grant, Lease, Lifetime, OnDuplicate, Outcome, Presence, Publish, Registry, Renewal};
+pub use relist::{Relist, Relisted};

@@ -1,6 +1,6 @@
 //! The pipeline around every policy.
 
-use super::{Draw, PickContext, Picker};
+use super::{Draw, PickContext, Rule};
 use crate::{
     model::{Instance, InstanceKey},
     snapshot::{Member, Members, Pool, Snapshot},
@@ -10,31 +10,47 @@ use crate::{
 const REDRAWS: u32 = 4;
 
 /// Chooses by the policy among the active members of a snapshot; `None` only if there are none.
-#[inline]
+#[inline(always)]
 pub(crate) fn choose<'a>(
     members: &'a Members,
-    picker: &dyn Picker,
+    rule: &Rule,
     context: &PickContext<'_>,
     snapshot: &'a Snapshot,
 ) -> Option<&'a Member> {
     if members.is_empty() {
         return None;
     }
-    let mut at = draw(members, picker, context, 0);
+    let at = draw(members, rule, context, 0);
+    if members.is_suspect(at) || !context.get_tried().is_empty() {
+        return reconsider(members, rule, context, snapshot, at);
+    }
+    members.member(at)
+}
+
+/// What to do about a suspect, or where some have been tried. Out of the way of the usual pick, which is compiled
+/// into its caller.
+#[cold]
+#[inline(never)]
+fn reconsider<'a>(
+    members: &'a Members,
+    rule: &Rule,
+    context: &PickContext<'_>,
+    snapshot: &'a Snapshot,
+    mut at: usize,
+) -> Option<&'a Member> {
     if members.is_suspect(at) {
-        at = draw(members, picker, context, 1);
+        at = draw(members, rule, context, 1);
     }
     if context.get_tried().is_empty() {
         return members.member(at);
     }
-    untried(members, picker, context, snapshot, at)
+    untried(members, rule, context, snapshot, at)
 }
 
 /// An untried member, if there is one that may be used.
-#[cold]
 fn untried<'a>(
     members: &'a Members,
-    picker: &dyn Picker,
+    rule: &Rule,
     context: &PickContext<'_>,
     snapshot: &'a Snapshot,
     mut at: usize,
@@ -44,7 +60,7 @@ fn untried<'a>(
         if let Some(member) = members.member(at).filter(is_untried) {
             return Some(member);
         }
-        at = draw(members, picker, context, attempt);
+        at = draw(members, rule, context, attempt);
     }
     // Ends after as many steps as instances were tried, plus one.
     let around = || (at..members.len()).chain(0..at).filter_map(|at| members.member(at));
@@ -58,9 +74,9 @@ fn first_untried(members: &Members, is_untried: impl Fn(&&Member) -> bool) -> Op
     (0..members.len()).filter_map(|at| members.member(at)).find(is_untried)
 }
 
-#[inline]
-fn draw(members: &Members, picker: &dyn Picker, context: &PickContext<'_>, attempt: u32) -> usize {
-    picker.pick(&Draw { members, context, attempt }).min(members.len() - 1)
+#[inline(always)]
+fn draw(members: &Members, rule: &Rule, context: &PickContext<'_>, attempt: u32) -> usize {
+    rule.pick(&Draw { members, context, attempt }).min(members.len() - 1)
 }
 
 fn is_tried(instance: &Instance, tried: &[InstanceKey]) -> bool {

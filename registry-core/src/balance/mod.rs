@@ -18,6 +18,7 @@ mod lane;
 mod outcome;
 mod random;
 mod round_robin;
+mod rule;
 #[cfg(test)]
 mod tests;
 mod weighted;
@@ -28,8 +29,8 @@ pub(crate) use choose::choose;
 pub use context::{Draw, PickContext};
 pub(crate) use lane::Lanes;
 pub use outcome::{Failure, Outcome};
-use random::Random;
 use round_robin::RoundRobin;
+pub(crate) use rule::{Balancing, Rule};
 use weighted::WeightedRandom;
 
 use crate::Error;
@@ -138,13 +139,16 @@ impl Balance {
         }
     }
 
-    /// A balancer for one view.
-    pub(crate) fn balancer(&self) -> Arc<dyn Balancer> {
+    /// What one view balances by.
+    pub(crate) fn balancing(&self) -> Balancing {
         match &self.0 {
-            Policy::RoundRobin => Arc::new(RoundRobin::default()),
-            Policy::Random => Arc::new(Random),
-            Policy::WeightedRandom => Arc::new(WeightedRandom::default()),
-            Policy::Custom(_, make) => make(),
+            Policy::RoundRobin => Balancing::RoundRobin(RoundRobin::default()),
+            Policy::Random => Balancing::Random,
+            Policy::WeightedRandom => Balancing::WeightedRandom(WeightedRandom::default()),
+            Policy::Custom(_, make) => {
+                let balancer = make();
+                Balancing::Custom { observes: balancer.observes(), balancer }
+            }
         }
     }
 }

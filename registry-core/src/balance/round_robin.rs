@@ -5,34 +5,25 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::{Balancer, Draw, Lanes, Members, Picker};
+use super::{Lanes, random::random};
 
 /// Not yet started.
 const START: usize = usize::MAX;
 
-/// The next position of each thread, which outlives versions of the view.
-#[derive(Debug)]
-pub(super) struct RoundRobin(Arc<Next>);
-
-#[derive(Debug)]
-struct Next(Lanes<AtomicUsize>);
+/// The next position of each thread, which outlives versions of the view. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct RoundRobin(Arc<Lanes<AtomicUsize>>);
 
 impl Default for RoundRobin {
     fn default() -> Self {
-        Self(Arc::new(Next(Lanes::new(|| AtomicUsize::new(START)))))
+        Self(Arc::new(Lanes::new(|| AtomicUsize::new(START))))
     }
 }
 
-impl Balancer for RoundRobin {
-    fn picker(&self, _: &Members) -> Arc<dyn Picker> {
-        Arc::<Next>::clone(&self.0)
-    }
-}
-
-impl Picker for Next {
+impl RoundRobin {
+    /// The position whose turn it is on this thread, of `len`.
     #[inline]
-    fn pick(&self, draw: &Draw<'_>) -> usize {
-        let len = draw.members().len();
+    pub(super) fn next(&self, len: usize) -> usize {
         let next = self.0.mine();
         // Load and store, not an atomic addition: the lane is this thread's. Where threads share one, they
         // may choose the same instance at the same moment, which is harmless.
@@ -41,7 +32,7 @@ impl Picker for Next {
             at if at == len => 0,
             // At the start, and when the list got much shorter: many clients that begin at 0 would all hit
             // the same instance.
-            _ => fastrand::usize(..len),
+            _ => random(len),
         };
         next.store(at + 1, Ordering::Relaxed);
         at

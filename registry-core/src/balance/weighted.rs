@@ -11,19 +11,23 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Balancer, Draw, Members, Picker, random::Random};
+use super::Members;
 use crate::snapshot::{Leaf, Member};
+
+/// Members with a table of their own.
+const RUN: usize = 32;
 
 /// Keeps the tables of the last version, of which the next one uses what didn't change.
 #[derive(Debug, Default)]
-pub(super) struct WeightedRandom(Mutex<Vec<Run>>);
+pub(crate) struct WeightedRandom(Mutex<Vec<Run>>);
 
-impl Balancer for WeightedRandom {
-    fn picker(&self, members: &Members) -> Arc<dyn Picker> {
+impl WeightedRandom {
+    /// The tables for one version; `None` if all weights are the same, so that none is needed.
+    pub(super) fn tables(&self, members: &Members) -> Option<Tables> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if members.has_equal_weights() {
             last.clear();
-            return Arc::new(Random);
+            return None;
         }
         let runs: Vec<Run> = members
             .runs()
@@ -34,23 +38,25 @@ impl Balancer for WeightedRandom {
             })
             .collect();
         last.clone_from(&runs);
-        let above = table(runs.iter().map(|run| run.total));
+        let above = table(runs.iter().map(|run| run.total)).into();
         let runs = runs.into_iter().map(|run| (run.start, run.cells)).collect();
-        Arc::new(Tables { above, runs })
+        Some(Tables { above, runs })
     }
 }
 
 #[derive(Debug)]
-struct Tables {
-    above: Arc<[Cell]>,
-    runs: Box<[(usize, Arc<[Cell]>)]>,
+pub(crate) struct Tables {
+    above: Box<[Cell]>,
+    runs: Box<[(usize, Arc<[Cell; RUN]>)]>,
 }
 
-impl Picker for Tables {
-    fn pick(&self, _: &Draw<'_>) -> usize {
-        let random = fastrand::u128(..);
-        let (start, cells) = &self.runs[draw(&self.above, random as u64)];
-        start + draw(cells, (random >> 64) as u64)
+impl Tables {
+    /// A position.
+    #[inline]
+    pub(super) fn draw(&self) -> usize {
+        let random = fastrand::u64(..);
+        let (start, cells) = &self.runs[draw(&self.above, (random >> 32) as u32)];
+        start + draw(&cells[..], random as u32)
     }
 }
 
@@ -59,17 +65,21 @@ impl Picker for Tables {
 struct Run {
     start: usize,
     total: u64,
-    cells: Arc<[Cell]>,
+    /// As many as fit into a run, so that a pick needn't look: those past the last member have no share.
+    cells: Arc<[Cell; RUN]>,
     /// What the table was made of.
     leaf: Leaf<Member>,
 }
 
 impl Run {
     fn new(start: usize, leaf: &Leaf<Member>) -> Self {
-        let weights: Vec<u64> =
-            leaf.iter().flatten().map(|member| u64::from(member.instance.weight().get())).collect();
-        let total = weights.iter().sum();
-        Self { start, total, cells: table(weights.into_iter()), leaf: Arc::clone(leaf) }
+        let mut weights = [0; RUN];
+        for (weight, member) in weights.iter_mut().zip(leaf.iter().flatten()) {
+            *weight = u64::from(member.instance.weight().get());
+        }
+        let cells = table(weights.into_iter());
+        let cells = cells.try_into().expect("as many cells as weights");
+        Self { start, total: weights.iter().sum(), cells: Arc::new(cells), leaf: Arc::clone(leaf) }
     }
 }
 
@@ -80,20 +90,21 @@ struct Cell {
     alias: u32,
 }
 
-/// Draws from a table that isn't empty: the upper half of the random number chooses the column, the lower the
-/// side.
-#[inline]
-fn draw(cells: &[Cell], random: u64) -> usize {
-    let column = ((random >> 32) * cells.len() as u64) >> 32;
-    let cell = cells[column as usize];
+/// Draws from a table that isn't empty. Times the length, the whole part of the random number chooses the column and
+/// what is left the side: one number does for both, and a share is exact to 2^-32.
+#[inline(always)]
+fn draw(cells: &[Cell], random: u32) -> usize {
+    let product = u64::from(random) * cells.len() as u64;
+    let column = (product >> 32) as usize;
+    let cell = cells[column];
     // The side is as random as can be: a branch would be mispredicted half the time, which costs more than
     // the rest.
-    hint::select_unpredictable((random as u32) < cell.cut, column as usize, cell.alias as usize)
+    hint::select_unpredictable((product as u32) < cell.cut, column, cell.alias as usize)
 }
 
 /// Builds an alias table. In integers, so that the shares add up whatever the weights; a share is exact to
 /// 2^-32.
-fn table(weights: impl ExactSizeIterator<Item = u64>) -> Arc<[Cell]> {
+fn table(weights: impl ExactSizeIterator<Item = u64>) -> Vec<Cell> {
     let columns = weights.len() as u128;
     let mut left: Vec<u128> = weights.map(|weight| u128::from(weight) * columns).collect();
     // The mean of what is left, so that each column holds exactly this much.
@@ -109,5 +120,5 @@ fn table(weights: impl ExactSizeIterator<Item = u64>) -> Arc<[Cell]> {
             small.push(high);
         }
     }
-    cells.into()
+    cells
 }

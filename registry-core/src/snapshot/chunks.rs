@@ -5,7 +5,7 @@
 //! the same leaf before the list is shared again happens in place. Measured against a flat copy this is 12,
 //! 105 and 713 times cheaper at 1,000, 10,000 and 100,000 entries, for 1 ns more per read.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 const BITS: usize = 5;
 const WIDTH: usize = 1 << BITS;
@@ -21,13 +21,14 @@ type Node<T> = Arc<Block<Leaf<T>>>;
 /// A copy-on-write list.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunks<T> {
-    root: Vec<Node<T>>,
+    /// Shared too, so that a version that is only cloned counts one reference.
+    root: Arc<[Node<T>]>,
     len: usize,
 }
 
 impl<T> Default for Chunks<T> {
     fn default() -> Self {
-        Self { root: Vec::new(), len: 0 }
+        Self { root: Arc::from([]), len: 0 }
     }
 }
 
@@ -95,9 +96,10 @@ impl<T: Clone> Chunks<T> {
     pub(crate) fn push(&mut self, entry: T) {
         let at = self.len;
         if at & (WIDTH * WIDTH - 1) == 0 {
-            self.root.push(Arc::new(empty()));
+            let node = iter::once(Arc::new(empty()));
+            self.root = self.root.iter().cloned().chain(node).collect();
         }
-        let node = Arc::make_mut(self.root.last_mut().expect("a node was just ensured"));
+        let node = Arc::make_mut(self.root_mut().last_mut().expect("a node was just ensured"));
         let leaf = node[(at >> BITS) & MASK].get_or_insert_with(|| Arc::new(empty()));
         Arc::make_mut(leaf)[at & MASK] = Some(entry);
         self.len += 1;
@@ -108,7 +110,7 @@ impl<T: Clone> Chunks<T> {
         if at >= self.len {
             return None;
         }
-        let node = Arc::make_mut(self.root.get_mut(at >> (2 * BITS))?);
+        let node = Arc::make_mut(self.root_mut().get_mut(at >> (2 * BITS))?);
         Arc::make_mut(node[(at >> BITS) & MASK].as_mut()?)[at & MASK].replace(entry)
     }
 
@@ -121,16 +123,20 @@ impl<T: Clone> Chunks<T> {
         if at == self.len { Some(last) } else { self.set(at, last) }
     }
 
+    fn root_mut(&mut self) -> &mut [Node<T>] {
+        Arc::make_mut(&mut self.root)
+    }
+
     fn pop(&mut self) -> Option<T> {
         let at = self.len.checked_sub(1)?;
-        let node = Arc::make_mut(self.root.last_mut()?);
+        let node = Arc::make_mut(self.root_mut().last_mut()?);
         let leaf = &mut node[(at >> BITS) & MASK];
         let last = Arc::make_mut(leaf.as_mut()?)[at & MASK].take();
         if at & MASK == 0 {
             *leaf = None;
         }
         if at & (WIDTH * WIDTH - 1) == 0 {
-            self.root.pop();
+            self.root = self.root[..self.root.len() - 1].into();
         }
         self.len = at;
         last

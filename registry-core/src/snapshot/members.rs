@@ -27,6 +27,16 @@ pub struct Slot {
     pub generation: u32,
 }
 
+impl Slot {
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self { index: bits as u32, generation: (bits >> 32) as u32 }
+    }
+}
+
 /// The instances a pick chooses from, at positions `0..len`: those that serve; if there are none, the best of
 /// the rest.
 ///

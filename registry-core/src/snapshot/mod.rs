@@ -135,6 +135,11 @@ impl Snapshot {
         self.0.suspects.as_ref().is_some_and(|suspects| suspects.contains(key))
     }
 
+    /// Whether the shrink guard holds any instance.
+    pub(crate) fn has_suspects(&self) -> bool {
+        self.0.suspects.is_some()
+    }
+
     /// What picks choose from.
     #[inline]
     pub(crate) fn active(&self) -> &Members {

@@ -16,8 +16,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::Guard;
-
 use self::{budget::Budget, picked::Home};
 pub use self::{
     call::{Attempt, CallOptions},
@@ -28,16 +26,16 @@ pub use self::{
 pub(crate) use self::{fixed::Nothing, source::Source};
 use crate::{
     Error, ErrorKind, Freshness, ViewEvents,
-    balance::{Lanes, PickContext},
-    model::{ServiceName, Status, Target},
+    balance::{Lanes, PickContext, Slot},
+    model::{Instance, ServiceName, Status, Target},
     snapshot::Snapshot,
-    view::{Live, View, ViewSink},
+    view::{View, ViewSink},
 };
 
 /// The live view of one discovered service: its instances, and one to send the next request to.
 ///
 /// Cheap to clone; all clones share one view, which is kept up to date in the background for as long as one
-/// of them (or of their picks and changes) lives. Picking is synchronous and reads memory only: it goes on,
+/// of them (or of their changes) lives. Picking is synchronous and reads memory only: it goes on,
 /// with the last good view, while the registry can't be reached; [`freshness`](Self::freshness) tells.
 #[derive(Clone)]
 pub struct Upstream {
@@ -46,9 +44,13 @@ pub struct Upstream {
     shared: Arc<Shared>,
     /// What picks hold instead of `shared`: a reference count per thread.
     homes: Arc<Lanes<Arc<Home>>>,
+    /// The one of `view`, nearer still.
+    seat: usize,
     /// Whether picks ask the source if the view is too old. Most upstreams serve for ever and save the look
     /// at the clock.
     refuses_expired: bool,
+    /// Whether the balancer wants to hear of picks.
+    observed: bool,
 }
 
 /// What all clones share.
@@ -76,7 +78,8 @@ impl Upstream {
             budget: Budget::new(),
         });
         let homes = Arc::new(Lanes::new(|| Arc::new(Home::new(Arc::clone(&shared)))));
-        Self { view, shared, homes, refuses_expired }
+        let (seat, observed) = (view.seat(), view.observer().is_some());
+        Self { view, shared, homes, seat, refuses_expired, observed }
     }
 
     /// Starts what feeds the view, unless it was started. Needs a tokio runtime.
@@ -99,7 +102,8 @@ impl Upstream {
     /// Picks an instance for one request, without blocking or allocating. Hold the result until the request's
     /// last byte, then [`report`](Picked::report) how it went, or just drop it.
     ///
-    /// Costs two reference counts more than [`with_pick`](Self::with_pick).
+    /// Costs a reference count more than [`with_pick`](Self::with_pick), of the instance: two threads that pick the
+    /// same few instances contend for it, and don't with `with_pick`.
     ///
     /// # Errors
     /// [`NoInstance`](ErrorKind::NoInstance) if none is known, [`NotReady`](ErrorKind::NotReady) if nothing was
@@ -108,6 +112,7 @@ impl Upstream {
     ///
     /// # Panics
     /// On a lazily started upstream's first use, outside a tokio runtime.
+    #[inline]
     pub fn pick(&self) -> Result<Picked, Error> {
         self.pick_with(&PickContext::new())
     }
@@ -119,12 +124,20 @@ impl Upstream {
     ///
     /// # Panics
     /// As [`pick`](Self::pick).
+    #[inline]
     pub fn pick_with(&self, context: &PickContext<'_>) -> Result<Picked, Error> {
-        let live = self.usable()?;
-        let Some(member) = live.choose(context) else {
-            return Err(self.nothing(&live.snapshot));
-        };
-        Ok(Picked::new(member, Arc::clone(self.homes.mine())))
+        self.check_usable()?;
+        let Some((instance, slot)) = self.own(context) else { return Err(self.nothing()) };
+        let is_followed = self.observed || self.view.has_suspects();
+        Ok(Picked::new(instance, Slot::from_bits(slot), is_followed.then(|| Arc::clone(self.homes.mine()))))
+    }
+
+    /// An instance and the bits of its slot: two words, as they fit into registers. A guard built in here would be
+    /// copied three times on its way out, each time waiting for the writes before.
+    fn own(&self, context: &PickContext<'_>) -> Option<(Arc<Instance>, u64)> {
+        self.view.pick(self.seat, context, |member| {
+            member.map(|member| (Arc::clone(&member.instance), member.slot.to_bits()))
+        })
     }
 
     /// Picks an instance and passes it to `f`: the cheapest form. The pick ends, without a verdict, when `f`
@@ -135,13 +148,15 @@ impl Upstream {
     ///
     /// # Panics
     /// As [`pick`](Self::pick), and if `f` does.
-    pub fn with_pick<R>(&self, f: impl FnOnce(&crate::Instance) -> R) -> Result<R, Error> {
-        let live = self.usable()?;
-        let Some(member) = live.choose(const { &PickContext::new() }) else {
-            return Err(self.nothing(&live.snapshot));
-        };
-        let _noted = self.view.observer().map(|balancer| picked::Noted::new(balancer, member.slot));
-        Ok(f(&member.instance))
+    #[inline]
+    pub fn with_pick<R>(&self, f: impl FnOnce(&Instance) -> R) -> Result<R, Error> {
+        self.check_usable()?;
+        self.view.pick(self.seat, const { &PickContext::new() }, |member| {
+            let Some(member) = member else { return Err(self.nothing()) };
+            let observer = if self.observed { self.view.observer() } else { None };
+            let _noted = observer.map(|balancer| picked::Noted::new(balancer, member.slot));
+            Ok(f(&member.instance))
+        })
     }
 
     /// The present view; it doesn't change any more.
@@ -238,22 +253,27 @@ impl Upstream {
         self.start().events()
     }
 
-    /// What picks read.
+    /// Whether picks may use the view.
     #[inline]
-    fn usable(&self) -> Result<Guard<Arc<Live>>, Error> {
-        if self.refuses_expired && !self.start().may_serve() {
-            return Err(Error::new(
-                ErrorKind::NotReady,
-                format!("the view of {} is too old to pick from; {}", self.service(), self.shared.standing()),
-            ));
+    fn check_usable(&self) -> Result<(), Error> {
+        if self.refuses_expired { self.check_expired() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn check_expired(&self) -> Result<(), Error> {
+        if self.start().may_serve() {
+            return Ok(());
         }
-        Ok(self.view.live())
+        Err(Error::new(
+            ErrorKind::NotReady,
+            format!("the view of {} is too old to pick from; {}", self.service(), self.shared.standing()),
+        ))
     }
 
     /// Why there was nothing to pick. Starts the source if that is the reason.
     #[cold]
-    fn nothing(&self, snapshot: &Snapshot) -> Error {
-        let service = self.service();
+    fn nothing(&self) -> Error {
+        let (service, snapshot) = (self.service(), self.shared.snapshot());
         if snapshot.version() == 0 {
             self.start();
             return Error::new(

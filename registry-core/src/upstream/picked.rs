@@ -6,7 +6,6 @@ use super::Shared;
 use crate::{
     balance::{Balancer, Failure, Outcome, Slot, Ticket},
     model::Instance,
-    snapshot::Member,
 };
 
 /// A picked instance, until the request to it has ended.
@@ -19,7 +18,8 @@ pub struct Picked {
     slot: Slot,
     /// Given by the balancer, if it observes and the pick hasn't ended.
     ticket: Option<Ticket>,
-    home: Arc<Home>,
+    /// Whom to tell; nobody, if nobody wants to know. Saves two writes to a shared counter.
+    home: Option<Arc<Home>>,
 }
 
 /// Where picks of one thread report to: a reference count that other threads rarely touch, as every pick
@@ -37,9 +37,10 @@ impl Home {
 
 impl Picked {
     #[inline]
-    pub(super) fn new(member: &Member, home: Arc<Home>) -> Self {
-        let ticket = home.shared.view.observer().map(|balancer| balancer.begin(member.slot));
-        Self { instance: Arc::clone(&member.instance), slot: member.slot, ticket, home }
+    pub(super) fn new(instance: Arc<Instance>, slot: Slot, home: Option<Arc<Home>>) -> Self {
+        let observer = home.as_ref().and_then(|home| home.shared.view.observer());
+        let ticket = observer.map(|balancer| balancer.begin(slot));
+        Self { instance, slot, ticket, home }
     }
 
     /// The instance, to keep it beyond the pick.
@@ -49,11 +50,12 @@ impl Picked {
     }
 
     /// Ends the pick and says how the request went, for the policy to learn. A failure to connect also
-    /// removes an instance that the registry's list no longer has and that was only held in doubt.
+    /// removes an instance that the registry's list no longer has and that is only held in doubt, if any was
+    /// at the time of the pick.
     pub fn report(mut self, outcome: Outcome) {
         self.end(Some(&outcome));
-        let shared = &self.home.shared;
         if outcome.get_failure() == Some(Failure::Connect)
+            && let Some(Home { shared }) = self.home.as_deref()
             && let Some(source) = shared.source.get()
         {
             let key = self.instance.key();
@@ -66,7 +68,9 @@ impl Picked {
     }
 
     fn end(&mut self, outcome: Option<&Outcome>) {
-        if let (Some(balancer), Some(ticket)) = (self.home.shared.view.observer(), self.ticket.take()) {
+        if let Some(ticket) = self.ticket.take()
+            && let Some(balancer) = self.home.as_ref().and_then(|home| home.shared.view.observer())
+        {
             balancer.end(self.slot, ticket, outcome);
         }
     }

@@ -1,0 +1,125 @@
+//! What a cached instance weighs: `cargo bench --bench memory`.
+//!
+//! Bounds: M1 (bytes per instance, and against plain strings and a map), M2 (nothing grows however many instances come
+//! and go). Counted by the allocator, so the figures are the same in every run.
+
+use std::{collections::HashMap, process::ExitCode, sync::Arc};
+
+use registry_bench_support::{Bound, WeighingAllocator, Weight, conclude, weigh};
+use registry_core::{Instance, balance::Balance, bench::Published, model::decode_record};
+
+#[global_allocator]
+static ALLOCATOR: WeighingAllocator = WeighingAllocator;
+
+/// Instances that are weighed.
+const COUNT: usize = 100_000;
+/// Instances that come and go.
+const CYCLES: usize = 1_000_000;
+
+/// The parts of one record: an id of 26 characters, three zones, five versions, four entries of which one is nearly
+/// unique.
+struct Record {
+    id: String,
+    host: String,
+    zone: String,
+    version: String,
+    metadata: [(&'static str, String); 4],
+}
+
+fn record(at: usize) -> Record {
+    Record {
+        id: format!("01HZX7Q{:019}", at as u128 * 7_919 % 10_000_000_007),
+        host: format!("10.{}.{}.{}", at >> 16 & 255, at >> 8 & 255, at & 255),
+        zone: format!("eu-central-1{}", ["a", "b", "c"][at % 3]),
+        version: format!("2.14.{}", at % 5),
+        metadata: [
+            ("deployment.environment", "production".to_owned()),
+            ("framework", "axum-0.8".to_owned()),
+            ("pod", format!("orders-7d9f8b6c5-{at:05}")),
+            ("team", "checkout".to_owned()),
+        ],
+    }
+}
+
+fn encoded(at: usize, owner: &str) -> Vec<u8> {
+    let Record { id, host, zone, version, metadata } = record(at);
+    let metadata: Vec<_> = metadata.iter().map(|(key, value)| format!("{key:?}:{value:?}")).collect();
+    format!(
+        r#"{{"service":"orders","id":"{id}","endpoints":["http://{host}:8080"],"version":"{version}","weight":100,"zone":"{zone}","metadata":{{{}}},"status":"serving"{owner}}}"#,
+        metadata.join(",")
+    )
+    .into_bytes()
+}
+
+/// What one would write without thinking of memory.
+#[expect(dead_code, reason = "kept to be weighed")]
+struct Naive {
+    id: String,
+    service: String,
+    host: String,
+    port: u16,
+    scheme: String,
+    weight: u32,
+    zone: String,
+    version: String,
+    metadata: HashMap<String, String>,
+}
+
+fn naive(at: usize) -> Naive {
+    let Record { id, host, zone, version, metadata } = record(at);
+    let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let (service, scheme) = ("orders".to_owned(), "http".to_owned());
+    Naive { id, service, host, port: 8080, scheme, weight: 100, zone, version, metadata }
+}
+
+/// Bytes per item of a list of shared ones, the list included.
+fn per_item<T>(make: impl Fn(usize) -> T) -> (f64, f64) {
+    let (Weight { requested, taken }, list) = weigh(|| {
+        let mut list = Vec::with_capacity(COUNT);
+        list.extend((0..COUNT).map(|at| Arc::new(make(at))));
+        list
+    });
+    let count = list.len() as f64;
+    (requested as f64 / count, taken as f64 / count)
+}
+
+fn decoded(at: usize, owner: &str) -> Instance {
+    decode_record(&encoded(at, owner)).expect("a valid record")
+}
+
+fn main() -> ExitCode {
+    let owner = r#","incarnation":"0123456789abcdef0123456789abcdef","epoch":3,"sequence":17"#;
+    let naive = per_item(naive);
+    let plain = per_item(|at| decoded(at, ""));
+    let owned = per_item(|at| decoded(at, owner));
+    println!("{:<34} {:>9} {:>9}", "bytes per instance", "requested", "taken");
+    for (name, (requested, taken)) in
+        [("plain strings and a map", naive), ("instance", plain), ("instance with its version", owned)]
+    {
+        println!("{name:<34} {requested:>9.1} {taken:>9.1}");
+    }
+    let growth = growth();
+    println!("bytes kept after {CYCLES} instances came and went: {growth}");
+    conclude(&[
+        Bound::at_most("M1", "per instance", plain.1, 256.0, "B"),
+        Bound::at_most("M1", "per instance", plain.1 / naive.1, 0.25, "x naive"),
+        Bound::at_most("M1", "per instance with its record version", owned.1, 256.0, "B").report(),
+        Bound::at_most("M2", format!("kept after {CYCLES} instances came and went"), growth, 4_096.0, "B"),
+    ])
+}
+
+/// What a view that instances enter and leave keeps beyond what it kept after the first thousandth of them.
+fn growth() -> f64 {
+    let view = Published::new(&Balance::weighted_random());
+    let cycle = |from: usize, to: usize| {
+        for at in from..to {
+            let instance = Arc::new(decoded(at, ""));
+            let key = instance.key();
+            view.apply(vec![instance], Vec::new());
+            view.apply(Vec::new(), vec![key]);
+        }
+    };
+    view.apply((CYCLES..CYCLES + 100).map(|at| Arc::new(decoded(at, ""))).collect(), Vec::new());
+    cycle(0, CYCLES / 1_000);
+    weigh(|| cycle(CYCLES / 1_000, CYCLES)).0.taken as f64
+}

@@ -1,0 +1,227 @@
+//! From one complete list to the next without decoding what didn't change.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    hash::{BuildHasher, Hasher},
+    sync::Arc,
+};
+
+use foldhash::fast::RandomState;
+
+use crate::model::{Instance, InstanceKey};
+
+/// Remembers the last complete list of a registry that gives nothing else, and decodes only what is new in the next.
+///
+/// Consul, Eureka and Nacos answer with the whole list when one instance of 10,000 changes. Scanning 12 MB of JSON for
+/// the borders of its entries takes 9 ms, hashing them 1 ms more, decoding them all 15 to 24 ms. So: compare the body
+/// with the last one ([`is_same`](Self::is_same)); if it differs, split it into raw entries (`serde_json`'s
+/// `Vec<&RawValue>`) and give those to [`next`](Self::next), which calls `decode` for those it hasn't seen.
+///
+/// Unchanged entries keep their [`Arc`], so that whoever compares the lists sees it at a glance. Only hashes are kept,
+/// never the body: 64 bits under a random key per process, so that nobody can make a changed entry look like the old
+/// one.
+///
+/// ```
+/// use registry_core::{Instance, backend::Relist};
+///
+/// let decode = |entry: &[u8]| {
+///     let id = String::from_utf8_lossy(entry);
+///     Instance::builder("orders").id(id).endpoint("http://10.0.0.7:80").build().map_err(|_| None)
+/// };
+/// let mut list = Relist::new();
+/// assert_eq!(list.next([&b"a"[..], b"b"], decode).changed.len(), 2);
+/// let next = list.next([&b"b"[..], b"c"], decode);
+/// assert_eq!((next.instances.len(), next.changed.len(), next.gone.len()), (2, 1, 1));
+/// assert_eq!(next.gone[0].id.as_str(), "a");
+/// ```
+#[derive(Default)]
+pub struct Relist {
+    hasher: RandomState,
+    body: Option<(usize, u64)>,
+    entries: HashMap<u64, Entry, RandomState>,
+    round: u64,
+}
+
+/// One complete list, and how it differs from the one before.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Relisted {
+    /// Everything that was decoded, now or before, in the order of the list.
+    pub instances: Vec<Arc<Instance>>,
+    /// Those of `instances` that the last list hadn't, or not with these bytes.
+    pub changed: Vec<Arc<Instance>>,
+    /// What the last list had and this one has not, under any bytes.
+    pub gone: Vec<InstanceKey>,
+    /// The keys of entries that can't be decoded, as far as `decode` could tell them.
+    pub rejected: Vec<InstanceKey>,
+}
+
+/// What an entry is, by its bytes.
+struct Entry {
+    decoded: Result<Arc<Instance>, Option<InstanceKey>>,
+    /// The list that had it last.
+    round: u64,
+}
+
+impl Relist {
+    /// Remembers nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether this body is, byte for byte, the one given last. Then nothing has changed, and there is nothing to
+    /// split. Remembers it if not, so ask once per answer; [`forget`](Self::forget) if the body turns out malformed.
+    pub fn is_same(&mut self, body: &[u8]) -> bool {
+        let this = Some((body.len(), self.hash(body)));
+        std::mem::replace(&mut self.body, this) == this
+    }
+
+    /// Forgets the last body, so that the next one is split even if it is the same.
+    pub fn forget(&mut self) {
+        self.body = None;
+    }
+
+    /// Takes the raw entries of the next list. Calls `decode` for each that the last list hadn't; it gives the key, if
+    /// it can tell it, of an entry that it can't decode. Repeated entries count once.
+    pub fn next<'a>(
+        &mut self,
+        entries: impl IntoIterator<Item = &'a [u8]>,
+        mut decode: impl FnMut(&'a [u8]) -> Result<Instance, Option<InstanceKey>>,
+    ) -> Relisted {
+        self.round += 1;
+        let mut list = Relisted::default();
+        list.instances.reserve(self.entries.len());
+        for bytes in entries {
+            let hash = self.hash(bytes);
+            let entry = match self.entries.get_mut(&hash) {
+                Some(entry) if entry.round == self.round => continue,
+                Some(entry) => entry,
+                None => {
+                    let decoded = decode(bytes).map(Arc::new);
+                    list.changed.extend(decoded.clone());
+                    self.entries.entry(hash).or_insert(Entry { decoded, round: 0 })
+                }
+            };
+            entry.round = self.round;
+            match &entry.decoded {
+                Ok(instance) => list.instances.push(Arc::clone(instance)),
+                Err(key) => list.rejected.extend(key.clone()),
+            }
+        }
+        self.retire(&mut list);
+        list
+    }
+
+    /// Drops what this list hadn't; gone is what didn't come back with other bytes.
+    fn retire(&mut self, list: &mut Relisted) {
+        let mut gone = HashSet::new();
+        self.entries.retain(|_, entry| {
+            let stays = entry.round == self.round;
+            if let (false, Ok(instance)) = (stays, &entry.decoded) {
+                gone.insert(instance.key());
+            }
+            stays
+        });
+        if !gone.is_empty() {
+            for key in list.changed.iter().map(|instance| instance.key()).chain(list.rejected.iter().cloned())
+            {
+                gone.remove(&key);
+            }
+        }
+        list.gone = gone.into_iter().collect();
+    }
+
+    fn hash(&self, bytes: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(bytes);
+        hasher.finish()
+    }
+}
+
+impl fmt::Debug for Relist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relist").field("entries", &self.entries.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Entries are `id` or `id=version`; one that begins with `!` can't be decoded, one that is `?` not even named.
+    fn decode(entry: &[u8]) -> Result<Instance, Option<InstanceKey>> {
+        let text = std::str::from_utf8(entry).unwrap();
+        let (id, version) = text.trim_start_matches('!').split_once('=').unwrap_or((text, "1"));
+        let build = |id: &str| {
+            let builder = Instance::builder("orders").id(id).endpoint("http://10.0.0.7:80");
+            builder.version(version).build()
+        };
+        match text.as_bytes()[0] {
+            b'?' => Err(None),
+            b'!' => Err(Some(build(id).unwrap().key())),
+            _ => Ok(build(id).unwrap()),
+        }
+    }
+
+    fn next(list: &mut Relist, entries: &[&'static str]) -> (Relisted, usize) {
+        let mut decoded = 0;
+        let relisted = list.next(entries.iter().map(|entry| entry.as_bytes()), |entry| {
+            decoded += 1;
+            decode(entry)
+        });
+        (relisted, decoded)
+    }
+
+    fn ids(keys: &[InstanceKey]) -> Vec<&str> {
+        keys.iter().map(|key| key.id.as_str()).collect()
+    }
+
+    #[test]
+    fn only_new_bytes_are_decoded_and_the_rest_stays_the_same_allocation() {
+        let mut list = Relist::new();
+        let (first, decoded) = next(&mut list, &["a", "b", "c"]);
+        assert_eq!((decoded, first.changed.len(), first.gone.len()), (3, 3, 0));
+        let (second, decoded) = next(&mut list, &["c", "b=2", "a"]);
+        assert_eq!((decoded, second.changed.len(), second.gone.len()), (1, 1, 0));
+        assert!(Arc::ptr_eq(&first.instances[0], &second.instances[2]));
+        assert_eq!(second.instances[1].version(), Some("2"));
+    }
+
+    #[test]
+    fn what_is_missing_is_gone_and_decoded_anew_when_it_returns() {
+        let mut list = Relist::new();
+        next(&mut list, &["a", "b"]);
+        let (second, decoded) = next(&mut list, &["b"]);
+        assert_eq!((ids(&second.gone), decoded), (vec!["a"], 0));
+        let (third, decoded) = next(&mut list, &["b", "a"]);
+        assert_eq!((third.changed.len(), third.gone.len(), decoded), (1, 0, 1));
+        assert_eq!(ids(&next(&mut list, &[]).0.gone).len(), 2);
+    }
+
+    #[test]
+    fn what_turns_malformed_is_rejected_not_gone_and_not_decoded_twice() {
+        let mut list = Relist::new();
+        next(&mut list, &["a", "b"]);
+        for tries in [2, 0] {
+            let (now, decoded) = next(&mut list, &["!a", "b", "?"]);
+            assert_eq!((ids(&now.rejected), now.gone.len(), decoded), (vec!["a"], 0, tries));
+            assert_eq!(now.instances.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_repeated_entry_counts_once() {
+        assert_eq!(next(&mut Relist::new(), &["a", "a"]).0.instances.len(), 1);
+    }
+
+    #[test]
+    fn a_body_is_the_same_only_right_after_itself() {
+        let mut list = Relist::new();
+        let bodies: [&[u8]; 5] = [b"[]", b"[]", b"[1]", b"[]", b"[]"];
+        assert_eq!(bodies.map(|body| list.is_same(body)), [false, true, false, false, true]);
+        list.forget();
+        assert!(!list.is_same(b"[]"));
+    }
+}

@@ -1,0 +1,38 @@
+//! A door for the benchmarks of this repository, which measure what isn't public. Not part of the API.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    balance::Balance,
+    model::{Instance, InstanceKey, Selector},
+    snapshot::Snapshot,
+    view::{View, ViewChange, ViewSink},
+};
+
+/// A view that is fed by hand.
+pub struct Published(View);
+
+impl Published {
+    /// An empty view.
+    #[must_use]
+    pub fn new(balance: &Balance) -> Self {
+        Self(View::new(Selector::new(), balance))
+    }
+
+    /// Applies a batch and publishes it.
+    pub fn apply(&self, upserts: Vec<Arc<Instance>>, removals: Vec<InstanceKey>) {
+        self.0.apply(&ViewChange { upserts, removals, ..ViewChange::default() });
+    }
+
+    /// What is published.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.live().snapshot.clone()
+    }
+}
+
+impl fmt::Debug for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Published").field(&self.0).finish()
+    }
+}

@@ -1,0 +1,175 @@
+//! Each thread's own hold on what it picks from.
+//!
+//! Loading a shared pointer safely costs as much as the rest of a pick. So each thread keeps, per view, the
+//! [`Live`] it read last, and a pick only compares a number: [`MOVES`] is raised after each publication of any view,
+//! and is read-only between them, so that no reader writes to what another one reads. When it has moved, the thread
+//! looks once whether *its* view has; if not, it notes the new number and goes on with what it holds.
+//!
+//! What that keeps alive: a thread holds one version of each view it has picked from, the one of its last pick,
+//! until it picks from that view again, until the view is gone and the thread picks from any other, or until it ends.
+//! Versions share what didn't change. At most [`SEATS`] views of a process have a seat in these tables; further ones
+//! are read through the pointer, as is everything else that can't use the table: a pick while a thread ends, and a
+//! pick inside the closure of another one when the version has moved in between.
+
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{Live, View};
+use crate::{balance::PickContext, snapshot::Member};
+
+/// Most views of a process that threads keep near; a table takes 32 bytes for each.
+const SEATS: usize = 1024;
+
+/// Alone on its cache lines; two, as processors fetch them in pairs.
+#[repr(align(128))]
+struct Counter(AtomicU64);
+
+/// Publications of all views, and views that have ended.
+static MOVES: Counter = Counter(AtomicU64::new(1));
+/// Views that have ended, to know when a table has something to let go.
+static ENDS: AtomicU64 = AtomicU64::new(0);
+/// Seats nobody has. Locked when views are made and dropped, never by a pick.
+static FREE: Mutex<Free> = Mutex::new(Free { next: 0, returned: Vec::new() });
+
+thread_local! {
+    static TABLE: RefCell<Table> = const { RefCell::new(Table { places: Vec::new(), ends: 0 }) };
+}
+
+struct Free {
+    next: usize,
+    returned: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Table {
+    places: Vec<Place>,
+    /// How many views had ended when this table was last tidied.
+    ends: u64,
+}
+
+#[derive(Default)]
+struct Place {
+    /// [`MOVES`] when `live` was known to be the present version; 0 if it must be looked up.
+    moves: u64,
+    live: Option<Arc<Live>>,
+    seat: Weak<Seat>,
+}
+
+/// A view's place in the tables of all threads.
+#[derive(Debug)]
+pub(super) struct Seat(usize);
+
+impl Seat {
+    pub(super) fn take() -> Arc<Self> {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = free.returned.pop().unwrap_or_else(|| {
+            free.next += 1;
+            free.next - 1
+        });
+        Arc::new(Self(at))
+    }
+
+    pub(super) fn number(&self) -> usize {
+        self.0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // Before another view can have the seat: a thread that picks from that one finds that all has moved.
+        ENDS.fetch_add(1, Ordering::Release);
+        moved();
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).returned.push(self.0);
+        let held =
+            TABLE.try_with(|table| Some(table.try_borrow_mut().ok()?.places.get_mut(self.0)?.live.take()));
+        // What a custom picker does in its destructor finds the table free.
+        drop(held);
+    }
+}
+
+/// Says that a view has another version, once that is stored.
+pub(super) fn moved() {
+    MOVES.0.fetch_add(1, Ordering::AcqRel);
+}
+
+impl View {
+    /// Chooses from what is live, without a lock or a shared write, and passes the choice to `f`; `seat` is the
+    /// number of this view's.
+    ///
+    /// Sees every version whose publication happened before.
+    #[inline(always)]
+    pub(crate) fn pick<R>(
+        &self,
+        seat: usize,
+        context: &PickContext<'_>,
+        f: impl FnOnce(Option<&Member>) -> R,
+    ) -> R {
+        let mut f = Some(f);
+        // Borrowed while `f` runs, so that whatever `f` does can't let go of what it reads.
+        let picked = TABLE.try_with(|table| {
+            let table = table.try_borrow().ok()?;
+            let place = table.places.get(seat)?;
+            if place.moves != MOVES.0.load(Ordering::Acquire) {
+                return None;
+            }
+            let live = place.live.as_ref()?;
+            Some(f.take()?(live.choose(context)))
+        });
+        match picked {
+            Ok(Some(result)) => result,
+            _ => self.pick_anew(context, f.take().expect("nothing is returned before it is called")),
+        }
+    }
+
+    /// Picks through the shared pointer, and takes a hold for the next time.
+    #[cold]
+    #[inline(never)]
+    fn pick_anew<R>(&self, context: &PickContext<'_>, f: impl FnOnce(Option<&Member>) -> R) -> R {
+        // First the number, then the version: one that is published in between is looked at again.
+        let moves = MOVES.0.load(Ordering::Acquire);
+        let live = self.live();
+        let let_go =
+            TABLE.try_with(|table| Some(table.try_borrow_mut().ok()?.hold(&self.seat, moves, &live)));
+        // Outside of the borrow: what a picker does in its destructor may be a pick.
+        drop(let_go);
+        f(live.choose(context))
+    }
+}
+
+impl Table {
+    /// Holds this version, and gives back what is held no longer: the version before, and that of a view that has
+    /// ended. One such view at a time, as letting go of a large one takes a while; the next pick takes the next.
+    fn hold(&mut self, seat: &Arc<Seat>, moves: u64, live: &Arc<Live>) -> [Option<Arc<Live>>; 2] {
+        let mut ended = None;
+        let mut is_tidy = true;
+        let ends = ENDS.load(Ordering::Acquire);
+        if self.ends != ends {
+            let is_over = |place: &&mut Place| place.live.is_some() && place.seat.strong_count() == 0;
+            let mut over = self.places.iter_mut().filter(is_over);
+            ended = over.next().and_then(|place| place.live.take());
+            is_tidy = over.next().is_none();
+            if is_tidy {
+                self.ends = ends;
+            }
+        }
+        let at = seat.number();
+        if at >= SEATS {
+            return [ended, None];
+        }
+        if self.places.len() <= at {
+            self.places.resize_with(at + 1, Place::default);
+        }
+        let place = &mut self.places[at];
+        place.moves = if is_tidy { moves } else { 0 };
+        if !std::ptr::eq(place.seat.as_ptr(), Arc::as_ptr(seat)) {
+            place.seat = Arc::downgrade(seat);
+        }
+        let is_same = place.live.as_ref().is_some_and(|held| Arc::ptr_eq(held, live));
+        [ended, if is_same { None } else { place.live.replace(Arc::clone(live)) }]
+    }
+}
