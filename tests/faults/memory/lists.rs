@@ -37,10 +37,10 @@ async fn row_10_a_history_compacted_while_disconnected_is_listed_afresh_and_only
         standing.push(late.register(instance("orders", &format!("late{n}"))).await.unwrap());
     }
     for n in 0..3 {
-        let key = world.keys.remove(0);
+        let key = world.keys[0].clone();
         let updated = world.registration(n).instance().to_builder().weight(7).build().unwrap();
         world.update(updated).await;
-        world.fleet.deregister(&key).await.unwrap();
+        world.withdraw(&key).await;
     }
     world.pass(secs(1)).await;
     world.registry.faults().compact();
@@ -244,16 +244,10 @@ async fn row_15_explicit_single_removals_apply_within_a_second_with_the_guard_on
     let mut world = World::start(15, 6).await;
     world.pass(secs(7)).await;
     for _ in 0..3 {
-        let key = world.keys.remove(0);
-        world.fleet.deregister(&key).await.unwrap();
+        let key = world.keys[0].clone();
+        world.withdraw(&key).await;
         world.pass(secs(3)).await;
     }
-    let gone = world.keys.remove(0);
-    world.history.gone(&gone, "its owner was killed and its time to live ended");
-    // Deleted by hand, and left alone by its owner.
-    world.registration_of(&gone).deregister_within(Duration::ZERO).await;
-    world.registry.faults().delete(&gone);
-    world.pass(secs(3)).await;
     let verdict = d8_single_removals(&world.history, READER, secs(1)).and_then(|figure| {
         d1_never_wiped(&world.history, READER)?;
         d4_event_algebra(&world.history, READER)?;
@@ -330,7 +324,7 @@ fn listing(ids: &[&str], revision: u64) -> Listing {
 #[tokio::test(start_paused = true)]
 async fn row_22_duplicate_swapped_and_replayed_events_never_take_the_view_back() {
     let mut runs = 0_usize;
-    for seed in 0..40 {
+    for seed in 0..20 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut world = World::start(22, 6).await;
         let faults = world.registry.faults();
@@ -357,9 +351,11 @@ async fn row_22_duplicate_swapped_and_replayed_events_never_take_the_view_back()
             world.pass(millis(rng.u64(0..200))).await;
         }
         faults.heal();
-        // A reconnect brings the list, and with it what swapped events have hidden.
+        // A new list brings what swapped events have hidden: of two the later one wins, the earlier is dropped.
+        faults.on(Operation::Watch).unavailable(true);
+        standing.push(other.register(instance("orders", "last")).await.unwrap());
         faults.compact();
-        faults.disconnect_watches();
+        faults.heal();
         world.usable("in order again");
         world.back().await;
         let history = &world.history;
@@ -395,7 +391,7 @@ async fn row_22_a_removal_of_somebody_unknown_and_events_of_an_old_revision_chan
         assert_eq!(upstream.snapshot().len(), 3);
         assert!(registry_core::Diff::between(&before, &upstream.snapshot()).is_empty(), "D4");
     }
-    assert!(upstream.snapshot().revision() >= Some(12), "D3");
+    assert!(upstream.snapshot().revision() >= before.revision(), "D3");
     assert_eq!(upstream.freshness().state, ViewState::Fresh);
     assert_eq!(stage.opened().len(), 1, "none of it is worth a reconnect");
     // What is new still arrives.

@@ -4,8 +4,11 @@ mod scripted;
 mod support;
 mod world;
 
+mod clocks;
 mod herd;
 mod interleavings;
 mod lists;
+mod network;
 mod observers;
 mod outages;
+mod rivals;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use registry_core::{
-    Client, Instance, InstanceKey, ManualClock, MemoryRegistry, Phase, Registration, Target, Upstream,
+    Client, Deregistration, Instance, InstanceKey, ManualClock, MemoryRegistry, Phase, Registration, Target, Upstream,
     backend::SourceId,
 };
 use registry_testkit::faults::{
@@ -167,6 +167,12 @@ impl World {
         self.fleet.update(instance).await.unwrap();
     }
 
+    /// Withdraws one registration.
+    pub(crate) async fn withdraw(&mut self, key: &InstanceKey) -> Option<Deregistration> {
+        self.keys.retain(|other| other != key);
+        self.fleet.deregister(key).await
+    }
+
     /// Lets time pass.
     pub(crate) async fn pass(&mut self, time: Duration) {
         let end = Instant::now() + time;
@@ -231,8 +237,8 @@ impl World {
         }
         let mut samplers = Recorders::new(&self.history);
         let fleet: Arc<dyn Fleet> = Arc::<ClientFleet>::clone(&self.fleet);
-        // Of thousands a hundred speak for all, as one lease decides.
-        let share = self.keys.len().div_ceil(100);
+        // Of many some speak for all, as one lease decides.
+        let share = self.keys.len().div_ceil(20);
         let sampled: Vec<_> = self.keys.iter().step_by(share.max(1)).cloned().collect();
         samplers.statuses_of(&fleet, move |_| sampled.clone(), gear.statuses);
         samplers.views_every(&self.seen, gear.views);
