@@ -5,10 +5,12 @@ mod support;
 mod world;
 
 mod clocks;
+mod endings;
 mod herd;
 mod interleavings;
 mod lists;
 mod network;
 mod observers;
 mod outages;
+mod refusals;
 mod rivals;
