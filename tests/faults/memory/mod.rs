@@ -5,7 +5,9 @@ mod support;
 mod world;
 
 mod clocks;
+mod disk;
 mod endings;
+mod garbage;
 mod herd;
 mod interleavings;
 mod lists;
