@@ -66,7 +66,10 @@ impl Host {
 
     fn file(&self) -> PathBuf {
         let files = fs::read_dir(self.views()).unwrap().map(|entry| entry.unwrap().path());
-        files.filter(|path| path.extension().is_some_and(|end| end == "view")).max().expect("a view was saved")
+        files
+            .filter(|path| path.extension().is_some_and(|end| end == "view"))
+            .max()
+            .expect("a view was saved")
     }
 
     /// A new process while the registry is away.
@@ -225,11 +228,16 @@ async fn row_23_a_full_disk_is_never_fatal_and_leaves_the_old_file_intact() {
     let test = std::thread::current().name().unwrap_or("main").to_owned();
     // A signal that is ignored stays so over `exec`, and the write fails instead: 8 blocks of 512 or 1024 bytes.
     let script = r#"trap "" XFSZ; ulimit -f 8; exec "$0" --exact "$1" --nocapture"#;
-    let child = Command::new("sh").args(["-c", script]).arg(this).arg(&test).env(CHILD, "1").output().unwrap();
+    let child =
+        Command::new("sh").args(["-c", script]).arg(this).arg(&test).env(CHILD, "1").output().unwrap();
     let said = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success(), "{said}\n{}", String::from_utf8_lossy(&child.stderr));
     assert!(said.contains("the limit was met"), "the child never reached the limit: {said}");
-    figure(23, "full disk (limit on the file's size): views served, old file intact; instances in it", 3_usize);
+    figure(
+        23,
+        "full disk (limit on the file's size): views served, old file intact; instances in it",
+        3_usize,
+    );
 }
 
 /// Runs in the child: a view of three fits, one of two hundred doesn't.

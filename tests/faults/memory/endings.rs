@@ -16,7 +16,8 @@ fn killed(registry: &MemoryRegistry, n: usize) {
     let registry = registry.clone();
     let (tell, told) = mpsc::channel();
     let process = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let held = runtime.block_on(async {
             let client = Client::from_backend(registry.backend()).await.unwrap();
             let mut held = Vec::new();

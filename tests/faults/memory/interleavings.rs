@@ -90,11 +90,8 @@ impl Run {
     async fn new(seed: u64) -> Self {
         fastrand::seed(seed);
         let registry = MemoryRegistry::new();
-        let link = Link::new(&registry, |_| Fate {
-            request: millis(1),
-            answer: millis(1),
-            ..Fate::default()
-        });
+        let link =
+            Link::new(&registry, |_| Fate { request: millis(1), answer: millis(1), ..Fate::default() });
         let client = client_with(link.backend(), |builder| builder.ttl(TTL)).await;
         let bystander = client.register(instance("orders", "z")).await.unwrap();
         let silent = log_of(&bystander);
@@ -194,7 +191,7 @@ impl Run {
     async fn wait(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            sleep(STEP.max(time / 200)).await;
+            sleep(STEP.max(time / 40)).await;
             self.check();
         }
     }
@@ -216,13 +213,16 @@ impl Run {
         self.registry.faults().heal();
         let wanted = self.slot.as_ref().map(|_| self.weight);
         let rest = Instant::now();
+        // What somebody deleted is found by the next audit, all else by a call that fails.
+        let deleted = self.script.iter().any(|(act, _)| matches!(act, Act::Fault(Fault::RecordDeleted)));
+        let bound = if deleted { secs(80) } else { secs(10) };
         let is_back = |run: &Self| {
             let live = run.slot.as_ref().is_none_or(|registration| registration.phase() == Phase::Live);
             live && run.stored() == wanted && run.bystander.phase() == Phase::Live
         };
         while !is_back(&self) {
             assert!(
-                rest.elapsed() <= secs(10),
+                rest.elapsed() <= bound,
                 "R1: wanted {wanted:?}, stored {:?}, {:?} after {:?}",
                 self.stored(),
                 self.slot,
@@ -233,7 +233,7 @@ impl Run {
         // R2: nothing comes back, and what is wanted stays, for three times to live.
         let quiet = Instant::now();
         while quiet.elapsed() < 3 * TTL {
-            self.wait(millis(150)).await;
+            sleep(millis(50)).await;
             assert_eq!(self.stored(), wanted, "R2: {:?} after {:?}", self.slot, self.script);
         }
         for log in &self.logs {
@@ -241,7 +241,13 @@ impl Run {
             assert!(!self.disturbed || log.count_of(is_end) <= 1, "R4: ended twice");
         }
         if !self.disturbed {
-            assert_eq!(self.silent.len(), 0, "R7: the bystander was told {:?} by {:?}", self.silent, self.script);
+            assert_eq!(
+                self.silent.len(),
+                0,
+                "R7: the bystander was told {:?} by {:?}",
+                self.silent,
+                self.script
+            );
         }
         self.silent.assert_alternates();
         drop((self.slot.take(), self.bystander));
@@ -276,8 +282,7 @@ async fn row_30_every_call_may_be_dropped_at_every_await_while_the_next_one_come
     let deregister = polls_of(Act::Deregister, true).await;
     let all = |most: usize, act: fn(usize) -> Act| (0..=most).map(act).collect::<Vec<_>>();
     let registers = all(register, Act::Register);
-    let others =
-        [all(update, Act::Update), all(deregister, Act::Deregister), vec![Act::Drop]].concat();
+    let others = [all(update, Act::Update), all(deregister, Act::Deregister), vec![Act::Drop]].concat();
     let any = [registers.clone(), others.clone()].concat();
     // From no time at all to longer than a grant and a publication take.
     let gaps: Vec<_> = (0..=9).map(|steps| STEP * steps).collect();
@@ -333,14 +338,14 @@ async fn storm(seeds: std::ops::Range<u64>, faults: bool) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn row_30_long_scripts_of_dropped_calls_leave_no_ghost_and_tell_in_order() {
-    let acts = storm(0..1_500, false).await;
-    figure(30, "seeds 1500, acts", acts);
+    let acts = storm(0..1_000, false).await;
+    figure(30, "seeds 1000, acts", acts);
 }
 
 #[tokio::test(start_paused = true)]
 async fn row_30_long_scripts_of_dropped_calls_and_faults_leave_no_ghost_and_tell_in_order() {
-    let acts = storm(10_000..11_500, true).await;
-    figure(30, "seeds 1500 with faults, acts", acts);
+    let acts = storm(10_000..11_000, true).await;
+    figure(30, "seeds 1000 with faults, acts", acts);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use registry_core::{
     Backend, Client, ConnectContext, Connector, Credential, CredentialProvider, Discovery, Error, ErrorKind,
-    Instance, InstanceKey, Lease, ManualClock, MemoryRegistry, Phase, RegisterOptions, Registry, RegistryUrl, Secret, Start,
-    Target,
+    Instance, InstanceKey, Lease, ManualClock, MemoryRegistry, Phase, RegisterOptions, Registry, RegistryUrl,
+    Secret, Start, Target,
     backend::{Cursor, Grant, Lifetime, Listing, Outcome, Presence, Publish, Read, Renewal, WatchStream},
     memory::Operation,
 };
