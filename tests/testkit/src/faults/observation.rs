@@ -177,7 +177,7 @@ impl View {
 pub(crate) enum Subject {
     Mark,
     Contact,
-    Want(InstanceKey),
+    Want(Arc<str>, InstanceKey),
     Gone(InstanceKey),
     Loss(Arc<str>, InstanceKey),
     Event(Arc<str>, InstanceKey),
@@ -198,8 +198,8 @@ impl Observation {
         match self {
             Self::Mark(_) => Subject::Mark,
             Self::Outage(_) | Self::Usable(_) => Subject::Contact,
-            Self::Wanted { instance, .. } => Subject::Want(instance.key()),
-            Self::Unwanted { key, .. } => Subject::Want(key.clone()),
+            Self::Wanted { client, instance } => Subject::Want(Arc::clone(client), instance.key()),
+            Self::Unwanted { client, key, .. } => Subject::Want(Arc::clone(client), key.clone()),
             Self::Gone { key, .. } => Subject::Gone(key.clone()),
             Self::Event { client, key, event } => match event {
                 RegistrationEvent::Registered { .. }
