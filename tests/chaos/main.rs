@@ -6,6 +6,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail; the lint only knows functions marked as tests")]
 
 mod plan;
+mod round;
+mod run;
+mod site;
+mod truth;
+mod world;
 
 use self::plan::Plan;
 
@@ -26,5 +31,10 @@ fn random_faults_are_survived() {
     println!("repeat with: cargo xtask chaos --minutes {minutes} --seed {seed}");
     if std::env::var_os("CHAOS_PLAN").is_some() {
         return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let result = runtime.block_on(run::all(&plan, minutes));
+    if let Err(failure) = result {
+        panic!("{failure}\nrepeat with: cargo xtask chaos --minutes {minutes} --seed {seed}");
     }
 }

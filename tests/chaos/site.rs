@@ -33,7 +33,8 @@ pub(crate) struct Taken {
 impl Site {
     pub(crate) async fn start() -> Self {
         let cluster = Etcd::builder().peer_proxies(true).start_cluster(MEMBERS).await.unwrap();
-        let links = try_join_all(cluster.nodes().iter().map(|node| Proxy::start(node.address()))).await.unwrap();
+        let links =
+            try_join_all(cluster.nodes().iter().map(|node| Proxy::start(node.address()))).await.unwrap();
         Self { cluster, links }
     }
 
@@ -48,7 +49,11 @@ impl Site {
     }
 
     /// Breaks something; what was taken from whom is in `taken`.
-    pub(crate) async fn inject(&self, fault: &Fault, taken: &mut Taken) -> Result<Option<Broken>, ServerError> {
+    pub(crate) async fn inject(
+        &self,
+        fault: &Fault,
+        taken: &mut Taken,
+    ) -> Result<Option<Broken>, ServerError> {
         match fault {
             Fault::Kill(member) => {
                 let member = self.resolve(*member).await;
@@ -123,7 +128,9 @@ impl Site {
     pub(crate) async fn repair(&self, broken: Broken) -> Result<(), ServerError> {
         match broken {
             Broken::Dead(members) => {
-                try_join_all(members.iter().map(|member| self.cluster.node(*member).restart())).await.map(drop)
+                try_join_all(members.iter().map(|member| self.cluster.node(*member).restart()))
+                    .await
+                    .map(drop)
             }
             Broken::Frozen(member) => self.cluster.node(member).thaw(),
             Broken::Isolated => self.cluster.heal(),

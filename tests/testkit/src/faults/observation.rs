@@ -193,6 +193,33 @@ pub(crate) enum Subject {
     Resources,
 }
 
+/// What a [`Fleet`](super::Fleet) of one's own writes down.
+impl Observation {
+    /// A client was asked to keep this registered, from now on.
+    #[must_use]
+    pub fn wanted(client: &Arc<str>, instance: Arc<Instance>) -> Self {
+        Self::Wanted { client: Arc::clone(client), instance }
+    }
+
+    /// A client has deregistered, and its call has returned.
+    #[must_use]
+    pub fn unwanted(client: &Arc<str>, key: InstanceKey, confirmed: bool) -> Self {
+        Self::Unwanted { client: Arc::clone(client), key, confirmed }
+    }
+
+    /// Somebody else has removed the record, which took effect before this.
+    #[must_use]
+    pub fn gone(key: InstanceKey, why: impl AsRef<str>) -> Self {
+        Self::Gone { key, why: why.as_ref().into() }
+    }
+
+    /// A client told something about a registration.
+    #[must_use]
+    pub fn event(client: &Arc<str>, key: InstanceKey, event: RegistrationEvent) -> Self {
+        Self::Event { client: Arc::clone(client), key, event }
+    }
+}
+
 impl Observation {
     pub(crate) fn subject(&self) -> Subject {
         match self {
