@@ -6,8 +6,9 @@ use futures_util::future::try_join_all;
 use registry_testkit::{
     ServerError,
     faults::{
-        Figure, Observation, Violation, d1_never_wiped, d2_convergence, d3_revisions, r1_reconvergence,
-        r2_no_ghost, r3_no_false_life, r4_callback_discipline, r6_completeness, r7_isolation,
+        Figure, History, Observation, Violation, d1_never_wiped, d2_convergence, d3_revisions,
+        r1_reconvergence, r2_no_ghost, r3_no_false_life, r4_callback_discipline, r6_completeness,
+        r7_isolation,
     },
 };
 use service_registry::InstanceKey;
@@ -78,13 +79,13 @@ pub(crate) async fn play(world: &World, round: &Round) -> Result<Outcome, Violat
         r4_callback_discipline(history),
         r6_completeness(history),
         // Once right, nobody is lost any more.
-        r7_isolation(&history.between(right, history.now()), &[]),
+        r7_isolation(&part(history, right, history.now()), &[]),
     ];
     if round.churn.iter().any(|step| step.act == Act::Deregister) {
         judged.push(r2_no_ghost(history, TTL));
     }
     if round.faults.iter().all(|fault| is_selective(&fault.fault)) {
-        judged.push(r7_isolation(&history.between(begin, right), &touched(round, &taken)));
+        judged.push(r7_isolation(&part(history, begin, right), &touched(round, &taken)));
     }
     for reader in &world.readers {
         judged.push(d1_never_wiped(history, reader.name()));
@@ -93,6 +94,17 @@ pub(crate) async fn play(world: &World, round: &Round) -> Result<Outcome, Violat
     }
     let violations = judged.into_iter().filter_map(Result::err).collect();
     Ok(Outcome { back, violations })
+}
+
+/// A part of a history, with what was wanted before.
+fn part(history: &History, from: Duration, to: Duration) -> History {
+    let part = history.between(from, to);
+    for entry in history.until(from).entries() {
+        if matches!(entry.what, Observation::Wanted { .. } | Observation::Unwanted { .. }) {
+            part.record_at(from, entry.what);
+        }
+    }
+    part
 }
 
 async fn break_and_repair(world: &World, round: &Round) -> Result<Taken, Violation> {
