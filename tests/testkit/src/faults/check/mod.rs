@@ -83,10 +83,10 @@ fn wanted(entries: &[Entry]) -> BTreeMap<InstanceKey, Want> {
                 let (client, instance) = (Arc::clone(client), Arc::clone(instance));
                 wanted.insert(instance.key(), Want { since: entry.at, client, instance });
             }
-            Observation::Unwanted { client, key, .. } => {
-                if wanted.get(key).is_some_and(|want| want.client == *client) {
-                    wanted.remove(key);
-                }
+            Observation::Unwanted { client, key, .. }
+                if wanted.get(key).is_some_and(|want| want.client == *client) =>
+            {
+                wanted.remove(key);
             }
             _ => {}
         }
