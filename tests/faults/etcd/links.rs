@@ -142,7 +142,6 @@ async fn half_open_watch(fleets: &dyn FleetFactory, history: &History) -> Result
     let proxy = Proxy::start(etcd.address()).await.must("proxy")?;
     let stage = Stage::new(&url(&[etcd.address()]), Truth::of(&etcd)).reader(&url(&[proxy.address()]));
     let world = stage.open(fleets, history).await?;
-    let keys = world.keys();
     proxy.hold();
     // Only the reader is cut off, which no claim of a writer is to be measured by.
     history.outage("half-open watch");
@@ -150,13 +149,7 @@ async fn half_open_watch(fleets: &dyn FleetFactory, history: &History) -> Result
     proxy.restore().await;
     history.usable("restored");
     let stale = d6_staleness_shows(history, READER, STALE_WITHIN + SLACK)?;
-    let fresh = world
-        .judged(BACK_WITHIN, |h| registry_testkit::faults::d2_convergence(h, READER, BACK_WITHIN))
-        .await?;
-    let told = losses(history, &keys, Losses::None)?;
-    world.never_without()?;
-    world.close().await?;
-    Ok(stale.with(&fresh).with(&told))
+    Ok(stale.with(&world.reader_recovers().await?))
 }
 
 async fn half_open_renewal(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Violation> {

@@ -11,6 +11,7 @@ mod cold;
 mod duplicates;
 mod endpoints;
 mod executor;
+mod fake;
 mod garbage;
 mod links;
 mod lists;

@@ -11,7 +11,7 @@ use registry_testkit::{
         h2_bounded, losses, r1_reconvergence, r3_no_false_life, r4_callback_discipline, r6_completeness,
     },
 };
-use service_registry::{Instance, InstanceKey};
+use service_registry::{Error, Instance, InstanceKey, RegistrationEvent};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::truth::Truth;
@@ -77,6 +77,46 @@ pub(crate) fn path(id: &str) -> String {
 /// Waits until `length` after `start`: the outage itself, which no condition can stand for.
 pub(crate) async fn outage(start: Instant, length: Duration) {
     sleep_until(start + length).await;
+}
+
+/// Waits until a validator agrees with what was seen until then; its last word after `within` and some slack.
+pub(crate) async fn judged(
+    history: &History,
+    within: Duration,
+    judge: impl Fn(&History) -> Result<Figure, Violation>,
+) -> Result<Figure, Violation> {
+    let end = Instant::now() + within + SLACK;
+    loop {
+        match judge(history) {
+            Err(_) if Instant::now() < end => sleep(Duration::from_millis(50)).await,
+            verdict => return verdict,
+        }
+    }
+}
+
+/// Waits for a call and writes down how it ended.
+pub(crate) async fn call<T>(
+    history: &History,
+    what: &str,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let start = Instant::now();
+    let ended = call.await;
+    let outcome = ended.as_ref().map(drop).map_err(Clone::clone);
+    history.record(Observation::Call { what: what.into(), took: start.elapsed(), outcome });
+    ended
+}
+
+/// What a client told about a key, in order.
+pub(crate) fn told(history: &History, client: &str, key: &InstanceKey) -> Vec<RegistrationEvent> {
+    let entries = history.entries().into_iter();
+    let of_key = entries.filter_map(|entry| match entry.what {
+        Observation::Event { client: of, key: about, event } if *of == *client && about == *key => {
+            Some(event)
+        }
+        _ => None,
+    });
+    of_key.collect()
 }
 
 /// A fleet with registrations, another that reads them, and who writes down what is to be seen.
@@ -181,6 +221,15 @@ impl World<'_> {
         Ok(back.with(&fresh).with(&told).with(&self.close().await?))
     }
 
+    /// The same where only the reader was cut off: the writer has told of nothing.
+    pub(crate) async fn reader_recovers(self) -> Result<Figure, Violation> {
+        let keys = self.keys();
+        let fresh = self.judged(BACK_WITHIN, |h| d2_convergence(h, READER, BACK_WITHIN)).await?;
+        let told = losses(self.history, &keys, Losses::None)?;
+        self.never_without()?;
+        Ok(fresh.with(&told).with(&self.close().await?))
+    }
+
     /// What holds of every story: events in order, a reader that is never empty, revisions that never go back.
     pub(crate) fn never_without(&self) -> Result<Figure, Violation> {
         let h = self.history;
@@ -200,19 +249,13 @@ impl World<'_> {
         seen.await.must(id)
     }
 
-    /// Waits until a validator agrees with what was seen until then; its last word after `within` and some slack.
+    /// See [`judged`].
     pub(crate) async fn judged(
         &self,
         within: Duration,
         judge: impl Fn(&History) -> Result<Figure, Violation>,
     ) -> Result<Figure, Violation> {
-        let end = Instant::now() + within + SLACK;
-        loop {
-            match judge(self.history) {
-                Err(_) if Instant::now() < end => sleep(Duration::from_millis(50)).await,
-                verdict => return verdict,
-            }
-        }
+        judged(self.history, within, judge).await
     }
 
     /// Ends both fleets, and finds that nothing is left: no record and no task.
