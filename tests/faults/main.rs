@@ -3,3 +3,4 @@
 
 #[cfg(all(feature = "etcd", unix))]
 mod etcd;
+mod memory;

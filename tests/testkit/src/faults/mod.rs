@@ -35,6 +35,7 @@ mod check;
 mod client_fleet;
 mod fleet;
 mod history;
+mod notes;
 mod observation;
 mod recorders;
 mod report;

@@ -1,0 +1,14 @@
+//! The fault rows on the memory backend, the oracle: on the paused clock, without a server.
+
+mod scripted;
+mod support;
+mod world;
+
+mod clocks;
+mod herd;
+mod interleavings;
+mod lists;
+mod network;
+mod observers;
+mod outages;
+mod rivals;
