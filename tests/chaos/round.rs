@@ -129,7 +129,7 @@ async fn one(world: &World, planned: &Break, begin: Instant) -> Result<Taken, Se
         Err(error) => return Err(error),
     };
     for id in &taken.ids {
-        history.record(Observation::gone(key(id), fault.to_string()));
+        history.gone(&key(id), &fault.to_string());
     }
     if is_outage(fault) {
         history.outage(fault.to_string());

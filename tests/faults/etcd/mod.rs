@@ -19,11 +19,11 @@ mod mute;
 mod operator;
 mod outages;
 mod process;
-mod run;
+pub(crate) mod run;
 mod tls;
 mod truth;
 mod updates;
-mod world;
+pub(crate) mod world;
 mod wrong;
 
 use futures_util::future::LocalBoxFuture;
@@ -61,7 +61,6 @@ macro_rules! rows {
 pub(crate) use rows;
 
 /// All rows.
-#[allow(dead_code, reason = "for those who run them with another fleet")]
 pub(crate) fn all() -> Vec<Row> {
     [
         access::ROWS,

@@ -139,7 +139,11 @@ async fn row_14_a_wall_clock_that_is_set_changes_no_backoff() {
             let (least, most) = (usual.len() * 7 / 10, usual.len() * 13 / 10);
             assert!((least..=most).contains(&now.len()), "{} attempts, usually {}", now.len(), usual.len());
         }
-        figure(14, &format!("clock set by {} h: grants, watches asked for in 5 min", step / HOUR), format!("{}, {}", set.0.len(), set.1.len()));
+        figure(
+            14,
+            &format!("clock set by {} h: grants, watches asked for in 5 min", step / HOUR),
+            format!("{}, {}", set.0.len(), set.1.len()),
+        );
     }
 }
 

@@ -80,7 +80,10 @@ impl Judged {
     fn assert(&self) -> String {
         let Self { arrivals, densest, most } = self;
         assert!(*arrivals >= CLIENTS, "only {arrivals} arrivals: not everybody came back");
-        assert!(densest * 10 <= *arrivals, "H1: one stretch of 100 ms holds {densest} of {arrivals} arrivals");
+        assert!(
+            densest * 10 <= *arrivals,
+            "H1: one stretch of 100 ms holds {densest} of {arrivals} arrivals"
+        );
         assert!(*most <= MOST_ATTEMPTS, "H1: one client made {most} attempts");
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
         let share = 100.0 * *densest as f64 / *arrivals as f64;
@@ -131,7 +134,8 @@ async fn row_19_a_thousand_readers_come_back_one_by_one() {
     for (outage, seed) in [(Duration::ZERO, 21), (secs(2), 22), (secs(60), 23)] {
         let herd = Herd::new(seed).await;
         let owner = client_over(herd.registry.backend()).await;
-        let _registrations = join_all((0..10).map(|n| owner.register(instance("orders", &format!("i{n}"))))).await;
+        let _registrations =
+            join_all((0..10).map(|n| owner.register(instance("orders", &format!("i{n}"))))).await;
         let upstreams = herd.readers().await;
         sleep(secs(20)).await;
         let faults = herd.registry.faults();

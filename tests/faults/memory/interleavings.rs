@@ -90,11 +90,8 @@ impl Run {
     async fn new(seed: u64) -> Self {
         fastrand::seed(seed);
         let registry = MemoryRegistry::new();
-        let link = Link::new(&registry, |_| Fate {
-            request: millis(1),
-            answer: millis(1),
-            ..Fate::default()
-        });
+        let link =
+            Link::new(&registry, |_| Fate { request: millis(1), answer: millis(1), ..Fate::default() });
         let client = client_with(link.backend(), |builder| builder.ttl(TTL)).await;
         let bystander = client.register(instance("orders", "z")).await.unwrap();
         let silent = log_of(&bystander);
@@ -241,7 +238,13 @@ impl Run {
             assert!(!self.disturbed || log.count_of(is_end) <= 1, "R4: ended twice");
         }
         if !self.disturbed {
-            assert_eq!(self.silent.len(), 0, "R7: the bystander was told {:?} by {:?}", self.silent, self.script);
+            assert_eq!(
+                self.silent.len(),
+                0,
+                "R7: the bystander was told {:?} by {:?}",
+                self.silent,
+                self.script
+            );
         }
         self.silent.assert_alternates();
         drop((self.slot.take(), self.bystander));
@@ -276,8 +279,7 @@ async fn row_30_every_call_may_be_dropped_at_every_await_while_the_next_one_come
     let deregister = polls_of(Act::Deregister, true).await;
     let all = |most: usize, act: fn(usize) -> Act| (0..=most).map(act).collect::<Vec<_>>();
     let registers = all(register, Act::Register);
-    let others =
-        [all(update, Act::Update), all(deregister, Act::Deregister), vec![Act::Drop]].concat();
+    let others = [all(update, Act::Update), all(deregister, Act::Deregister), vec![Act::Drop]].concat();
     let any = [registers.clone(), others.clone()].concat();
     // From no time at all to longer than a grant and a publication take.
     let gaps: Vec<_> = (0..=9).map(|steps| STEP * steps).collect();

@@ -8,8 +8,8 @@ use registry_core::{
     memory::Operation,
 };
 use registry_testkit::faults::{
-    History, Reader, Recorders, UpstreamReader, d1_never_wiped, d2_convergence, d3_revisions, d4_event_algebra,
-    d5_watch_contract, d7_hot_path, d8_single_removals,
+    History, Reader, Recorders, UpstreamReader, d1_never_wiped, d2_convergence, d3_revisions,
+    d4_event_algebra, d5_watch_contract, d7_hot_path, d8_single_removals,
 };
 use tokio::time::{Instant, sleep};
 
@@ -219,7 +219,10 @@ async fn row_15_a_real_zero_is_believed_after_the_hold_and_no_later() {
     let applied = since.elapsed();
     assert!(applied >= HOLD / 2 - secs(1), "no second opinion could agree sooner: {applied:?}");
     let shrunk = events.next().await;
-    assert!(matches!(shrunk, Some(ViewEvent::SuspiciousShrink { from: 5, to: 0, held: 5, .. })), "{shrunk:?}");
+    assert!(
+        matches!(shrunk, Some(ViewEvent::SuspiciousShrink { from: 5, to: 0, held: 5, .. })),
+        "{shrunk:?}"
+    );
     assert!(matches!(events.next().await, Some(ViewEvent::ShrinkApplied { removed: 5, .. })));
     d4_event_algebra(&shop.history, "s0").unwrap();
     figure(15, "real zero, confirmed by a second opinion, applied after", applied);

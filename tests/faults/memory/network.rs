@@ -15,8 +15,8 @@ use registry_core::{
     memory::Operation,
 };
 use registry_testkit::faults::{
-    History, Losses, d1_never_wiped, d2_convergence, d4_event_algebra, d6_staleness_shows, d7_hot_path, losses,
-    r1_reconvergence, r3_no_false_life, r4_callback_discipline, x2_cold_start,
+    History, Losses, d1_never_wiped, d2_convergence, d4_event_algebra, d6_staleness_shows, d7_hot_path,
+    losses, r1_reconvergence, r3_no_false_life, r4_callback_discipline, x2_cold_start,
 };
 use tokio::time::{Instant, sleep};
 

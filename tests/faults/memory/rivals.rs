@@ -3,11 +3,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use registry_core::{
-    ErrorKind, Incarnation, Instance, LossCause, MemoryRegistry, OnDuplicate, OnMissing, Phase, RegisterOptions,
-    RegistrationEvent, Start,
+    ErrorKind, Incarnation, Instance, LossCause, MemoryRegistry, OnDuplicate, OnMissing, Phase,
+    RegisterOptions, RegistrationEvent, Start,
 };
 use registry_testkit::faults::{
-    Losses, Policy, d1_never_wiped, d2_convergence, losses, r1_reconvergence, r4_callback_discipline, r7_isolation,
+    Losses, Policy, d1_never_wiped, d2_convergence, losses, r1_reconvergence, r4_callback_discipline,
+    r7_isolation,
 };
 use tokio::time::{Instant, sleep};
 

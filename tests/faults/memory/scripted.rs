@@ -163,8 +163,9 @@ impl Drop for Waiting<'_> {
 impl Registry for Link {
     async fn grant(&self, grant: &Grant) -> Result<Arc<dyn Lease>, Error> {
         let (registry, grant) = (self.registry.clone(), *grant);
-        let inner =
-            self.travel(Operation::Grant, async move { Registry::grant(&registry, &grant).await }, Err).await?;
+        let inner = self
+            .travel(Operation::Grant, async move { Registry::grant(&registry, &grant).await }, Err)
+            .await?;
         Ok(Arc::new(LinkedLease { inner, link: self.clone() }))
     }
 }

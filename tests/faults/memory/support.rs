@@ -131,7 +131,8 @@ pub(crate) async fn back_within(
     loop {
         let is_back = |registration: &Registration| {
             let wanted = registration.instance();
-            let stored = || registry.snapshot_of(wanted.service()).into_iter().find(|i| i.key() == wanted.key());
+            let stored =
+                || registry.snapshot_of(wanted.service()).into_iter().find(|i| i.key() == wanted.key());
             registration.phase() == Phase::Live && stored().is_some_and(|stored| *stored == *wanted)
         };
         let away = registrations.iter().filter(|registration| !is_back(registration)).count();

@@ -7,12 +7,12 @@ use std::{
 };
 
 use registry_core::{
-    Client, Deregistration, Instance, InstanceKey, ManualClock, MemoryRegistry, Phase, Registration, Target, Upstream,
-    backend::SourceId,
+    Client, Deregistration, Instance, InstanceKey, ManualClock, MemoryRegistry, Phase, Registration, Target,
+    Upstream, backend::SourceId,
 };
 use registry_testkit::faults::{
-    ClientFleet, Figure, Fleet, History, Observation, Policy, Reader, Recorders, Records, UpstreamReader, Violation, records,
-    settle,
+    ClientFleet, Figure, Fleet, History, Observation, Policy, Reader, Recorders, Records, UpstreamReader,
+    Violation, records, settle,
 };
 use tokio::time::{Instant, sleep_until};
 

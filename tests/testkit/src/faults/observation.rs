@@ -207,12 +207,6 @@ impl Observation {
         Self::Unwanted { client: Arc::clone(client), key, confirmed }
     }
 
-    /// Somebody else has removed the record, which took effect before this.
-    #[must_use]
-    pub fn gone(key: InstanceKey, why: impl AsRef<str>) -> Self {
-        Self::Gone { key, why: why.as_ref().into() }
-    }
-
     /// A client told something about a registration.
     #[must_use]
     pub fn event(client: &Arc<str>, key: InstanceKey, event: RegistrationEvent) -> Self {

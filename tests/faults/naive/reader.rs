@@ -29,9 +29,13 @@ pub struct NaiveReader {
 }
 
 #[derive(Debug, Default)]
-struct Shown {
-    /// By etcd key, with a count of versions.
-    view: Mutex<(u64, BTreeMap<Vec<u8>, Arc<Instance>>)>,
+struct Shown(Mutex<Contents>);
+
+#[derive(Debug, Default)]
+struct Contents {
+    version: u64,
+    /// By etcd key.
+    instances: BTreeMap<Vec<u8>, Arc<Instance>>,
 }
 
 impl NaiveReader {
@@ -80,19 +84,19 @@ impl Shown {
     fn put(&self, record: &KeyValue) {
         // One bad record must not stop the others; that much everybody thinks of.
         let Ok(instance) = decode_record(record.value()) else { return };
-        let (version, view) = &mut *self.view();
-        *version += 1;
-        view.insert(record.key().to_vec(), Arc::new(instance));
+        let mut contents = self.contents();
+        contents.version += 1;
+        contents.instances.insert(record.key().to_vec(), Arc::new(instance));
     }
 
     fn delete(&self, record: &KeyValue) {
-        let (version, view) = &mut *self.view();
-        *version += 1;
-        view.remove(record.key());
+        let mut contents = self.contents();
+        contents.version += 1;
+        contents.instances.remove(record.key());
     }
 
-    fn view(&self) -> MutexGuard<'_, (u64, BTreeMap<Vec<u8>, Arc<Instance>>)> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,15 +107,15 @@ impl Reader for NaiveReader {
     }
 
     fn view(&self) -> View {
-        let (version, view) = &*self.shown.view();
+        let contents = self.shown.contents();
         // It knows of no other state.
-        View::new(&self.name, *version, records(view.values()), ViewState::Fresh)
+        View::new(&self.name, contents.version, records(contents.instances.values()), ViewState::Fresh)
     }
 
     fn pick(&self) -> Result<InstanceId, Error> {
-        let (_, view) = &*self.shown.view();
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % view.len().max(1);
-        let instance = view.values().nth(turn);
+        let contents = self.shown.contents();
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % contents.instances.len().max(1);
+        let instance = contents.instances.values().nth(turn);
         instance
             .map(|instance| instance.id().clone())
             .ok_or_else(|| Error::new(ErrorKind::NoInstance, "nobody"))

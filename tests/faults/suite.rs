@@ -4,3 +4,5 @@
 #[cfg(all(feature = "etcd", unix))]
 mod etcd;
 mod memory;
+#[cfg(all(feature = "etcd", unix))]
+mod naive;
