@@ -3,10 +3,12 @@
 //! Everything the project promises is checked by a command of this program, so that a contributor and a build server
 //! run the same thing. It depends on none of our crates and compiles in seconds.
 
+mod chaos;
 mod cli;
 mod deps;
 mod failure;
 mod licence;
+mod matrix;
 mod metadata;
 mod msrv;
 mod package;
@@ -51,6 +53,8 @@ fn perform() -> Result<()> {
             println!("\n{report}");
             if report.succeeded() { Ok(()) } else { Err(Failure::new("not everything holds, see the table")) }
         }
+        Request::Matrix(options) => matrix::perform(&root, &options),
+        Request::Chaos(options) => chaos::perform(&root, &options),
         Request::Servers => print_servers(&root),
         Request::Deps => deps::check(&root).map(|checked| println!("ok: {checked}")),
         Request::Msrv => msrv::check(&root).map(|floor| println!("ok: Rust {floor}")),

@@ -115,6 +115,10 @@ impl Fleet for ClientFleet {
         self.registrations().get(key).map(|registration| registration.phase())
     }
 
+    fn epoch(&self, key: &InstanceKey) -> Option<u64> {
+        self.registrations().get(key).map(|registration| registration.state().epoch)
+    }
+
     fn keys(&self) -> Vec<InstanceKey> {
         self.registrations().keys().cloned().collect()
     }

@@ -37,6 +37,12 @@ pub trait Fleet: Send + Sync {
     /// What it claims of a registration now; `None` if it isn't registered.
     fn phase(&self, key: &InstanceKey) -> Option<Phase>;
 
+    /// The epoch of a registration, raised at each loss, if it counts any.
+    fn epoch(&self, key: &InstanceKey) -> Option<u64> {
+        let _ = key;
+        None
+    }
+
     /// Everything it keeps registered.
     fn keys(&self) -> Vec<InstanceKey>;
 

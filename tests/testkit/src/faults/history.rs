@@ -33,6 +33,7 @@ struct Log {
     /// Where the latest entry of each subject is.
     latest: HashMap<Subject, usize>,
     dropped: u64,
+    compacted: bool,
 }
 
 /// One observation, or several of the same kind that said the same.
@@ -168,7 +169,8 @@ impl History {
             entry.until = entry.until.min(to);
             overlaps
         });
-        Self::of(self.0.start, Log { entries, latest: HashMap::new(), dropped: self.dropped() })
+        let Log { dropped, compacted, .. } = *self.log();
+        Self::of(self.0.start, Log { entries, latest: HashMap::new(), dropped, compacted })
     }
 
     /// What was seen until `to`; see [`between`](Self::between).
@@ -186,6 +188,13 @@ impl History {
         let entries: Vec<Entry> = keep.into_iter().map(|index| log.entries[index].clone()).collect();
         log.latest = entries.iter().enumerate().map(|(index, entry)| (entry.what.subject(), index)).collect();
         log.entries = entries;
+        log.compacted = true;
+    }
+
+    /// Whether something was forgotten: what is first may have begun before.
+    #[must_use]
+    pub fn is_compacted(&self) -> bool {
+        self.log().compacted
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {

@@ -177,7 +177,7 @@ impl View {
 pub(crate) enum Subject {
     Mark,
     Contact,
-    Want(InstanceKey),
+    Want(Arc<str>, InstanceKey),
     Gone(InstanceKey),
     Loss(Arc<str>, InstanceKey),
     Event(Arc<str>, InstanceKey),
@@ -193,13 +193,34 @@ pub(crate) enum Subject {
     Resources,
 }
 
+/// What a [`Fleet`](super::Fleet) of one's own writes down.
+impl Observation {
+    /// A client was asked to keep this registered, from now on.
+    #[must_use]
+    pub fn wanted(client: &Arc<str>, instance: Arc<Instance>) -> Self {
+        Self::Wanted { client: Arc::clone(client), instance }
+    }
+
+    /// A client has deregistered, and its call has returned.
+    #[must_use]
+    pub fn unwanted(client: &Arc<str>, key: InstanceKey, confirmed: bool) -> Self {
+        Self::Unwanted { client: Arc::clone(client), key, confirmed }
+    }
+
+    /// A client told something about a registration.
+    #[must_use]
+    pub fn event(client: &Arc<str>, key: InstanceKey, event: RegistrationEvent) -> Self {
+        Self::Event { client: Arc::clone(client), key, event }
+    }
+}
+
 impl Observation {
     pub(crate) fn subject(&self) -> Subject {
         match self {
             Self::Mark(_) => Subject::Mark,
             Self::Outage(_) | Self::Usable(_) => Subject::Contact,
-            Self::Wanted { instance, .. } => Subject::Want(instance.key()),
-            Self::Unwanted { key, .. } => Subject::Want(key.clone()),
+            Self::Wanted { client, instance } => Subject::Want(Arc::clone(client), instance.key()),
+            Self::Unwanted { client, key, .. } => Subject::Want(Arc::clone(client), key.clone()),
             Self::Gone { key, .. } => Subject::Gone(key.clone()),
             Self::Event { client, key, event } => match event {
                 RegistrationEvent::Registered { .. }

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 /// A promise that is judged; the meaning of each is at its validator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each validator says what it stands for")]
 pub enum Invariant {

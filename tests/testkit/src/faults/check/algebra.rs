@@ -32,8 +32,8 @@ pub fn d3_revisions(history: &History, reader: &str) -> Result<Figure, Violation
         steps += 1;
         last = Some(view);
     }
-    if steps < 2 {
-        return Err(nothing(D3, "there are no two views"));
+    if steps == 0 {
+        return Err(nothing(D3, "there is no view"));
     }
     Ok(Figure::new("views in order:", steps))
 }

@@ -116,6 +116,8 @@ pub fn r4_callback_discipline(history: &History) -> Result<Figure, Violation> {
         let mut open = None;
         let mut last = 0;
         let mut over = false;
+        // What is left of a compacted history is its end: a recovery whose loss was forgotten.
+        let mut begun = !history.is_compacted();
         for (at, event) in events {
             let wrong = |why: &str| Violation::at(R4, *at, format!("{client} on {key}: {event:?}: {why}"));
             match event {
@@ -132,8 +134,11 @@ pub fn r4_callback_discipline(history: &History) -> Result<Figure, Violation> {
                     if *epoch <= last {
                         return Err(wrong("this epoch was lost before"));
                     }
-                    (open, last) = (Some(*epoch), *epoch);
+                    (open, last, begun) = (Some(*epoch), *epoch, true);
                     lost += 1;
+                }
+                RegistrationEvent::Recovered { old_epoch, .. } if !begun => {
+                    (last, begun) = (*old_epoch, true)
                 }
                 RegistrationEvent::Recovered { old_epoch, epoch, .. } => {
                     if open.take() != Some(*old_epoch) {

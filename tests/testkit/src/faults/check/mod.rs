@@ -67,15 +67,25 @@ fn outages(entries: &[Entry]) -> Vec<(Duration, Option<Duration>)> {
     outages
 }
 
-/// What is wanted at the end, and since when.
-fn wanted(entries: &[Entry]) -> BTreeMap<InstanceKey, (Duration, Arc<Instance>)> {
-    let mut wanted = BTreeMap::new();
+/// What is wanted at the end.
+struct Want {
+    since: Duration,
+    client: Arc<str>,
+    instance: Arc<Instance>,
+}
+
+/// What is wanted at the end. Who has lost its id to another client and then gives it up takes nothing from that one.
+fn wanted(entries: &[Entry]) -> BTreeMap<InstanceKey, Want> {
+    let mut wanted: BTreeMap<InstanceKey, Want> = BTreeMap::new();
     for entry in entries {
         match &entry.what {
-            Observation::Wanted { instance, .. } => {
-                wanted.insert(instance.key(), (entry.at, Arc::clone(instance)));
+            Observation::Wanted { client, instance } => {
+                let (client, instance) = (Arc::clone(client), Arc::clone(instance));
+                wanted.insert(instance.key(), Want { since: entry.at, client, instance });
             }
-            Observation::Unwanted { key, .. } => {
+            Observation::Unwanted { client, key, .. }
+                if wanted.get(key).is_some_and(|want| want.client == *client) =>
+            {
                 wanted.remove(key);
             }
             _ => {}

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use registry_core::Phase;
+use registry_core::{InstanceKey, Phase};
 
 use super::{
-    History, Invariant, Observation, Violation, entries, nothing, outages, some, truths, usable, wanted,
+    History, Invariant, Observation, Violation, Want, entries, nothing, outages, some, truths, usable, wanted,
 };
 use crate::faults::{
     history::Entry,
@@ -71,9 +71,9 @@ fn back(entries: &[Entry], invariant: Invariant, usable: Duration) -> Result<Dur
     let mut back = None;
     let mut missing = None;
     for (entry, records) in truths(entries).filter(|(entry, _)| entry.until >= usable) {
-        let lacks = |(key, (since, instance)): &(_, &(Duration, _))| {
+        let lacks = |(key, want): &(&InstanceKey, &Want)| {
             // What was wanted only after this look was begun counts from the next on.
-            *since <= entry.until && records.get(*key).is_none_or(|there| there != instance)
+            want.since <= entry.until && records.get(*key).is_none_or(|there| *there != want.instance)
         };
         let lacking: Vec<_> = wanted.iter().filter(lacks).map(|(key, _)| key).collect();
         if lacking.is_empty() {
@@ -88,15 +88,17 @@ fn back(entries: &[Entry], invariant: Invariant, usable: Duration) -> Result<Dur
         return Err(Violation::at(invariant, at, format!("missing or outdated: {missing}")));
     }
     let mut back = back.ok_or_else(|| nothing(invariant, "no look at the registry since it was usable"))?;
-    for key in wanted.keys() {
-        let statuses = entries.iter().rev().filter_map(|entry| match &entry.what {
-            Observation::Status { client, key: of, phase } if of == key => Some((entry, client, phase)),
+    for (key, want) in &wanted {
+        // Of two clients with one id, the one that wanted it last is judged; the other one's claim is not.
+        let claim = entries.iter().rev().find_map(|entry| match &entry.what {
+            Observation::Status { client, key: of, phase } if of == key && *client == want.client => {
+                Some((entry, phase))
+            }
             _ => None,
         });
-        // Of two clients with one id, the one that wanted it last is judged; the other one's claim is not.
-        let Some((entry, client, phase)) = statuses.max_by_key(|(entry, ..)| entry.at) else { continue };
+        let Some((entry, phase)) = claim else { continue };
         if *phase != Phase::Live {
-            let what = format!("{key} stands there and {client} says {phase}");
+            let what = format!("{key} stands there and {} says {phase}", want.client);
             return Err(Violation::at(invariant, entry.until, what));
         }
         back = back.max(entry.at.saturating_sub(usable));

@@ -106,11 +106,11 @@ pub fn d6_staleness_shows(history: &History, reader: &str, within: Duration) -> 
         let Some((stale, _)) = stale else {
             return Err(Violation::at(D6, end, format!("{reader} never said that its view is stale")));
         };
-        let fresh = during.iter().filter(|(entry, view)| {
+        let mut fresh = during.iter().filter(|(entry, view)| {
             let (from, to) = (entry.at.max(begin + within), entry.until.min(end));
             view.state == ViewState::Fresh && to.saturating_sub(from) > entry.pause
         });
-        if let Some((entry, _)) = fresh.last() {
+        if let Some((entry, _)) = fresh.next_back() {
             return Err(Violation::at(
                 D6,
                 entry.until,

@@ -57,10 +57,8 @@ pub fn d5_watch_contract(history: &History, watcher: &str) -> Result<Figure, Vio
                         return Err(wrong("the same record twice"));
                     }
                 }
-                Change::Remove(key) => {
-                    if records.remove(key).is_none() {
-                        return Err(wrong("removed what was not there"));
-                    }
+                Change::Remove(key) if records.remove(key).is_none() => {
+                    return Err(wrong("removed what was not there"));
                 }
                 _ => {}
             }

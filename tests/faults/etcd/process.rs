@@ -1,0 +1,4 @@
+pub(crate) const ROWS: &[super::Row] = &[];
+pub(crate) async fn play_the_child() -> bool {
+    false
+}
