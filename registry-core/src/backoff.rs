@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const FIRST: Duration = Duration::from_millis(50);
-const GROWTH: f64 = 1.6;
+/// How much longer each step is than the one before.
+pub(crate) const GROWTH: f64 = 1.6;
 const CAP: Duration = Duration::from_secs(5);
 const THROTTLED_CAP: Duration = Duration::from_secs(30);
 /// Longest `Retry-After` that is obeyed.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     Error, ErrorClass, ErrorKind,
-    backoff::{BLOCKED_RETRY, Backoff, spread},
+    backoff::{BLOCKED_RETRY, Backoff, GROWTH, spread},
 };
 
 /// Longest spread of the first reconnect after a loss of contact.
@@ -90,8 +90,8 @@ impl Reconnect {
                 let once = self.spread.mul_f64(rng.f64());
                 if reached != Reached::Live {
                     // Of those who lost a registry for some seconds, most are at their first, short steps when it
-                    // returns: without the spread here too, a quarter of them came in the same 100 ms.
-                    return pause.max(once);
+                    // returns, and a quarter of them came in the same 100 ms: here the spread is the first step.
+                    return pause.max(once.mul_f64(GROWTH));
                 }
                 self.lost = true;
                 if throttled || self.backoff.failures() > 1 { once + pause } else { once }
