@@ -66,7 +66,7 @@ async fn row_10_a_history_compacted_while_disconnected_is_listed_afresh_and_only
 struct Shop {
     registry: MemoryRegistry,
     history: History,
-    standing: Vec<Registration>,
+    _standing: Vec<Registration>,
     upstreams: Vec<Upstream>,
     readers: Vec<Arc<dyn Reader>>,
     recorders: Recorders,
@@ -105,7 +105,7 @@ impl Shop {
             readers.push(reader);
         }
         sleep(secs(6)).await;
-        Self { registry, history, standing, upstreams, readers, recorders, _clients: [owner, client] }
+        Self { registry, history, _standing: standing, upstreams, readers, recorders, _clients: [owner, client] }
     }
 
     /// Judges every reader; the number of steps that the first took.

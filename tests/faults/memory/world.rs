@@ -123,10 +123,6 @@ impl World {
         self.fleet.registration(&self.keys[n]).unwrap()
     }
 
-    pub(crate) fn registration_of(&self, key: &InstanceKey) -> Arc<Registration> {
-        self.fleet.registration(key).unwrap()
-    }
-
     pub(crate) fn phase(&self, n: usize) -> Phase {
         self.registration(n).phase()
     }
