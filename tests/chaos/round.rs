@@ -29,6 +29,10 @@ const HELD: Duration = Duration::from_secs(21);
 /// What lies between two samples on a busy machine.
 const SLACK: Duration = Duration::from_millis(300);
 
+/// From a renewal to the end of the record, when nobody renews any more: the time to live, and what a leader that was
+/// just elected adds to it.
+const EXPIRED: Duration = Duration::from_millis(3_800);
+
 /// How a round ended.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -70,7 +74,7 @@ pub(crate) async fn play(world: &World, round: &Round) -> Result<Outcome, Violat
     sleep(SLACK).await;
     let right = history.now();
     // As long as a record that nobody renews may stand, and three times that long to see that it stays away.
-    sleep_until(left + TTL * 4 + SLACK).await;
+    sleep_until(left + EXPIRED * 4 + SLACK).await;
 
     let reads_within = if held > 0 { READS_WITHIN + HELD } else { READS_WITHIN };
     let mut judged: Vec<Result<Figure, Violation>> = vec![
@@ -82,7 +86,7 @@ pub(crate) async fn play(world: &World, round: &Round) -> Result<Outcome, Violat
         r7_isolation(&part(history, right, history.now()), &[]),
     ];
     if round.churn.iter().any(|step| step.act == Act::Deregister) {
-        judged.push(r2_no_ghost(history, TTL));
+        judged.push(r2_no_ghost(history, EXPIRED));
     }
     if round.faults.iter().all(|fault| is_selective(&fault.fault)) {
         judged.push(r7_isolation(&part(history, begin, right), &touched(round, &taken)));
