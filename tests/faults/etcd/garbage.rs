@@ -61,7 +61,11 @@ async fn beside_good_ones(fleets: &dyn FleetFactory, history: &History) -> Resul
     let good = world.keys();
     let bad = bad();
     for (id, value) in &bad {
-        etcd.ctl().put(&path(id), value).await.must(id)?;
+        if value.is_empty() {
+            etcd.ctl().run(&["put", "--", &path(id), ""]).await.must(id)?;
+        } else {
+            etcd.ctl().put(&path(id), value).await.must(id)?;
+        }
     }
     for key in FOREIGN {
         etcd.ctl().put(key, "{}").await.must(key)?;

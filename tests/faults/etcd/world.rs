@@ -202,6 +202,7 @@ impl Stage {
         filled.must("the start")?;
         recorders.views(&reader);
         recorders.changes(&reader);
+        judged(history, BACK_WITHIN, r6_completeness).await?;
         history.mark("the world stands");
         let judges_tasks = self.judges_tasks;
         Ok(World { history, writer, readers, reader, recorders, judges_tasks })
