@@ -120,7 +120,7 @@ async fn isolated(fleets: &dyn FleetFactory, history: &History) -> Result<Figure
     // Only the writer goes through the proxies, so they tell which member holds its connection.
     let behind: Vec<SocketAddr> = proxies.iter().map(Proxy::address).collect();
     let stage = Stage::new(&url(&behind), Truth::of_cluster(&cluster)).reader(&url(&addresses(&cluster)));
-    let world = stage.open(fleets, history).await?;
+    let world = stage.with_peer_proxies().open(fleets, history).await?;
     let ours = proxies.iter().position(|proxy| proxy.connections() > 0);
     let ours = ours.ok_or_else(|| Violation::run("the writer is not connected"))?;
     let start = Instant::now();
