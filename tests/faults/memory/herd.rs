@@ -102,7 +102,7 @@ fn owned(n: usize) -> Instance {
 async fn owners_after(outage: Duration, loses_data: bool, seed: u64) -> (Judged, Duration) {
     let herd = Herd::new(seed).await;
     let registrations = herd.owners().await;
-    sleep(secs(20)).await;
+    sleep(secs(8)).await;
     herd.registry.faults().unavailable(true);
     sleep(outage).await;
     if loses_data {
@@ -116,8 +116,8 @@ async fn owners_after(outage: Duration, loses_data: bool, seed: u64) -> (Judged,
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_19_a_thousand_owners_come_back_one_by_one_after_a_minute_of_outage() {
-    let (judged, back) = owners_after(secs(60), true, 19).await;
+async fn row_19_a_thousand_owners_come_back_one_by_one_after_a_long_outage() {
+    let (judged, back) = owners_after(secs(40), true, 19).await;
     figure(19, "back after", back);
     figure(19, "herd", judged.assert());
 }
@@ -131,13 +131,13 @@ async fn row_19_a_thousand_owners_come_back_one_by_one_after_a_restart_without_d
 
 #[tokio::test(start_paused = true)]
 async fn row_19_a_thousand_readers_come_back_one_by_one() {
-    for (outage, seed) in [(Duration::ZERO, 21), (secs(2), 22), (secs(60), 23)] {
+    for (outage, seed) in [(Duration::ZERO, 21), (secs(2), 22), (secs(5), 24), (secs(30), 23)] {
         let herd = Herd::new(seed).await;
         let owner = client_over(herd.registry.backend()).await;
         let _registrations =
             join_all((0..10).map(|n| owner.register(instance("orders", &format!("i{n}"))))).await;
         let upstreams = herd.readers().await;
-        sleep(secs(20)).await;
+        sleep(secs(2)).await;
         let faults = herd.registry.faults();
         faults.on(Operation::Watch).unavailable(true);
         sleep(outage).await;

@@ -191,7 +191,7 @@ impl Run {
     async fn wait(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            sleep(STEP.max(time / 200)).await;
+            sleep(STEP.max(time / 40)).await;
             self.check();
         }
     }
@@ -213,13 +213,16 @@ impl Run {
         self.registry.faults().heal();
         let wanted = self.slot.as_ref().map(|_| self.weight);
         let rest = Instant::now();
+        // What somebody deleted is found by the next audit, all else by a call that fails.
+        let deleted = self.script.iter().any(|(act, _)| matches!(act, Act::Fault(Fault::RecordDeleted)));
+        let bound = if deleted { secs(80) } else { secs(10) };
         let is_back = |run: &Self| {
             let live = run.slot.as_ref().is_none_or(|registration| registration.phase() == Phase::Live);
             live && run.stored() == wanted && run.bystander.phase() == Phase::Live
         };
         while !is_back(&self) {
             assert!(
-                rest.elapsed() <= secs(10),
+                rest.elapsed() <= bound,
                 "R1: wanted {wanted:?}, stored {:?}, {:?} after {:?}",
                 self.stored(),
                 self.slot,
@@ -230,7 +233,7 @@ impl Run {
         // R2: nothing comes back, and what is wanted stays, for three times to live.
         let quiet = Instant::now();
         while quiet.elapsed() < 3 * TTL {
-            self.wait(millis(150)).await;
+            sleep(millis(50)).await;
             assert_eq!(self.stored(), wanted, "R2: {:?} after {:?}", self.slot, self.script);
         }
         for log in &self.logs {
@@ -335,14 +338,14 @@ async fn storm(seeds: std::ops::Range<u64>, faults: bool) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn row_30_long_scripts_of_dropped_calls_leave_no_ghost_and_tell_in_order() {
-    let acts = storm(0..1_500, false).await;
-    figure(30, "seeds 1500, acts", acts);
+    let acts = storm(0..1_000, false).await;
+    figure(30, "seeds 1000, acts", acts);
 }
 
 #[tokio::test(start_paused = true)]
 async fn row_30_long_scripts_of_dropped_calls_and_faults_leave_no_ghost_and_tell_in_order() {
-    let acts = storm(10_000..11_500, true).await;
-    figure(30, "seeds 1500 with faults, acts", acts);
+    let acts = storm(10_000..11_000, true).await;
+    figure(30, "seeds 1000 with faults, acts", acts);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,10 +5,14 @@ mod support;
 mod world;
 
 mod clocks;
+mod disk;
+mod endings;
+mod garbage;
 mod herd;
 mod interleavings;
 mod lists;
 mod network;
 mod observers;
 mod outages;
+mod refusals;
 mod rivals;
