@@ -138,7 +138,7 @@ pub fn r4_callback_discipline(history: &History) -> Result<Figure, Violation> {
                     lost += 1;
                 }
                 RegistrationEvent::Recovered { old_epoch, .. } if !begun => {
-                    (last, begun) = (*old_epoch, true)
+                    (last, begun) = (*old_epoch, true);
                 }
                 RegistrationEvent::Recovered { old_epoch, epoch, .. } => {
                     if open.take() != Some(*old_epoch) {
