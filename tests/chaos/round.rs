@@ -54,7 +54,7 @@ pub(crate) async fn play(world: &World, round: &Round) -> Result<Outcome, Violat
     let begin = history.now();
     let (taken, ()) = tokio::try_join!(break_and_repair(world, round), world.churn(round))?;
     let left = Instant::now();
-    world.site.usable().await.map_err(failed)?;
+    world.site.usable().await.map_err(|error| failed(&error))?;
     history.usable("all is repaired");
 
     let usable = Instant::now();
@@ -114,7 +114,7 @@ fn part(history: &History, from: Duration, to: Duration) -> History {
 async fn break_and_repair(world: &World, round: &Round) -> Result<Taken, Violation> {
     let begin = Instant::now();
     let broken = round.faults.iter().map(|fault| one(world, fault, begin));
-    let taken = try_join_all(broken).await.map_err(failed)?;
+    let taken = try_join_all(broken).await.map_err(|error| failed(&error))?;
     let ids = taken.into_iter().flat_map(|taken| taken.ids).collect();
     Ok(Taken { ids })
 }
@@ -181,6 +181,6 @@ fn touched(round: &Round, taken: &Taken) -> Vec<InstanceKey> {
     ids.into_iter().map(|id| key(id)).collect()
 }
 
-fn failed(error: ServerError) -> Violation {
+fn failed(error: &ServerError) -> Violation {
     Violation::run(format!("{error:?}"))
 }
