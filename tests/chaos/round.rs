@@ -74,7 +74,7 @@ pub(crate) async fn play(world: &World, round: &Round) -> Result<Outcome, Violat
     sleep(SLACK).await;
     let right = history.now();
     // As long as a record that nobody renews may stand, and three times that long to see that it stays away.
-    sleep_until(left + EXPIRED * 4 + SLACK).await;
+    sleep_until(left.max(usable) + EXPIRED * 4 + SLACK).await;
 
     let reads_within = if held > 0 { READS_WITHIN + HELD } else { READS_WITHIN };
     let mut judged: Vec<Result<Figure, Violation>> = vec![
