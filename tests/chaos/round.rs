@@ -144,7 +144,7 @@ async fn one(world: &World, planned: &Break, begin: Instant) -> Result<Taken, Se
         sleep(*lasts).await;
         // Before the repair: from here on a renewal may succeed.
         if is_outage(fault) {
-            history.usable(format!("about to repair: {fault}"));
+            history.ending(format!("about to repair: {fault}"));
         } else {
             history.mark(format!("about to repair: {fault}"));
         }

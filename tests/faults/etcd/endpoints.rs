@@ -31,6 +31,7 @@ async fn dead_ones_first(fleets: &dyn FleetFactory, history: &History) -> Result
     etcd.kill().await.must("kill")?;
     history.outage("the last one is killed");
     outage(Instant::now(), LONG).await;
+    history.ending("ending");
     etcd.restart().await.must("restart")?;
     history.usable("one of three");
     let figure = world.recovers(Losses::OneEach).await?;

@@ -109,6 +109,7 @@ async fn rotated(fleets: &dyn FleetFactory, history: &History) -> Result<Figure,
     // An orderly end waits for open TLS connections, which is not what this is about.
     etcd.kill().await.must("kill")?;
     history.outage("replaced");
+    history.ending("ending");
     etcd.restart().await.must("restart")?;
     history.usable("restarted with the new ones");
     let down = start.elapsed();

@@ -46,6 +46,7 @@ async fn updated(
         }
     }
     outage(start, length).await;
+    history.ending("ending");
     proxy.restore().await;
     history.usable("restored");
     // Content counts: to be back is to be back as it is wanted now, in etcd and in the view.
