@@ -29,6 +29,10 @@ const HELD: Duration = Duration::from_secs(21);
 /// What lies between two samples on a busy machine.
 const SLACK: Duration = Duration::from_millis(300);
 
+/// From a renewal to the end of the record, when nobody renews any more: the time to live, and what a leader that was
+/// just elected adds to it.
+const EXPIRED: Duration = Duration::from_millis(3_800);
+
 /// How a round ended.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -50,7 +54,7 @@ pub(crate) async fn play(world: &World, round: &Round) -> Result<Outcome, Violat
     let begin = history.now();
     let (taken, ()) = tokio::try_join!(break_and_repair(world, round), world.churn(round))?;
     let left = Instant::now();
-    world.site.usable().await.map_err(failed)?;
+    world.site.usable().await.map_err(|error| failed(&error))?;
     history.usable("all is repaired");
 
     let usable = Instant::now();
@@ -70,7 +74,7 @@ pub(crate) async fn play(world: &World, round: &Round) -> Result<Outcome, Violat
     sleep(SLACK).await;
     let right = history.now();
     // As long as a record that nobody renews may stand, and three times that long to see that it stays away.
-    sleep_until(left + TTL * 4 + SLACK).await;
+    sleep_until(left.max(usable) + EXPIRED * 4 + SLACK).await;
 
     let reads_within = if held > 0 { READS_WITHIN + HELD } else { READS_WITHIN };
     let mut judged: Vec<Result<Figure, Violation>> = vec![
@@ -82,7 +86,7 @@ pub(crate) async fn play(world: &World, round: &Round) -> Result<Outcome, Violat
         r7_isolation(&part(history, right, history.now()), &[]),
     ];
     if round.churn.iter().any(|step| step.act == Act::Deregister) {
-        judged.push(r2_no_ghost(history, TTL));
+        judged.push(r2_no_ghost(history, EXPIRED));
     }
     if round.faults.iter().all(|fault| is_selective(&fault.fault)) {
         judged.push(r7_isolation(&part(history, begin, right), &touched(round, &taken)));
@@ -110,7 +114,7 @@ fn part(history: &History, from: Duration, to: Duration) -> History {
 async fn break_and_repair(world: &World, round: &Round) -> Result<Taken, Violation> {
     let begin = Instant::now();
     let broken = round.faults.iter().map(|fault| one(world, fault, begin));
-    let taken = try_join_all(broken).await.map_err(failed)?;
+    let taken = try_join_all(broken).await.map_err(|error| failed(&error))?;
     let ids = taken.into_iter().flat_map(|taken| taken.ids).collect();
     Ok(Taken { ids })
 }
@@ -140,7 +144,7 @@ async fn one(world: &World, planned: &Break, begin: Instant) -> Result<Taken, Se
         sleep(*lasts).await;
         // Before the repair: from here on a renewal may succeed.
         if is_outage(fault) {
-            history.usable(format!("about to repair: {fault}"));
+            history.ending(format!("about to repair: {fault}"));
         } else {
             history.mark(format!("about to repair: {fault}"));
         }
@@ -177,6 +181,6 @@ fn touched(round: &Round, taken: &Taken) -> Vec<InstanceKey> {
     ids.into_iter().map(|id| key(id)).collect()
 }
 
-fn failed(error: ServerError) -> Violation {
+fn failed(error: &ServerError) -> Violation {
     Violation::run(format!("{error:?}"))
 }

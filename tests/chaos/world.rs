@@ -24,7 +24,7 @@ use crate::{
 
 /// The shortest there is, so that rounds are short too.
 pub(crate) const TTL: Duration = Duration::from_secs(3);
-const READERS: usize = 20;
+pub(crate) const READERS: usize = 20;
 const SERVICE: &str = "orders";
 const NAMESPACE: &str = "chaos";
 /// Real time; a view is a pointer, but there are many.

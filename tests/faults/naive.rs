@@ -20,17 +20,17 @@ use crate::etcd::{
 
 /// A row, and what the naive way is known to break there; nothing where it gets through.
 const KNOWN: &[(&str, &[Invariant])] = &[
-    ("row_01_a_killed_etcd_that_comes_back_with_its_data_costs_no_loss", &[Invariant::R4]),
+    ("row_01_a_killed_etcd_that_comes_back_with_its_data_costs_no_loss", &[Invariant::R1]),
     ("row_01_an_etcd_that_is_down_for_twice_the_ttl_costs_each_registration_one_loss", &[Invariant::R1]),
     ("row_02_a_wiped_etcd_is_filled_again", &[Invariant::R1]),
     ("row_03_an_etcd_frozen_for_twice_the_ttl_costs_each_registration_one_loss", &[Invariant::R1]),
     ("row_04_a_link_cut_longer_than_the_ttl_costs_each_registration_one_loss", &[Invariant::R1]),
     ("row_04_an_isolated_member_that_holds_our_connection_costs_no_loss", &[]),
-    ("row_06_a_half_open_link_costs_each_registration_one_loss", &[Invariant::R1]),
+    ("row_06_a_half_open_link_costs_each_registration_one_loss", &[Invariant::R1, Invariant::R3]),
     ("row_09_a_killed_leader_of_three_costs_no_loss", &[]),
-    ("row_09_no_leader_for_twice_the_ttl_costs_each_registration_one_loss", &[]),
-    ("row_10_compaction_while_disconnected_costs_a_new_list_and_no_view", &[]),
-    ("row_15_a_list_that_is_empty_after_a_reconnect_is_held_and_then_believed", &[]),
+    ("row_09_no_leader_for_twice_the_ttl_costs_each_registration_one_loss", &[Invariant::R1]),
+    ("row_10_compaction_while_disconnected_costs_a_new_list_and_no_view", &[Invariant::D2]),
+    ("row_15_a_list_that_is_empty_after_a_reconnect_is_held_and_then_believed", &[Invariant::D2]),
 ];
 /// Rows at a time: most of a row is waiting.
 const AT_A_TIME: usize = 4;
@@ -98,6 +98,8 @@ fn play(row: Row) -> Told {
     let broken: BTreeSet<Invariant> = violations.iter().map(|violation| violation.invariant).collect();
     let text = match violations.first() {
         None => "holds".to_owned(),
+        // It has no events, so no story of ours can end well for it.
+        Some(_) if broken.iter().eq([&Invariant::R4]) => "holds, but tells nobody (R4)".to_owned(),
         Some(first) => {
             let names: Vec<String> = broken.iter().map(ToString::to_string).collect();
             format!("fails {} ({})", names.join(" "), first.what)

@@ -6,7 +6,7 @@ use futures_util::future::{join_all, try_join_all};
 use registry_core::{ConnectContext, Connector};
 use registry_testkit::{
     Etcd, EtcdCluster, Proxy,
-    faults::{Figure, FleetFactory, History, Losses, Violation, d5_watch_contract},
+    faults::{Figure, FleetFactory, History, Losses, Policy, Violation, d5_watch_contract, r1_reconvergence},
 };
 use service_registry::{Namespace, Target, etcd::EtcdConnector};
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     rows,
     truth::Truth,
-    world::{BACK_WITHIN, LONG, Must, SERVICE, Stage, TTL, World, ensure, outage, url},
+    world::{BACK_WITHIN, LONG, Must, SERVICE, Stage, TTL, World, ensure, instance, key, outage, url},
 };
 
 rows! {
@@ -48,8 +48,28 @@ async fn world<'a>(
     Ok(world)
 }
 
+/// Records that come and go, for the watch to miss or to tell twice.
+async fn churn(world: &World<'_>, round: u32) -> Result<(), Violation> {
+    let id = |step: u32| format!("churn{round}-{step}");
+    for step in 0..4 {
+        world.writer.register(instance(&id(step)), Policy::default()).await.must("registering")?;
+    }
+    world.writer.deregister(&key(&id(0))).await;
+    world.writer.deregister(&key(&id(1))).await;
+    Ok(())
+}
+
 /// What [`World::recovers`] judges, and the watch.
 async fn recovers(world: World<'_>, expected: Losses) -> Result<Figure, Violation> {
+    world.judged(BACK_WITHIN, |h| r1_reconvergence(h, BACK_WITHIN)).await?;
+    // No withdrawals here: right after a mass expiry they count as part of it and are held.
+    for step in 0..4 {
+        world
+            .writer
+            .register(instance(&format!("after{step}")), Policy::default())
+            .await
+            .must("registering")?;
+    }
     let watched = world.judged(BACK_WITHIN, |h| d5_watch_contract(h, WATCHER)).await?;
     Ok(world.recovers(expected).await?.with(&watched))
 }
@@ -58,6 +78,7 @@ async fn leader_killed(fleets: &dyn FleetFactory, history: &History) -> Result<F
     let cluster = EtcdCluster::start(3).await.must("three members")?;
     let world = world(&cluster, fleets, history).await?;
     let leader = cluster.wait_for_leader(|_| true).await.must("a leader")?;
+    churn(&world, 0).await?;
     cluster.node(leader).kill().await.must("kill")?;
     history.mark("the leader is killed");
     cluster.wait_for_leader(|index| index != leader).await.must("another leader")?;
@@ -69,11 +90,12 @@ async fn leader_moved(fleets: &dyn FleetFactory, history: &History) -> Result<Fi
     let cluster = EtcdCluster::start(3).await.must("three members")?;
     let world = world(&cluster, fleets, history).await?;
     let mut leader = cluster.wait_for_leader(|_| true).await.must("a leader")?;
-    for _ in 0..4 {
+    for round in 0..4 {
         leader = (leader + 1) % 3;
         cluster.move_leader(leader).await.must("a move")?;
         cluster.wait_for_leader(|index| index == leader).await.must("the new leader")?;
         history.mark("the leader has moved");
+        churn(&world, u32::try_from(leader).unwrap_or(0) + 10 * round).await?;
     }
     history.usable("it stays");
     recovers(world, Losses::None).await
@@ -97,11 +119,13 @@ async fn no_leader(
     let cluster = EtcdCluster::start(3).await.must("three members")?;
     let world = world(&cluster, fleets, history).await?;
     let leader = cluster.wait_for_leader(|_| true).await.must("a leader")?;
+    churn(&world, 0).await?;
     let start = Instant::now();
     let stopped = [leader, (leader + 1) % 3];
     try_join_all(stopped.map(|index| cluster.node(index).freeze())).await.must("freeze")?;
     history.outage("no leader");
     outage(start, length).await;
+    history.ending("thawing");
     for index in stopped {
         cluster.node(index).thaw().must("thaw")?;
     }
@@ -120,7 +144,7 @@ async fn isolated(fleets: &dyn FleetFactory, history: &History) -> Result<Figure
     // Only the writer goes through the proxies, so they tell which member holds its connection.
     let behind: Vec<SocketAddr> = proxies.iter().map(Proxy::address).collect();
     let stage = Stage::new(&url(&behind), Truth::of_cluster(&cluster)).reader(&url(&addresses(&cluster)));
-    let world = stage.open(fleets, history).await?;
+    let world = stage.with_peer_proxies().open(fleets, history).await?;
     let ours = proxies.iter().position(|proxy| proxy.connections() > 0);
     let ours = ours.ok_or_else(|| Violation::run("the writer is not connected"))?;
     let start = Instant::now();

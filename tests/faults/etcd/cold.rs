@@ -47,6 +47,7 @@ async fn late(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Vi
     let truth = Truth::of(&etcd);
     recorders.truths(move || truth.clone().ask());
     recorders.statuses(&fleet);
+    history.ending("ending");
     etcd.restart().await.must("start")?;
     history.usable("started");
     let back = super::world::judged(history, BACK_WITHIN, |h| r1_reconvergence(h, BACK_WITHIN)).await?;
@@ -81,6 +82,7 @@ async fn beside_an_old_one(fleets: &dyn FleetFactory, history: &History) -> Resu
     outage(start, super::world::LONG).await;
     new.close().await;
     drop::<Arc<_>>(new);
+    history.ending("ending");
     etcd.restart().await.must("restart")?;
     history.usable("restarted");
     Ok(failed.with(&world.recovers(Losses::OneEach).await?))

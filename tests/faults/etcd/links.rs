@@ -64,6 +64,7 @@ async fn severed(
     fault(&proxy).await;
     history.outage(what);
     outage(start, length).await;
+    history.ending("ending");
     proxy.restore().await;
     history.usable("restored");
     world.recovers(expected).await
@@ -146,6 +147,7 @@ async fn half_open_watch(fleets: &dyn FleetFactory, history: &History) -> Result
     // Only the reader is cut off, which no claim of a writer is to be measured by.
     history.outage("half-open watch");
     outage(Instant::now(), STALE_WITHIN + 2 * SLACK).await;
+    history.ending("ending");
     proxy.restore().await;
     history.usable("restored");
     let stale = d6_staleness_shows(history, READER, STALE_WITHIN + SLACK)?;
@@ -161,6 +163,7 @@ async fn half_open_renewal(fleets: &dyn FleetFactory, history: &History) -> Resu
     history.outage("half-open renewal");
     let start = Instant::now();
     outage(start, LONG).await;
+    history.ending("ending");
     proxy.restore().await;
     history.usable("restored");
     // The reader has seen the whole lease expire at once, which it must not believe.

@@ -57,6 +57,7 @@ async fn compacted(fleets: &dyn FleetFactory, history: &History) -> Result<Figur
     }
     compact(&etcd).await?;
     history.mark("compacted");
+    history.ending("ending");
     proxy.restore().await;
     history.usable("restored");
     world.reader_recovers().await

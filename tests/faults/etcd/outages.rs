@@ -37,6 +37,7 @@ async fn killed(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, 
     let start = Instant::now();
     etcd.kill().await.must("kill")?;
     history.outage("killed");
+    history.ending("ending");
     etcd.restart().await.must("restart")?;
     history.usable("restarted with its data");
     let down = start.elapsed();
@@ -50,6 +51,7 @@ async fn down(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Vi
     etcd.kill().await.must("kill")?;
     history.outage("killed");
     outage(Instant::now(), LONG).await;
+    history.ending("ending");
     etcd.restart().await.must("restart")?;
     history.usable("restarted with its data");
     world.recovers(Losses::OneEach).await
@@ -64,6 +66,7 @@ async fn wiped(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, V
     for key in world.keys() {
         history.record(Observation::Gone { key, why: "wiped".into() });
     }
+    history.ending("ending");
     etcd.restart().await.must("restart")?;
     history.usable("restarted without its data");
     world.recovers(Losses::OneEach).await
@@ -93,6 +96,7 @@ async fn frozen(
     etcd.freeze().await.must("freeze")?;
     history.outage("frozen");
     outage(start, length).await;
+    history.ending("ending");
     etcd.thaw().must("thaw")?;
     history.usable("thawed");
     world.recovers(expected).await

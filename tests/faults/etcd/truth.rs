@@ -21,7 +21,7 @@ pub(crate) struct Truth(Arc<Way>);
 
 enum Way {
     /// Over connections of its own, one per member; the first that answers is right, as reads are linearizable.
-    Direct { members: Vec<SocketAddr>, root: bool, client: Mutex<Option<(usize, Client)>> },
+    Direct { members: Vec<SocketAddr>, root: bool, client: Mutex<Option<(usize, Box<Client>)>> },
     /// Where TLS is needed.
     Ctl(Etcdctl),
 }
@@ -59,7 +59,7 @@ impl Truth {
                     let answer = async {
                         let mut asked = match known {
                             Some((_, known)) => known,
-                            None => connect(members[member], *root).await?,
+                            None => Box::new(connect(members[member], *root).await?),
                         };
                         let records = read(&mut asked).await?;
                         Ok::<_, etcd_client::Error>((asked, records))

@@ -128,6 +128,11 @@ impl History {
         self.record(Observation::Outage(text.as_ref().into()));
     }
 
+    /// An outage is being ended: from now on somebody may get through before it is [`usable`](Self::usable) for all.
+    pub fn ending(&self, text: impl AsRef<str>) {
+        self.record(Observation::Ending(text.as_ref().into()));
+    }
+
     /// From now on it can, and it works.
     pub fn usable(&self, text: impl AsRef<str>) {
         self.record(Observation::Usable(text.as_ref().into()));

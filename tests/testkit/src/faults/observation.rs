@@ -25,6 +25,8 @@ pub enum Observation {
     Mark(Arc<str>),
     /// From here on the registry can't be reached by who is under test.
     Outage(Arc<str>),
+    /// From here on the registry may be reached now and then: an outage is being ended.
+    Ending(Arc<str>),
     /// From here on the registry can be reached and works; the bounds of recovery count from the latest one.
     Usable(Arc<str>),
     /// A client was asked to keep this registered.
@@ -218,7 +220,7 @@ impl Observation {
     pub(crate) fn subject(&self) -> Subject {
         match self {
             Self::Mark(_) => Subject::Mark,
-            Self::Outage(_) | Self::Usable(_) => Subject::Contact,
+            Self::Outage(_) | Self::Ending(_) | Self::Usable(_) => Subject::Contact,
             Self::Wanted { client, instance } => Subject::Want(Arc::clone(client), instance.key()),
             Self::Unwanted { client, key, .. } => Subject::Want(Arc::clone(client), key.clone()),
             Self::Gone { key, .. } => Subject::Gone(key.clone()),

@@ -18,6 +18,8 @@ use super::{
 
 /// The environment variable that names the directory of figures.
 const DIRECTORY: &str = "FIGURES";
+/// The environment variable that has the histories of what passed saved too.
+const HISTORIES: &str = "HISTORIES";
 /// How many names a line of a report lists.
 const NAMES: usize = 5;
 
@@ -51,7 +53,8 @@ fn write_figure(row: u8, backend: &str, test: &str, figure: &Figure) {
     write().unwrap_or_else(|error: io::Error| panic!("figures can't be written to {directory:?}: {error}"));
 }
 
-/// Ends a row: writes its figure, or saves its history and panics with what was violated.
+/// Ends a row: writes its figure, or saves its history and panics with what was violated. The environment variable
+/// `HISTORIES` has it saved in any case.
 ///
 /// `test` is the full name of the test, such as `etcd::kill::row_01_…`.
 ///
@@ -62,6 +65,9 @@ pub fn settle(row: u8, backend: &str, test: &str, history: &History, verdict: &R
     match verdict {
         Ok(figure) => {
             println!("row {row:02} on {backend}: {figure}");
+            if std::env::var_os(HISTORIES).is_some() {
+                println!("{}", history.saved_as(test));
+            }
             write_figure(row, backend, test, figure);
         }
         Err(violation) => {
@@ -133,6 +139,7 @@ impl fmt::Display for Observation {
         match self {
             Self::Mark(text) => write!(f, "--- {text}"),
             Self::Outage(text) => write!(f, "=== outage: {text}"),
+            Self::Ending(text) => write!(f, "=== ending: {text}"),
             Self::Usable(text) => write!(f, "=== usable: {text}"),
             Self::Wanted { client, instance } => write!(f, "wanted by {client}: {instance:?}"),
             Self::Unwanted { client, key, confirmed } => {

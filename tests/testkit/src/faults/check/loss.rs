@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use registry_core::{InstanceKey, Phase, RegistrationEvent};
 
-use super::{History, Invariant, Observation, Violation, entries, nothing, outages, truths};
+use super::{History, Invariant, Observation, Violation, entries, nothing, silences, truths};
 use crate::faults::{
     history::Entry,
     verdict::{Figure, Millis},
@@ -34,7 +34,7 @@ pub enum Losses {
 pub fn r3_no_false_life(history: &History, ttl: Duration, slack: Duration) -> Result<Figure, Violation> {
     const R3: Invariant = Invariant::R3;
     let entries = entries(history, R3)?;
-    let outages: Vec<_> = outages(&entries)
+    let silences: Vec<_> = silences(&entries)
         .into_iter()
         .map(|(begin, end)| (begin + ttl + slack, end.unwrap_or(Duration::MAX)))
         .collect();
@@ -59,7 +59,7 @@ pub fn r3_no_false_life(history: &History, ttl: Duration, slack: Duration) -> Re
             continue;
         }
         live += entry.count;
-        let windows = outages.iter().map(|window| ("cut off", window));
+        let windows = silences.iter().map(|window| ("cut off", window));
         let windows = windows.chain(renewed.get(client).into_iter().flatten().map(|w| ("not renewed", w)));
         let absences = absences.get(key).into_iter().flatten().map(|w| ("expired", w));
         for (why, (from, to)) in windows.chain(absences) {
@@ -138,7 +138,7 @@ pub fn r4_callback_discipline(history: &History) -> Result<Figure, Violation> {
                     lost += 1;
                 }
                 RegistrationEvent::Recovered { old_epoch, .. } if !begun => {
-                    (last, begun) = (*old_epoch, true)
+                    (last, begun) = (*old_epoch, true);
                 }
                 RegistrationEvent::Recovered { old_epoch, epoch, .. } => {
                     if open.take() != Some(*old_epoch) {

@@ -67,6 +67,20 @@ fn outages(entries: &[Entry]) -> Vec<(Duration, Option<Duration>)> {
     outages
 }
 
+/// Times during which nobody got through for sure; the last may not have ended.
+fn silences(entries: &[Entry]) -> Vec<(Duration, Option<Duration>)> {
+    let mut silences = outages(entries);
+    for (begin, end) in &mut silences {
+        let ending = entries.iter().find(|entry| {
+            matches!(entry.what, Observation::Ending(_))
+                && entry.at >= *begin
+                && end.is_none_or(|end| entry.at <= end)
+        });
+        *end = ending.map(|entry| entry.at).or(*end);
+    }
+    silences
+}
+
 /// What is wanted at the end.
 struct Want {
     since: Duration,

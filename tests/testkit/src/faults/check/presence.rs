@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use registry_core::{InstanceKey, RegistrationEvent};
 
-use super::{History, Invariant, Observation, Violation, entries, nothing, some, truths, wanted};
+use super::{History, Invariant, Observation, Violation, entries, nothing, some, truths, usable, wanted};
 use crate::faults::verdict::{Figure, Millis};
 
-/// R2, no ghost: a record whose withdrawal was confirmed never reappears; an unconfirmed one is gone after `ttl`. The
-/// registry has to be looked at for three times that long.
+/// R2, no ghost: a record whose withdrawal was confirmed never reappears; an unconfirmed one is gone after `ttl`, counted
+/// from when the registry was usable again if it was not: without a quorum nothing expires, and a new leader lets each
+/// lease run anew. The registry has to be looked at for three times that long.
 ///
 /// # Errors
 ///
@@ -17,12 +18,13 @@ pub fn r2_no_ghost(history: &History, ttl: Duration) -> Result<Figure, Violation
     const R2: Invariant = Invariant::R2;
     let entries = entries(history, R2)?;
     let wanted = wanted(&entries);
+    let usable = usable(&entries);
     let mut gone = BTreeMap::new();
     for entry in &entries {
         if let Observation::Unwanted { key, confirmed, .. } = &entry.what
             && !wanted.contains_key(key)
         {
-            gone.insert(key, entry.at + if *confirmed { Duration::ZERO } else { ttl });
+            gone.insert(key, if *confirmed { entry.at } else { entry.at.max(usable) + ttl });
         }
     }
     let Some(latest) = gone.values().max() else { return Err(nothing(R2, "nothing was deregistered")) };

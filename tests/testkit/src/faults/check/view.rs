@@ -5,7 +5,7 @@ use std::time::Duration;
 use registry_core::ViewState;
 
 use super::{
-    History, Invariant, Observation, Violation, entries, nothing, outages, some, truths, usable, views,
+    History, Invariant, Observation, Violation, entries, nothing, silences, some, truths, usable, views,
 };
 use crate::faults::{
     observation::is_same,
@@ -95,7 +95,7 @@ pub fn d6_staleness_shows(history: &History, reader: &str, within: Duration) -> 
     const D6: Invariant = Invariant::D6;
     let entries = entries(history, D6)?;
     let mut slowest = None;
-    for (begin, end) in outages(&entries) {
+    for (begin, end) in silences(&entries) {
         let end = end.unwrap_or_else(|| history.entries().iter().map(|e| e.until).max().unwrap_or_default());
         if end.saturating_sub(begin) < within {
             continue;

@@ -2,6 +2,7 @@
 
 mod discovery;
 mod limits;
+mod long;
 mod registration;
 
 use std::{sync::Arc, time::Duration};

@@ -63,6 +63,13 @@ fn r3_believes_an_honest_status() {
 fn r3_convicts_by_an_outage_by_renewals_and_by_the_registry() {
     let cut = Script::default().status(0.0, 6.0, "a", Phase::Live).outage(1.0).usable(6.5);
     bad(r3_no_false_life(&cut.0, TTL, Duration::ZERO), Invariant::R3, "cut off");
+    // Who gets through while the outage is being ended may be live before it is over for all.
+    let early = Script::default()
+        .outage(1.0)
+        .at(5.0, Observation::Ending("restarting".into()))
+        .status(5.5, 6.0, "a", Phase::Live)
+        .usable(6.0);
+    good(r3_no_false_life(&early.0, TTL, Duration::ZERO));
     let renewal = |sent: f64| Observation::Renewal { client: "c".into(), sent: secs(sent), ok: true };
     let renewed = Script::default().at(0.1, renewal(0.0)).status(0.1, 6.0, "a", Phase::Live);
     bad(r3_no_false_life(&renewed.at(5.0, renewal(4.9)).0, TTL, Duration::ZERO), Invariant::R3, "renewed");
