@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const FIRST: Duration = Duration::from_millis(50);
-const GROWTH: f64 = 1.6;
+/// How much longer each step is than the one before.
+pub(crate) const GROWTH: f64 = 1.6;
 const CAP: Duration = Duration::from_secs(5);
 const THROTTLED_CAP: Duration = Duration::from_secs(30);
 /// Longest `Retry-After` that is obeyed.
@@ -25,14 +26,19 @@ pub(crate) struct Backoff {
     healthy_since: Option<Instant>,
     /// Health must last this long before the count is forgotten: an early reset recreates the herd.
     reset_after: Duration,
+    /// When the delay that was drawn last is over.
+    round_ends: Option<Instant>,
 }
 
 impl Backoff {
     pub(crate) fn new(reset_after: Duration) -> Self {
-        Self { failures: 0, healthy_since: None, reset_after }
+        Self { failures: 0, healthy_since: None, reset_after, round_ends: None }
     }
 
     /// Notes a failure and draws the delay before the next attempt.
+    ///
+    /// Calls that run beside each other fail together when the registry goes: what fails before the drawn delay is
+    /// over waits for its end too and doesn't count, or a moment's outage would look like a long one.
     pub(crate) fn fail(
         &mut self,
         now: Instant,
@@ -47,16 +53,25 @@ impl Backoff {
         {
             self.failures = 0;
         }
+        if let Some(left) = self.round_ends.and_then(|end| end.checked_duration_since(now))
+            && !left.is_zero()
+            && !throttled
+        {
+            return left;
+        }
         let cap = if throttled { THROTTLED_CAP } else { CAP };
         let exponent = i32::try_from(self.failures.min(64)).unwrap_or(64);
         let step = FIRST.mul_f64(GROWTH.powi(exponent).min(cap.as_secs_f64() / FIRST.as_secs_f64()));
         self.failures = self.failures.saturating_add(1);
-        if throttled {
+        let delay = if throttled {
             let drawn = step / 2 + step.mul_f64(rng.f64() / 2.0);
             drawn.max(retry_after.unwrap_or_default().min(RETRY_AFTER_CAP))
         } else {
             step.mul_f64(rng.f64())
-        }
+        };
+        // A registry that asked one call for less has not asked the others.
+        self.round_ends = (!throttled).then(|| now + delay);
+        delay
     }
 
     /// Notes a success; the count is forgotten at the next failure if health lasted.
@@ -87,13 +102,30 @@ mod tests {
     async fn delays_grow_to_the_cap_and_stay_below_it() {
         let mut backoff = Backoff::new(Duration::from_secs(10));
         let mut rng = fastrand::Rng::with_seed(1);
-        for attempt in 0..1_000 {
+        let mut late = Duration::ZERO;
+        for attempt in 0..2_000 {
             let delay = backoff.fail(Instant::now(), false, None, &mut rng);
             assert!(delay <= CAP, "attempt {attempt} waits {delay:?}");
+            late = late.max(delay);
+            tokio::time::advance(delay).await;
         }
-        let late: Duration =
-            (0..1_000).map(|_| backoff.fail(Instant::now(), false, None, &mut rng)).max().unwrap();
         assert!(late > CAP.mul_f64(0.9), "full jitter reaches up to the cap, saw {late:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_together_counts_once_and_is_tried_again_together() {
+        let mut backoff = Backoff::new(Duration::from_secs(10));
+        let mut rng = fastrand::Rng::with_seed(1);
+        let drawn = backoff.fail(Instant::now(), false, None, &mut rng);
+        for _ in 0..20 {
+            assert_eq!(backoff.fail(Instant::now(), false, None, &mut rng), drawn);
+        }
+        assert_eq!(backoff.failures(), 1);
+        tokio::time::advance(drawn / 2).await;
+        assert_eq!(backoff.fail(Instant::now(), false, None, &mut rng), drawn - drawn / 2);
+        tokio::time::advance(drawn).await;
+        backoff.fail(Instant::now(), false, None, &mut rng);
+        assert_eq!(backoff.failures(), 2, "the next round counts");
     }
 
     #[tokio::test(start_paused = true)]
@@ -118,7 +150,8 @@ mod tests {
     async fn only_lasting_health_forgets_the_failures() {
         let mut backoff = Backoff::new(Duration::from_secs(10));
         for _ in 0..20 {
-            fail(&mut backoff, Instant::now(), false, None);
+            let delay = fail(&mut backoff, Instant::now(), false, None);
+            tokio::time::advance(delay).await;
         }
         backoff.succeed(Instant::now());
         tokio::time::advance(Duration::from_secs(9)).await;

@@ -1,6 +1,7 @@
 //! What may be asked of the task runner.
 
 use crate::failure::{Failure, Result};
+use crate::{chaos, matrix};
 
 /// How to use it.
 pub(crate) const USAGE: &str = "\
@@ -10,6 +11,14 @@ usage: cargo xtask COMMAND
              install what is missing, run every check, end in a table of what ran
              --only   only these registries: memory, etcd
              --quick  the checks one wants between two edits; the table names what was left out
+  matrix [--backend NAME,…] [--write]
+             run the fault suite, end in a table of faults and backends
+             --backend  only these: memory, etcd, naive (the usual hand-written client, which fails)
+             --write    put the table into docs/faults.md
+  chaos [--backend etcd] [--minutes N] [--seed S] [--plan]
+             random faults on three members; the seed is printed and repeats the run
+             --minutes  how long; 2
+             --plan     print what would happen, run nothing
   servers    build the servers the tests need, print where they are
   deps       dependency trees, licences and sources
   msrv       the minimum Rust version: promised, locked and documented
@@ -71,6 +80,10 @@ pub(crate) struct BenchOptions {
 pub(crate) enum Request {
     /// Run the checks.
     Test(Selection),
+    /// Run the fault suite.
+    Matrix(matrix::Options),
+    /// Run random faults.
+    Chaos(chaos::Options),
     /// Build the servers.
     Servers,
     /// Check dependencies.
@@ -101,6 +114,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Reque
         Some("test") => return selection(arguments).map(Request::Test),
         Some("bench") => return bench(arguments).map(Request::Bench),
         Some("footprint") => return footprint(arguments),
+        Some("matrix") => return matrix::options(arguments).map(Request::Matrix),
+        Some("chaos") => return chaos::options(arguments).map(Request::Chaos),
         Some("servers") => Request::Servers,
         Some("deps") => Request::Deps,
         Some("msrv") => Request::Msrv,

@@ -4,11 +4,13 @@
 //! run the same thing. It depends on none of our crates and compiles in seconds.
 
 mod bench;
+mod chaos;
 mod cli;
 mod deps;
 mod failure;
 mod footprint;
 mod licence;
+mod matrix;
 mod metadata;
 mod msrv;
 mod package;
@@ -53,6 +55,8 @@ fn perform() -> Result<()> {
             println!("\n{report}");
             if report.succeeded() { Ok(()) } else { Err(Failure::new("not everything holds, see the table")) }
         }
+        Request::Matrix(options) => matrix::perform(&root, &options),
+        Request::Chaos(options) => chaos::perform(&root, &options),
         Request::Servers => print_servers(&root),
         Request::Deps => deps::check(&root).map(|checked| println!("ok: {checked}")),
         Request::Msrv => msrv::check(&root).map(|floor| println!("ok: Rust {floor}")),

@@ -46,6 +46,16 @@ pub(crate) struct Server {
     pub(crate) version: Version,
 }
 
+impl Server {
+    /// Tells a test program where the server is.
+    pub(crate) fn announce(&self, command: &mut Command) {
+        command.env("SERVICE_REGISTRY_ETCD", &self.etcd);
+        if let Some(etcdctl) = &self.etcdctl {
+            command.env("SERVICE_REGISTRY_ETCDCTL", etcdctl);
+        }
+    }
+}
+
 /// Why there is no server built from its lock files.
 #[derive(Debug)]
 pub(crate) enum Missing {
@@ -79,6 +89,22 @@ pub(crate) fn ensure(root: &Path, recipe: &Recipe) -> std::result::Result<Server
         build(recipe, &go, &module, &home).map_err(Missing::Build)?;
     }
     installed(recipe, &home, &locks).map_err(Missing::Build)
+}
+
+/// The server of the newest line; the distribution's where no Go could build it.
+///
+/// # Errors
+///
+/// If there is neither.
+pub(crate) fn newest_or_distribution(root: &Path) -> Result<Server> {
+    match ensure(root, &ETCD_NEWEST) {
+        Ok(server) => Ok(server),
+        Err(Missing::Go(why)) => {
+            println!("{why}: the distribution's etcd instead");
+            distribution()
+        }
+        Err(Missing::Build(why)) => Err(why),
+    }
 }
 
 /// The distribution's server, installed first if it is not there and we may.

@@ -5,9 +5,11 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::chaos;
 use crate::cli::{Registry, Selection};
 use crate::deps;
 use crate::failure::{Failure, Result};
+use crate::matrix::{self, Backend, Measured};
 use crate::metadata::{FACADE, Metadata};
 use crate::msrv;
 use crate::package;
@@ -90,6 +92,7 @@ impl Suite {
             run(command.env("RUSTDOCFLAGS", "-D warnings"))
         });
         self.tests_with_servers(&etcds, offline.as_ref());
+        self.faults(&etcds);
 
         self.step("dependencies, licences, sources", None, || {
             Ok(Done { note: Some(deps::check(&root)?), ..Done::default() })
@@ -180,6 +183,43 @@ impl Suite {
             Some(offline) => self.step(COMPLETE, None, || testing::every_ignored_test_ran(offline, &ran)),
             None => self.not_run(COMPLETE, None, ONLY),
         }
+    }
+
+    /// Every fault in process and, where it can be made, with a real server; then random ones.
+    fn faults(&mut self, etcds: &Etcds) {
+        const MATRIX: &str = "fault matrix";
+        const CHAOS: &str = "random faults";
+        let root = self.root.clone();
+        let mut measured = Measured::default();
+        if self.selection.includes(Registry::Memory) {
+            self.step_with_tests(MATRIX, Some(Registry::Memory), Some("in process".to_owned()), || {
+                matrix::run(&root, &[Backend::Memory], None, &mut measured)
+            });
+        } else {
+            self.not_run(MATRIX, Some(Registry::Memory), ONLY);
+        }
+        let server = match &etcds.newest {
+            Supply::There(server) if !self.selection.quick => server,
+            supply => {
+                let reason = match supply {
+                    Supply::There(_) => QUICK,
+                    Supply::LeftOut(reason) => reason,
+                    Supply::Absent => "there is no server for it",
+                };
+                self.not_run(MATRIX, Some(Registry::Etcd), reason);
+                self.not_run(CHAOS, Some(Registry::Etcd), reason);
+                return matrix::print(&measured);
+            }
+        };
+        let version = server.version.to_string();
+        self.step_with_tests(MATRIX, Some(Registry::Etcd), Some(version.clone()), || {
+            matrix::run(&root, &[Backend::Etcd, Backend::Naive], Some(server), &mut measured)
+        });
+        matrix::print(&measured);
+        self.step(CHAOS, Some(Registry::Etcd), || {
+            let note = chaos::run(&root, &chaos::Options::USUAL, Some(server))?;
+            Ok(Done { version: Some(version), note: Some(note), ..Done::default() })
+        });
     }
 
     fn etcds(&mut self) -> Etcds {

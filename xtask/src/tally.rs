@@ -10,6 +10,11 @@ pub(crate) struct TestId {
 }
 
 impl TestId {
+    /// Its name in its binary, modules included.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// For a report: the binary without its directory and build hash, then the test.
     pub(crate) fn label(&self) -> String {
         let file = self.target.rsplit(['/', '\\']).next().unwrap_or(&self.target);

@@ -48,6 +48,7 @@ impl KeeperState {
         result: Result<Lifetime, Error>,
         now: Instant,
     ) {
+        self.heard(result.as_ref().err(), now);
         let expected = matches!(self.lease, LeaseState::Granting { op: Some(waiting), .. } if waiting == op);
         let lifetime = match result {
             Ok(lifetime) => lifetime,
@@ -252,6 +253,7 @@ impl KeeperState {
     }
 
     fn revoked(&mut self, op: OpId, lease: LeaseNo, result: &Result<(), Error>, now: Instant) {
+        self.heard(result.as_ref().err(), now);
         let gone = match result {
             Ok(()) => true,
             Err(error) => matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::NotFound),

@@ -60,7 +60,10 @@ pub(super) struct Retired {
     pub(super) lease: LeaseNo,
     pub(super) op: Option<OpId>,
     pub(super) retry_at: Instant,
-    /// After this it has expired anyway; `None` if its records stay until they are removed.
+    /// How long it may outlive us at the registry; `None` if its records stay until they are removed.
+    pub(super) lasts: Option<Duration>,
+    /// After this it has expired anyway; `None` also while the registry can't be reached: without a quorum leases
+    /// stand still, and a new leader lets each run anew.
     pub(super) until: Option<Instant>,
 }
 
@@ -73,6 +76,18 @@ impl Retired {
 
     pub(super) fn has_expired(&self, now: Instant) -> bool {
         self.op.is_none() && self.until.is_some_and(|until| until <= now)
+    }
+
+    /// The registry can't be reached: its time may stand still.
+    pub(super) fn stands_still(&mut self) {
+        self.until = None;
+    }
+
+    /// The registry has answered: if its time stood still, it runs again, from the beginning at worst.
+    pub(super) fn runs(&mut self, now: Instant) {
+        if self.until.is_none() {
+            self.until = self.lasts.map(|lasts| now + lasts);
+        }
     }
 }
 

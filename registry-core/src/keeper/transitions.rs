@@ -12,7 +12,7 @@ use super::{
     state::{KeeperState, LATE},
     times::Times,
 };
-use crate::{Error, model::InstanceKey};
+use crate::{Error, ErrorClass, model::InstanceKey};
 
 /// When to look for late writes under a lease that doesn't expire.
 const FALLBACK_LOOK: Duration = Duration::from_secs(5);
@@ -81,8 +81,29 @@ impl KeeperState {
 
     /// What is left of a lease that is given up.
     pub(super) fn retire(&self, tenure: &Tenure, now: Instant) -> Retired {
-        let until = tenure.times.map(|times| now + times.ttl.mul_f64(self.capabilities.grace));
-        Retired { lease: tenure.lease, op: None, retry_at: now, until }
+        let lasts = tenure.times.map(|times| times.ttl.mul_f64(self.capabilities.grace));
+        let until = lasts.map(|lasts| now + lasts);
+        Retired { lease: tenure.lease, op: None, retry_at: now, lasts, until }
+    }
+
+    /// What a call about a lease says of the registry: whether the time of the leases that were given up runs there.
+    pub(super) fn heard(&mut self, error: Option<&Error>, now: Instant) {
+        let away = error.is_some_and(|error| error.kind().class() == ErrorClass::Transient);
+        if away && matches!(self.lease, LeaseState::Held(_)) {
+            // Renewals get through, so it is only this call that doesn't.
+            return;
+        }
+        let closing = match &mut self.lease {
+            LeaseState::Closing(closing) => Some(closing),
+            _ => None,
+        };
+        for retired in self.retired.iter_mut().chain(closing) {
+            if away {
+                retired.stands_still();
+            } else {
+                retired.runs(now);
+            }
+        }
     }
 
     /// Live, Suspect, or Blocked with an older record standing → Lost, under the next epoch.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     Error, ErrorClass, ErrorKind,
-    backoff::{BLOCKED_RETRY, Backoff, spread},
+    backoff::{BLOCKED_RETRY, Backoff, GROWTH, spread},
 };
 
 /// Longest spread of the first reconnect after a loss of contact.
@@ -23,6 +23,8 @@ const REFUSED_FIRST: Duration = Duration::from_secs(1);
 pub(super) struct Reconnect {
     backoff: Backoff,
     refusals: i32,
+    /// Contact was lost and is not back: what we wait for, all others wait for too.
+    lost: bool,
     /// Spread of the first reconnect, so that the consumers of a restarted registry don't come back as one.
     spread: Duration,
 }
@@ -43,6 +45,7 @@ impl Reconnect {
         Self {
             backoff: Backoff::new((ttl / 2).max(Duration::from_secs(10))),
             refusals: 0,
+            lost: false,
             spread: SPREAD_CAP.min(ttl / 6),
         }
     }
@@ -51,6 +54,7 @@ impl Reconnect {
     pub(super) fn succeed(&mut self, now: Instant) {
         self.backoff.succeed(now);
         self.refusals = 0;
+        self.lost = false;
     }
 
     /// Notes a failure and draws the pause.
@@ -80,10 +84,16 @@ impl Reconnect {
             ErrorClass::Transient | ErrorClass::Data => {
                 let throttled = kind.is_throttled();
                 let pause = self.backoff.fail(now, throttled, error.retry_after(), rng);
-                if reached != Reached::Live {
+                if reached != Reached::Live && !self.lost {
                     return pause;
                 }
                 let once = self.spread.mul_f64(rng.f64());
+                if reached != Reached::Live {
+                    // Of those who lost a registry for some seconds, most are at their first, short steps when it
+                    // returns, and a quarter of them came in the same 100 ms: here the spread is the first step.
+                    return pause.max(once.mul_f64(GROWTH));
+                }
+                self.lost = true;
                 if throttled || self.backoff.failures() > 1 { once + pause } else { once }
             }
         }

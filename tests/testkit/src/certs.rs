@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, KeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
 use crate::server::Scratch;
@@ -65,7 +65,20 @@ impl TestCa {
     pub fn server(&self) -> io::Result<TestCert> {
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        self.issue("server", names, usages)
+        self.issue("server", names, usages, |_| ())
+    }
+
+    /// The same, but valid until 2020 only.
+    ///
+    /// # Errors
+    ///
+    /// When its files can't be written.
+    pub fn expired_server(&self) -> io::Result<TestCert> {
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+        self.issue("server", names, vec![ExtendedKeyUsagePurpose::ServerAuth], |params| {
+            params.not_before = date_time_ymd(2019, 1, 1);
+            params.not_after = date_time_ymd(2020, 1, 1);
+        })
     }
 
     /// A client's certificate with the common name `name`, which etcd takes as the user.
@@ -74,7 +87,7 @@ impl TestCa {
     ///
     /// When its files can't be written.
     pub fn client(&self, name: &str) -> io::Result<TestCert> {
-        self.issue(name, Vec::new(), vec![ExtendedKeyUsagePurpose::ClientAuth])
+        self.issue(name, Vec::new(), vec![ExtendedKeyUsagePurpose::ClientAuth], |_| ())
     }
 
     fn issue(
@@ -82,11 +95,13 @@ impl TestCa {
         name: &str,
         alternatives: Vec<String>,
         usages: Vec<ExtendedKeyUsagePurpose>,
+        change: impl FnOnce(&mut CertificateParams),
     ) -> io::Result<TestCert> {
         let mut params = params(name, alternatives)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
+        change(&mut params);
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let cert = params.signed_by(&key, &self.0.issuer).map_err(io::Error::other)?;
         // The name may hold what a file name can't, and may be issued twice.

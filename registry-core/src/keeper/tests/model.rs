@@ -71,6 +71,8 @@ pub(super) struct Model {
     pub(super) refuse_withdrawals: Option<ErrorKind>,
     /// Instances whose beats aren't answered.
     pub(super) mute: BTreeSet<InstanceKey>,
+    /// Whether leases stand still, as without a quorum.
+    pub(super) stands_still: bool,
     /// Whether anything vanished by hand.
     pub(super) touched: bool,
     /// Each change of owner.
@@ -97,6 +99,7 @@ impl Model {
             refuse_reads: None,
             refuse_withdrawals: None,
             mute: BTreeSet::new(),
+            stands_still: false,
             touched: false,
             owners: Vec::new(),
             arrivals: Vec::new(),
@@ -159,8 +162,18 @@ impl Model {
         self.store((99, 1), version, instance, now, false);
     }
 
+    /// A new leader: leases run again, each for its full time.
+    pub(super) fn runs_again(&mut self, now: Duration) {
+        self.stands_still = false;
+        let until = self.ttl().map(|ttl| now + ttl);
+        self.leases.values_mut().for_each(|expires| *expires = until);
+    }
+
     /// Lets leases and records expire.
     pub(super) fn advance(&mut self, now: Duration) {
+        if self.stands_still {
+            return;
+        }
         self.leases.retain(|_, expires| expires.is_none_or(|at| at > now));
         let gone: Vec<_> = (self.records.iter())
             .filter(|(_, r)| !self.leases.contains_key(&r.lease) || r.expires.is_some_and(|at| at <= now))

@@ -63,6 +63,32 @@ fn a_withdrawal_never_waits_longer_than_it_was_told_whatever_the_registry_does()
 }
 
 #[test]
+fn r2_leases_that_stood_still_with_the_registry_give_no_withdrawn_record_a_second_life() {
+    for others in [false, true] {
+        for down in [secs(5), secs(20), secs(60), secs(3_600)] {
+            let mut sim = Sim::settled(7, &["a"]);
+            if others {
+                sim.register("b");
+                sim.run(secs(1));
+            }
+            sim.fault(Fault::Down);
+            sim.registry.stands_still = true;
+            sim.withdraw(0, "a");
+            sim.run(down);
+            assert!(sim.registry.records.contains_key(&key("a")), "without a quorum nothing expires");
+            sim.registry.runs_again(sim.now);
+            sim.fault(Fault::None);
+            // Much shorter than the time to live that has begun anew.
+            sim.run(secs(8));
+            assert!(!sim.registry.records.contains_key(&key("a")), "down for {down:?}, others: {others}");
+            sim.run(secs(120));
+            assert_eq!(sim.registry.leases(), usize::from(others));
+            assert!(sim.lives[0].keeper.entry(&key("a")).is_none(), "the tombstone is buried");
+        }
+    }
+}
+
+#[test]
 fn r2_a_withdrawal_during_a_publication_leaves_nothing() {
     for others in [false, true] {
         for at in 0..12 {

@@ -1,0 +1,19 @@
+//! The fault rows on the memory backend, the oracle: on the paused clock, without a server.
+
+mod scripted;
+mod support;
+mod world;
+
+mod clocks;
+mod disk;
+mod endings;
+mod garbage;
+mod herd;
+mod interleavings;
+mod lists;
+mod network;
+mod observers;
+mod outages;
+mod places;
+mod refusals;
+mod rivals;

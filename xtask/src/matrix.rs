@@ -1,0 +1,154 @@
+//! `cargo xtask matrix`: every fault on every registry, held against the list of what there has to be.
+
+mod measured;
+mod rows;
+mod table;
+
+use std::fs;
+use std::path::Path;
+
+pub(crate) use self::measured::{Backend, Measured};
+use crate::cli::USAGE;
+use crate::failure::{Failure, Result};
+use crate::process::{cargo, stream};
+use crate::servers::{self, Server};
+use crate::tally::Tally;
+
+/// The document that holds the table.
+const DOCUMENT: &str = "docs/faults.md";
+/// Where tests leave what they measured, below the workspace.
+const FIGURES: &str = "target/faults/figures";
+
+/// What to run, and whether to write it down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Options {
+    backends: Vec<Backend>,
+    write: bool,
+}
+
+/// Reads the arguments after `matrix`.
+///
+/// # Errors
+///
+/// If they mean nothing, or part of the matrix is to be written.
+pub(crate) fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
+    let mut options = Options { backends: Backend::ALL.to_vec(), write: false };
+    while let Some(argument) = arguments.next() {
+        match argument.split_once('=').unwrap_or((&argument, "")) {
+            ("--write", "") => options.write = true,
+            ("--backend", "") => options.backends = backends(&arguments.next().unwrap_or_default())?,
+            ("--backend", names) => options.backends = backends(names)?,
+            _ => return Err(Failure::new(format!("`matrix` has no option `{argument}`\n\n{USAGE}"))),
+        }
+    }
+    if options.write && options.backends.len() < Backend::ALL.len() {
+        return Err(Failure::new("--write needs all backends: the table would lose the others"));
+    }
+    Ok(options)
+}
+
+fn backends(names: &str) -> Result<Vec<Backend>> {
+    let find = |name: &str| {
+        Backend::named(name.trim())
+            .ok_or_else(|| Failure::new(format!("--backend takes memory, etcd, naive; there is no `{name}`")))
+    };
+    let mut named = names.split(',').map(find).collect::<Result<Vec<_>>>()?;
+    named.sort_unstable();
+    named.dedup();
+    Ok(named)
+}
+
+/// Runs what was asked for, prints the table and writes it if that was asked for.
+///
+/// # Errors
+///
+/// If a row failed, has no test, or could not run.
+pub(crate) fn perform(root: &Path, options: &Options) -> Result<()> {
+    let server = match options.backends[..] {
+        [Backend::Memory] => None,
+        _ => Some(servers::newest_or_distribution(root)?),
+    };
+    let mut measured = Measured::default();
+    let (_, outcome) = run(root, &options.backends, server.as_ref(), &mut measured)?;
+    println!("\n{}", table::print(&measured));
+    if options.write {
+        table::write(&root.join(DOCUMENT), &measured)?;
+        println!("written to {DOCUMENT}");
+    }
+    outcome
+}
+
+/// Runs the fault suite on some backends and adds what it showed; returns the counts and whether that is good.
+///
+/// # Errors
+///
+/// If cargo cannot be started, or the figures cannot be read.
+pub(crate) fn run(
+    root: &Path,
+    backends: &[Backend],
+    server: Option<&Server>,
+    measured: &mut Measured,
+) -> Result<(Tally, Result<()>)> {
+    let figures = root.join(FIGURES);
+    if figures.exists() {
+        fs::remove_dir_all(&figures).map_err(|error| Failure::file("empty", &figures, &error))?;
+    }
+    fs::create_dir_all(&figures).map_err(|error| Failure::file("create", &figures, &error))?;
+
+    let mut tally = Tally::default();
+    let mut succeeded = true;
+    for backend in backends {
+        let mut command = cargo(root);
+        // As the other runs do, or cargo would compile the dependencies once more.
+        command.args(["test", "--workspace", "--all-features", "--test", "faults", "--"]);
+        command.args(["--include-ignored", &format!("{}::", backend.name())]);
+        command.env("FIGURES", &figures);
+        if let Some(server) = server {
+            server.announce(&mut command);
+        }
+        succeeded &= stream(&mut command, |line| tally.read(line))?;
+    }
+    measured.add_tests(backends, &tally);
+    measured.add_figures(&figures)?;
+    let outcome = measured.judge(backends).and_then(|()| {
+        // A crash, or a program that doesn't compile, has no failed test.
+        if succeeded { Ok(()) } else { Err(Failure::new("cargo test failed outside of any test, see above")) }
+    });
+    Ok((tally, outcome))
+}
+
+/// The whole table of several runs.
+pub(crate) fn print(measured: &Measured) {
+    println!("\n{}", table::print(measured));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Backend, Options, options};
+
+    fn read(line: &str) -> Option<Options> {
+        options(line.split_whitespace().map(str::to_owned)).ok()
+    }
+
+    #[test]
+    fn all_backends_run_unless_limited() {
+        assert_eq!(read(""), Some(Options { backends: Backend::ALL.to_vec(), write: false }));
+        assert_eq!(read("--write").map(|options| options.write), Some(true));
+        assert_eq!(
+            read("--backend naive,memory").map(|options| options.backends),
+            Some(vec![Backend::Memory, Backend::Naive])
+        );
+    }
+
+    #[test]
+    fn a_part_of_the_matrix_is_never_written() {
+        assert_eq!(read("--backend=etcd --write"), None);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for line in ["--backend", "--backend consul", "--fast", "all"] {
+            assert_eq!(read(line), None, "{line}");
+        }
+    }
+}
