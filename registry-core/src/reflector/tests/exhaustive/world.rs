@@ -270,7 +270,7 @@ impl World for Checked {
         if let (Choice::List | Choice::Next | Choice::Lie, Some((_, at))) = (choice, self.live) {
             self.told = (self.source(), at);
         }
-        self.never_wiped(choice, &before, asked, listed);
+        self.never_wiped(choice, &before, asked, listed.as_ref());
         self.never_goes_back();
         self.is_the_truth_of_its_revision();
         self.resumes_where_it_stands();
@@ -425,7 +425,7 @@ impl Checked {
         choice: &Choice,
         before: &BTreeMap<String, u32>,
         asked: Option<Instant>,
-        listed: Option<Truth>,
+        listed: Option<&Truth>,
     ) {
         let after = self.view();
         let now = self.bench.now.mono;
@@ -440,8 +440,7 @@ impl Checked {
             let since = self.held.get(id).copied();
             let over = since.is_some_and(|since| since + secs(30) <= now);
             let agreed = since.zip(asked).is_some_and(|(since, asked)| since + secs(15) <= asked);
-            let small =
-                listed.as_ref().is_some_and(|list| !list.is_empty() && !list.contains_key(id.as_str()));
+            let small = listed.is_some_and(|list| !list.is_empty() && !list.contains_key(id.as_str()));
             let refused = matches!(choice, Choice::Refused) && since.is_some();
             let why = deleted.contains(id) || over || (agreed && listed.is_some()) || small || refused;
             assert!(why, "D1: {id} left the view by {choice:?}, held since {:?}", since.map(|s| now - s));
