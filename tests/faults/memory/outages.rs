@@ -38,13 +38,16 @@ fn judge(world: &World, expected: Losses) -> Result<Figure, Violation> {
     r4_callback_discipline(history)?;
     losses(history, &world.keys, expected)?;
     r6_completeness(history)?;
-    d1_never_wiped(history, READER)?;
+    // Where the only lease has really run out, the registry says so, and the view is rightly empty until its owner is
+    // back: up to then it never is.
+    let filled = if world.keys.len() == 1 { history.until(world.usable_at) } else { history.clone() };
+    d1_never_wiped(&filled, READER)?;
     let reader = d2_convergence(history, READER, secs(10))?;
     if world.has_changed_view() {
         d3_revisions(history, READER)?;
     }
     d4_event_algebra(history, READER)?;
-    d7_hot_path(history, READER, Duration::ZERO)?;
+    d7_hot_path(&filled, READER, Duration::ZERO)?;
     Ok(back.with(&reader).and("registrations", world.keys.len()))
 }
 
