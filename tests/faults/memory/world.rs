@@ -222,9 +222,9 @@ impl World {
     }
 
     /// Ends the row with its verdict.
-    pub(crate) fn settle(self, verdict: Result<Figure, Violation>) {
+    pub(crate) fn settle(self, verdict: &Result<Figure, Violation>) {
         let thread = std::thread::current();
-        settle(self.row, "memory", thread.name().unwrap_or("main"), &self.history, &verdict);
+        settle(self.row, "memory", thread.name().unwrap_or("main"), &self.history, verdict);
     }
 
     /// Looks as often as the time since the last mark asks for.
