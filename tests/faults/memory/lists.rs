@@ -105,7 +105,15 @@ impl Shop {
             readers.push(reader);
         }
         sleep(secs(6)).await;
-        Self { registry, history, _standing: standing, upstreams, readers, recorders, _clients: [owner, client] }
+        Self {
+            registry,
+            history,
+            _standing: standing,
+            upstreams,
+            readers,
+            recorders,
+            _clients: [owner, client],
+        }
     }
 
     /// Judges every reader; the number of steps that the first took.
