@@ -14,5 +14,6 @@ mod lists;
 mod network;
 mod observers;
 mod outages;
+mod places;
 mod refusals;
 mod rivals;

@@ -177,10 +177,12 @@ pub fn losses(history: &History, keys: &[InstanceKey], expected: Losses) -> Resu
     if keys.is_empty() {
         return Err(nothing(R4, "no keys"));
     }
+    let mut by_key: BTreeMap<&InstanceKey, Vec<&RegistrationEvent>> = BTreeMap::new();
+    for ((_, key), events) in &told {
+        by_key.entry(key).or_default().extend(events.iter().map(|(_, event)| *event));
+    }
     for key in keys {
-        let of_key = told.iter().filter(|((_, of), _)| of == key).flat_map(|(_, events)| events);
-        let told: Vec<_> = of_key
-            .map(|(_, event)| *event)
+        let told: Vec<_> = (by_key.get(key).into_iter().flatten().copied())
             .filter(|e| matches!(e, RegistrationEvent::Lost { .. } | RegistrationEvent::Recovered { .. }))
             .collect();
         let right = match expected {

@@ -1,6 +1,6 @@
 //! Everything comes back, after an outage of any length.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use registry_core::{InstanceKey, Phase};
 
@@ -88,14 +88,17 @@ fn back(entries: &[Entry], invariant: Invariant, usable: Duration) -> Result<Dur
         return Err(Violation::at(invariant, at, format!("missing or outdated: {missing}")));
     }
     let mut back = back.ok_or_else(|| nothing(invariant, "no look at the registry since it was usable"))?;
+    // In one pass, as there may be thousands of both; of each the latest claim stays.
+    let claims: BTreeMap<_, _> = entries
+        .iter()
+        .filter_map(|entry| match &entry.what {
+            Observation::Status { client, key, phase } => Some(((key, client), (entry, phase))),
+            _ => None,
+        })
+        .collect();
     for (key, want) in &wanted {
         // Of two clients with one id, the one that wanted it last is judged; the other one's claim is not.
-        let claim = entries.iter().rev().find_map(|entry| match &entry.what {
-            Observation::Status { client, key: of, phase } if of == key && *client == want.client => {
-                Some((entry, phase))
-            }
-            _ => None,
-        });
+        let claim = claims.get(&(key, &want.client)).copied();
         let Some((entry, phase)) = claim else { continue };
         if *phase != Phase::Live {
             let what = format!("{key} stands there and {} says {phase}", want.client);
