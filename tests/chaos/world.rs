@@ -159,6 +159,11 @@ impl World {
         newest && self.readers.iter().all(|reader| right(&reader.view()))
     }
 
+    /// Everybody who shall stand there.
+    pub(crate) fn standing(&self) -> Vec<InstanceKey> {
+        self.newest().keys().cloned().collect()
+    }
+
     /// How many instances readers keep against the registry's word.
     pub(crate) fn held(&self) -> usize {
         self.readers.iter().map(|reader| reader.view().held).max().unwrap_or_default()
