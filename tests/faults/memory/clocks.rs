@@ -51,7 +51,7 @@ async fn row_13_after_a_suspend_nobody_claims_to_live_before_the_registry_has_sa
             if round == 0 {
                 slowest = slowest.max(since_usable(&world));
             }
-            world.settle(verdict);
+            world.settle(&verdict);
         }
     }
     figure(13, "back after a suspend, at most", slowest);
@@ -82,7 +82,7 @@ async fn row_13_a_suspend_shorter_than_the_lease_costs_one_renewal_and_no_loss()
         d1_never_wiped(&world.history, READER)?;
         Ok(figure)
     });
-    world.settle(verdict);
+    world.settle(&verdict);
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,7 +104,7 @@ async fn row_14_a_wall_clock_that_is_set_by_an_hour_or_ten_years_costs_no_loss()
             let figure = r1_reconvergence(history, secs(6))?;
             Ok(figure.and("clock set by hours:", format!("{}", step / HOUR)))
         });
-        world.settle(verdict);
+        world.settle(&verdict);
     }
 }
 
@@ -163,5 +163,5 @@ async fn row_14_a_wall_clock_that_jumps_all_the_time_loses_nobody() {
         losses(&world.history, &world.keys, Losses::None)?;
         Ok(figure.and("clock jumps", 300_usize))
     });
-    world.settle(verdict);
+    world.settle(&verdict);
 }

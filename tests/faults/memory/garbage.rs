@@ -229,7 +229,7 @@ async fn row_17_records_that_turn_to_garbage_keep_their_last_good_version_and_ar
     world.usable("cleaned up");
     world.pass(secs(40)).await;
     let cleaned = d2_convergence(&world.history, READER, secs(31));
-    world.settle(verdict.and_then(|figure| cleaned.map(|_| figure)));
+    world.settle(&verdict.and_then(|figure| cleaned.map(|_| figure)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -249,7 +249,7 @@ async fn row_17_a_list_that_is_all_garbage_empties_nobody() {
     world.pass(secs(3)).await;
     kept = world.history.now() - kept;
     let verdict = d1_never_wiped(&world.history, READER).map(|figure| figure.and("all garbage for", kept));
-    world.settle(verdict);
+    world.settle(&verdict);
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,7 +265,7 @@ async fn row_17_a_service_with_more_instances_than_a_view_takes_is_cut_and_count
         let evidence = Evidence::at(SourceId::new("one"), revision);
         Event::new(changes, Some(Cursor::new(revision.to_string())), evidence)
     };
-    session.send(Ok(event(vec![Change::Reset(many)], 1))).unwrap();
+    session.try_send(Ok(event(vec![Change::Reset(many)], 1))).unwrap();
     let upstream = client.discover_lazy("orders").unwrap();
     let mut told = upstream.events();
     upstream.ready(MAX_INSTANCES).await.unwrap();
@@ -287,7 +287,7 @@ async fn row_17_duplicate_keys_in_one_list_are_one_instance() {
     let draining = instance("orders", "b").to_builder().status(Status::Draining).build().unwrap();
     let list = [first, second, instance("orders", "b"), draining].map(Arc::new).to_vec();
     let event = Event::new(vec![Change::Reset(list)], None, Evidence::at(SourceId::new("one"), 1));
-    session.send(Ok(event)).unwrap();
+    session.try_send(Ok(event)).unwrap();
     let upstream = client.discover("orders").await.unwrap();
     let mut changes = upstream.changes();
     let update = changes.next().await.unwrap();

@@ -59,7 +59,7 @@ async fn row_10_a_history_compacted_while_disconnected_is_listed_afresh_and_only
     });
     assert_eq!(steps, 1, "the relist is one difference of 3 added, 3 removed, 3 changed");
     drop(standing);
-    world.settle(verdict);
+    world.settle(&verdict);
 }
 
 /// Some services with instances, each seen by a reader.
@@ -163,7 +163,7 @@ async fn row_15_an_empty_list_on_reconnect_empties_nobody() {
     let stage = Stage::new();
     let (first, second, third) = (stage.session(), stage.session(), stage.session());
     let client = client_over(stage.backend()).await;
-    first.send(Ok(list(&["a", "b", "c"], 7))).unwrap();
+    first.try_send(Ok(list(&["a", "b", "c"], 7))).unwrap();
     let upstream = client.discover("orders").await.unwrap();
     let history = History::new();
     let reader: Arc<dyn Reader> = Arc::new(UpstreamReader::new(READER, upstream.clone()));
@@ -173,11 +173,11 @@ async fn row_15_an_empty_list_on_reconnect_empties_nobody() {
     sleep(secs(5)).await;
     drop(first);
     // The replica that answers now has not caught up: nothing there, at a later revision.
-    second.send(Ok(list(&[], 8))).unwrap();
+    second.try_send(Ok(list(&[], 8))).unwrap();
     sleep(secs(5)).await;
     assert_eq!((upstream.snapshot().len(), upstream.freshness().held), (3, 3));
     drop(second);
-    third.send(Ok(list(&["a", "b", "c"], 9))).unwrap();
+    third.try_send(Ok(list(&["a", "b", "c"], 9))).unwrap();
     sleep(secs(5)).await;
     assert_eq!((upstream.snapshot().len(), upstream.freshness().held), (3, 0));
     sleep(2 * HOLD).await;
@@ -194,17 +194,17 @@ async fn row_15_an_empty_list_from_one_replica_is_outvoted_by_another() {
     let stage = Stage::new();
     let (first, second) = (stage.session(), stage.session());
     let client = client_over(stage.backend()).await;
-    first.send(Ok(list(&["a", "b", "c", "d"], 7))).unwrap();
+    first.try_send(Ok(list(&["a", "b", "c", "d"], 7))).unwrap();
     let upstream = client.discover("orders").await.unwrap();
     drop(first);
-    second.send(Ok(list(&[], 8))).unwrap();
+    second.try_send(Ok(list(&[], 8))).unwrap();
     stage.answer(Some(listing(&["a", "b", "c", "d"], 9)));
     let since = Instant::now();
     while upstream.freshness().held == 0 {
         sleep(millis(1)).await;
     }
     while upstream.freshness().held > 0 {
-        second.send(Ok(sign_of_life(8))).unwrap();
+        second.try_send(Ok(sign_of_life(8))).unwrap();
         sleep(secs(1)).await;
         assert_eq!(upstream.snapshot().len(), 4, "D1");
         assert!(since.elapsed() <= HOLD);
@@ -264,7 +264,7 @@ async fn row_15_explicit_single_removals_apply_within_a_second_with_the_guard_on
         d4_event_algebra(&world.history, READER)?;
         Ok(figure)
     });
-    world.settle(verdict);
+    world.settle(&verdict);
 }
 
 #[tokio::test(start_paused = true)]
@@ -377,7 +377,7 @@ async fn row_22_duplicate_swapped_and_replayed_events_never_take_the_view_back()
         });
         verdict.as_ref().unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
         runs += 1;
-        world.settle(verdict);
+        world.settle(&verdict);
     }
     figure(22, "seeded scripts", runs);
 }
@@ -387,7 +387,7 @@ async fn row_22_a_removal_of_somebody_unknown_and_events_of_an_old_revision_chan
     let stage = Stage::new();
     let session = stage.session();
     let client = client_over(stage.backend()).await;
-    session.send(Ok(list(&["a", "b", "c"], 10))).unwrap();
+    session.try_send(Ok(list(&["a", "b", "c"], 10))).unwrap();
     let upstream = client.discover("orders").await.unwrap();
     let before = upstream.snapshot();
     for stale in [
@@ -397,7 +397,7 @@ async fn row_22_a_removal_of_somebody_unknown_and_events_of_an_old_revision_chan
         event(vec![Change::Upsert(record("a"))], 12),
         event(vec![Change::Upsert(record("a"))], 12),
     ] {
-        session.send(Ok(stale)).unwrap();
+        session.try_send(Ok(stale)).unwrap();
         sleep(millis(10)).await;
         assert_eq!(upstream.snapshot().len(), 3);
         assert!(registry_core::Diff::between(&before, &upstream.snapshot()).is_empty(), "D4");
@@ -407,7 +407,7 @@ async fn row_22_a_removal_of_somebody_unknown_and_events_of_an_old_revision_chan
     assert_eq!(stage.opened().len(), 1, "none of it is worth a reconnect");
     // What is new still arrives.
     let draining = instance("orders", "b").to_builder().status(Status::Draining).build().unwrap();
-    session.send(Ok(event(vec![Change::Upsert(Arc::new(draining))], 13))).unwrap();
+    session.try_send(Ok(event(vec![Change::Upsert(Arc::new(draining))], 13))).unwrap();
     sleep(millis(10)).await;
     assert_eq!(upstream.snapshot().usable_len(), 2);
     figure(22, "stale events ignored", 5_usize);

@@ -75,7 +75,7 @@ async fn row_05_over_a_link_that_loses_half_of_all_calls_nobody_claims_a_life_th
             Ok(figure)
         });
         assert!(most <= MOST_WAITING, "H2: {most} calls at once");
-        world.settle(verdict);
+        world.settle(&verdict);
     }
     figure(5, "half of all calls lost for 16 min: losses", lost);
     figure(5, "calls of one client at once, at most", most);
@@ -94,7 +94,7 @@ async fn row_05_a_slow_link_costs_no_loss() {
         d7_hot_path(&world.history, READER, Duration::ZERO)?;
         Ok(figure)
     });
-    world.settle(verdict);
+    world.settle(&verdict);
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +124,7 @@ async fn row_05_where_answers_trickle_in_slower_than_any_deadline_calls_are_give
         d7_hot_path(history, READER, Duration::ZERO)?;
         Ok(figure.and("calls at once, at most", most))
     });
-    world.settle(verdict);
+    world.settle(&verdict);
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,7 +146,7 @@ async fn row_06_a_watch_that_goes_silent_shows_within_its_proof_time_and_harms_n
         let back = d2_convergence(history, READER, secs(10))?;
         Ok(figure.with(&back))
     });
-    world.settle(verdict);
+    world.settle(&verdict);
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,7 +173,7 @@ async fn row_06_renewals_that_go_silent_alone_are_told_in_time() {
         d4_event_algebra(history, READER)?;
         Ok(figure.and("told lost after", told))
     });
-    world.settle(verdict);
+    world.settle(&verdict);
 }
 
 #[tokio::test(start_paused = true)]
@@ -222,7 +222,7 @@ async fn row_07_a_watch_that_never_comes_to_its_list_is_given_up_and_tried_again
         loop {
             for session in &endless {
                 let event = Event::new(Vec::new(), None, Evidence::at(SourceId::new("one"), 1));
-                drop(session.send(Ok(event)));
+                drop(session.try_send(Ok(event)));
             }
             sleep(millis(100)).await;
         }
@@ -270,7 +270,7 @@ async fn row_37_renewals_count_from_when_they_were_sent_however_late_they_are_an
             r4_callback_discipline(history)?;
             Ok(figure)
         });
-        world.settle(verdict);
+        world.settle(&verdict);
     }
     figure(37, "late renewals for 32 min: losses told, false lives 0:", lost);
 }
@@ -343,5 +343,5 @@ async fn row_06_a_half_open_watch_and_a_half_open_renewal_together_are_back_with
         d1_never_wiped(history, READER)?;
         Ok(figure.with(&d2_convergence(history, READER, secs(10))?))
     });
-    world.settle(verdict);
+    world.settle(&verdict);
 }

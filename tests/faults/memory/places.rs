@@ -116,7 +116,7 @@ async fn name_says(says: Lookup, breaks: bool) {
         let figure = figure.with(&reader).and("resolver said", format!("{says:?}"));
         Ok(figure.and("resolved in that minute", asked))
     });
-    world.settle(verdict);
+    world.settle(&verdict);
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,5 +197,5 @@ async fn row_24_an_endpoint_that_dies_silently_costs_one_attempt_and_no_loss() {
         let reader = d2_convergence(&world.history, READER, secs(10))?;
         Ok(reader.and("next attempt after", shortest))
     });
-    world.settle(verdict);
+    world.settle(&verdict);
 }

@@ -171,7 +171,7 @@ async fn row_28_a_record_deleted_by_an_operator_is_published_again_after_the_nex
             d2_convergence(&world.history, READER, secs(1))?;
             Ok(figure)
         });
-        world.settle(verdict);
+        world.settle(&verdict);
     }
     figure(28, "deleted record back after, of 5 runs at most", slowest);
 }
@@ -201,7 +201,7 @@ async fn row_28_a_deletion_that_is_respected_stays_until_the_instance_is_updated
         r7_isolation(&world.history, &[key])?;
         Ok(figure.and("told blocked after", told))
     });
-    world.settle(verdict);
+    world.settle(&verdict);
 }
 
 /// What may happen to one record under a shared lease.
@@ -250,7 +250,7 @@ async fn row_36_whatever_happens_to_one_record_of_a_shared_lease_the_others_hear
             d1_never_wiped(&world.history, READER)?;
             Ok(figure.and("after", format!("{hit:?}")))
         });
-        world.settle(verdict);
+        world.settle(&verdict);
     }
 }
 
@@ -276,5 +276,5 @@ async fn row_36_withdrawing_one_of_a_shared_lease_touches_no_other_even_while_th
         registry_testkit::faults::r2_no_ghost(&world.history, TTL)?;
         Ok(figure)
     });
-    world.settle(verdict);
+    world.settle(&verdict);
 }

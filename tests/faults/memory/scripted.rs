@@ -246,7 +246,7 @@ type Item = Result<Event, Error>;
 /// A registry that can only be watched: each session plays what the test sends to it.
 #[derive(Debug, Default)]
 pub(crate) struct Stage {
-    sessions: Mutex<VecDeque<mpsc::UnboundedReceiver<Item>>>,
+    sessions: Mutex<VecDeque<mpsc::Receiver<Item>>>,
     opened: Mutex<Vec<Option<Cursor>>>,
     listing: Mutex<Option<Listing>>,
 }
@@ -261,9 +261,9 @@ impl Stage {
         Backend::new("scripted", Capabilities::session()).with_discovery(discovery)
     }
 
-    /// Prepares the next session; dropping its end here ends it.
-    pub(crate) fn session(&self) -> mpsc::UnboundedSender<Item> {
-        let (sender, receiver) = mpsc::unbounded_channel();
+    /// Prepares the next session, of at most 1,024 events that wait; dropping its end here ends it.
+    pub(crate) fn session(&self) -> mpsc::Sender<Item> {
+        let (sender, receiver) = mpsc::channel(1_024);
         lock(&self.sessions).push_back(receiver);
         sender
     }

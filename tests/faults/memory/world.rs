@@ -65,6 +65,8 @@ pub(crate) struct World {
     recorders: Recorders,
     samplers: Option<(Gear, Recorders)>,
     touched: Instant,
+    /// When the registry became usable last.
+    pub(crate) usable_at: Duration,
 }
 
 impl World {
@@ -114,6 +116,7 @@ impl World {
             recorders,
             samplers: None,
             touched: Instant::now(),
+            usable_at: Duration::ZERO,
         };
         world.shift();
         world
@@ -150,6 +153,7 @@ impl World {
 
     pub(crate) fn usable(&mut self, text: &str) {
         self.history.usable(text);
+        self.usable_at = self.history.now();
         self.mark(text);
     }
 
@@ -218,9 +222,9 @@ impl World {
     }
 
     /// Ends the row with its verdict.
-    pub(crate) fn settle(self, verdict: Result<Figure, Violation>) {
+    pub(crate) fn settle(self, verdict: &Result<Figure, Violation>) {
         let thread = std::thread::current();
-        settle(self.row, "memory", thread.name().unwrap_or("main"), &self.history, &verdict);
+        settle(self.row, "memory", thread.name().unwrap_or("main"), &self.history, verdict);
     }
 
     /// Looks as often as the time since the last mark asks for.
