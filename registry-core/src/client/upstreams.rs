@@ -1,12 +1,12 @@
 //! Many services, picked by name.
 
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    hash::BuildHasher,
+    iter::repeat_with,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
-use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 
 use super::Client;
@@ -14,8 +14,15 @@ use crate::{Error, Instance, Picked, Upstream};
 
 /// Most names of one map.
 const NAMES: usize = 1024;
+/// Twice that, so that a search soon meets a free slot; 16 bytes each.
+const SLOTS: usize = 2 * NAMES;
 
-type ByName = HashMap<Box<str>, Upstream, RandomState>;
+/// One name; it stays for as long as its map.
+struct Named {
+    hash: u64,
+    name: Box<str>,
+    upstream: Upstream,
+}
 
 /// Upstreams by name, for who learns the service's name with the request: a gateway, a proxy.
 ///
@@ -32,15 +39,24 @@ type ByName = HashMap<Box<str>, Upstream, RandomState>;
 /// ```
 pub struct Upstreams {
     client: Client,
-    by_name: ArcSwap<ByName>,
-    adding: Mutex<()>,
+    hasher: RandomState,
+    /// Open addressing with linear probing (Knuth, The Art of Computer Programming 3, 6.4). Names are only ever added,
+    /// so a reader needs neither a lock nor a count of readers.
+    slots: Box<[OnceLock<Box<Named>>]>,
+    /// How many there are; held while one is added.
+    known: Mutex<usize>,
 }
 
 impl Client {
     /// An empty map of upstreams; hold it as long as the names are wanted.
     #[must_use]
     pub fn upstreams(&self) -> Upstreams {
-        Upstreams { client: self.clone(), by_name: ArcSwap::default(), adding: Mutex::new(()) }
+        Upstreams {
+            client: self.clone(),
+            hasher: RandomState::default(),
+            slots: repeat_with(OnceLock::new).take(SLOTS).collect(),
+            known: Mutex::new(0),
+        }
     }
 }
 
@@ -51,10 +67,7 @@ impl Upstreams {
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for a malformed name, and for the 1,025th;
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) for a new name once the client is closed.
     pub fn get(&self, service: &str) -> Result<Upstream, Error> {
-        match self.by_name.load().get(service) {
-            Some(upstream) => Ok(upstream.clone()),
-            None => self.add(service),
-        }
+        self.known_or_added(service).cloned()
     }
 
     /// [`Upstream::pick`] by name.
@@ -65,10 +78,7 @@ impl Upstreams {
     /// # Panics
     /// At the first use of a name, outside a tokio runtime.
     pub fn pick(&self, service: &str) -> Result<Picked, Error> {
-        match self.by_name.load().get(service) {
-            Some(upstream) => upstream.pick(),
-            None => self.add(service)?.pick(),
-        }
+        self.known_or_added(service)?.pick()
     }
 
     /// [`Upstream::with_pick`] by name.
@@ -79,33 +89,54 @@ impl Upstreams {
     /// # Panics
     /// As [`pick`](Self::pick), and if `f` does.
     pub fn with_pick<R>(&self, service: &str, f: impl FnOnce(&Instance) -> R) -> Result<R, Error> {
-        match self.by_name.load().get(service) {
-            Some(upstream) => upstream.with_pick(f),
-            None => self.add(service)?.with_pick(f),
+        self.known_or_added(service)?.with_pick(f)
+    }
+
+    #[inline]
+    fn known_or_added(&self, service: &str) -> Result<&Upstream, Error> {
+        let hash = self.hasher.hash_one(service);
+        match self.find(hash, service) {
+            Ok(upstream) => Ok(upstream),
+            Err(_) => self.add(hash, service),
+        }
+    }
+
+    /// The upstream of a name, or the free slot where it belongs.
+    #[inline]
+    fn find(&self, hash: u64, service: &str) -> Result<&Upstream, &OnceLock<Box<Named>>> {
+        // At least half of the slots are free.
+        let mut at = hash as usize % SLOTS;
+        loop {
+            let slot = &self.slots[at];
+            match slot.get() {
+                Some(named) if named.hash == hash && *named.name == *service => return Ok(&named.upstream),
+                Some(_) => at = (at + 1) % SLOTS,
+                None => return Err(slot),
+            }
         }
     }
 
     #[cold]
-    fn add(&self, service: &str) -> Result<Upstream, Error> {
-        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = self.by_name.load_full();
-        if let Some(upstream) = known.get(service) {
-            return Ok(upstream.clone());
-        }
-        if known.len() >= NAMES {
+    fn add(&self, hash: u64, service: &str) -> Result<&Upstream, Error> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = match self.find(hash, service) {
+            Ok(upstream) => return Ok(upstream),
+            Err(slot) => slot,
+        };
+        if *known >= NAMES {
             return Err(Error::invalid(format!("{NAMES} services are picked by name already")));
         }
         let upstream = self.client.discover_lazy(service)?;
-        let mut known = ByName::clone(&known);
-        known.insert(service.into(), upstream.clone());
-        self.by_name.store(Arc::new(known));
-        Ok(upstream)
+        *known += 1;
+        Ok(&slot.get_or_init(|| Box::new(Named { hash, name: service.into(), upstream })).upstream)
     }
 }
 
 impl fmt::Debug for Upstreams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstreams").field("names", &self.by_name.load().len()).finish_non_exhaustive()
+        f.debug_struct("Upstreams")
+            .field("names", &*self.known.lock().unwrap_or_else(PoisonError::into_inner))
+            .finish_non_exhaustive()
     }
 }
 
