@@ -329,6 +329,5 @@ fn join(high: u32, low: [u8; 4]) -> u64 {
 
 /// The upper halves of the counters.
 fn high(version: Option<RecordVersion>) -> [u32; 2] {
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half of 64 bits has 32")]
     version.map_or([0; 2], |version| [version.epoch, version.sequence].map(|counter| (counter >> 32) as u32))
 }

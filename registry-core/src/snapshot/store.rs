@@ -46,6 +46,9 @@ impl Store {
         if place.pool == Pool::of(instance) {
             self.count(place.pool, old.instance.weight(), instance.weight());
             self.list(place).set(place.at, member);
+            // Anew, as the old key shares its texts with the record that goes.
+            self.index.remove(&key);
+            self.index.insert(key, place);
         } else {
             self.unfile(&key, place);
             self.file(key, Pool::of(instance), place.suspect, member);
