@@ -5,11 +5,12 @@
 //! handle, borrowing), P2 (allocations), P3 (scaling on two threads), P4 (weighted), P8 (by service name), P10
 //! (owning). Nanoseconds are for orientation only.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{hint::black_box, process::ExitCode, sync::Arc};
 
 use arc_swap::ArcSwap;
 use registry_bench_support::{Bound, Case, CountingAllocator, Rounds, Watch, conclude};
-use registry_core::{Instance, Target, Upstream, balance::Balance};
+use registry_core::{Client, Instance, StaticRegistry, Target, Upstream, Upstreams, balance::Balance};
+use tokio::runtime::Runtime;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -36,6 +37,28 @@ fn upstream(balance: &Balance, instances: Vec<Instance>) -> Upstream {
     Upstream::fixed(Target::try_from("orders").expect("a valid name"), instances, balance)
 }
 
+/// 200 services by name, of which the one that is picked from has `count` instances.
+fn by_name(count: usize) -> (Runtime, Upstreams) {
+    let mut list = StaticRegistry::builder();
+    for service in 0..200 {
+        let count = if service == 100 { count } else { 1 };
+        let endpoints = (0..count).map(|at| format!("http://10.0.{}.{}:80", at >> 8, at & 255));
+        list = list.service(format!("orders-{service}"), endpoints);
+    }
+    let list = list.build().expect("valid services");
+    let runtime = Runtime::new().expect("a runtime");
+    let upstreams = runtime.block_on(async {
+        let client = Client::from_backend(list.backend()).await.expect("a client");
+        let upstreams = client.upstreams();
+        for service in 0..200 {
+            let upstream = upstreams.get(&format!("orders-{service}")).expect("a valid name");
+            upstream.ready(1).await.expect("a view");
+        }
+        upstreams
+    });
+    (runtime, upstreams)
+}
+
 fn cases(count: usize) -> Vec<Case> {
     let equal = || instances(count, |_| 100);
     let unequal = || instances(count, |id| 1 + (id % 7 * 50) as u32);
@@ -52,6 +75,9 @@ fn cases(count: usize) -> Vec<Case> {
         Case::new("round robin", upstream(&Balance::round_robin(), equal()), borrow),
         Case::new("random", upstream(&Balance::random(), equal()), borrow),
         Case::new("weighted", upstream(&Balance::weighted_random(), unequal()), borrow),
+        Case::new("by name", by_name(count), |(_, upstreams)| {
+            upstreams.with_pick(black_box("orders-100"), read).unwrap_or_default()
+        }),
         Case::new("round robin, owned", upstream(&Balance::round_robin(), equal()), own),
     ]
 }
@@ -76,10 +102,13 @@ fn judge(count: usize, rounds: &Rounds, disturbed: Option<&String>, bounds: &mut
         let scaling = Bound::at_least("P3", what(case), rounds.scaling(case), 1.8, "");
         bounds.push(scaling.skip_if(disturbed));
     }
-    for case in ["round robin", "random", "weighted", "round robin, owned"] {
+    for case in ["round robin", "random", "weighted", "by name", "round robin, owned"] {
         bounds.push(Bound::at_most("P2", what(case), rounds.allocations(case), 0.0, "allocations"));
     }
     bounds.push(Bound::at_most("P4", what("weighted"), rounds.ratio("weighted", "random"), 1.4, "x P1"));
+    bounds.push(Bound::at_most("P8", what("by name"), rounds.ratio("by name", "round robin"), 2.6, "x P1"));
+    let scaling = Bound::at_least("P8", what("by name, scaling"), rounds.scaling("by name"), 1.8, "");
+    bounds.push(scaling.skip_if(disturbed));
     let owned = rounds.ratio("round robin, owned", "floor");
     bounds.push(Bound::at_most("P10", what("round robin, owned"), owned, 8.0, "x floor").report());
 }

@@ -8,8 +8,8 @@ pub use registry_core::{
     InstanceBuilder, InstanceId, InstanceKey, KeeperThread, Lifecycle, LossCause, Metadata, Namespace,
     OnDuplicate, OnMissing, Phase, Picked, RegisterOptions, Registration, RegistrationEvent,
     RegistrationEvents, RegistrationState, RegistryPhase, RegistryUrl, Secret, Selector, ServiceName,
-    ShrinkGuard, Snapshot, Start, Status, Target, Update, Upstream, ViewEvent, ViewEvents, ViewState, Weight,
-    backend, balance,
+    ShrinkGuard, Snapshot, Start, Status, Target, Update, Upstream, Upstreams, ViewEvent, ViewEvents,
+    ViewState, Weight, backend, balance,
 };
 #[cfg(feature = "memory")]
 pub use registry_core::{MemoryRegistry, StaticRegistry, memory, static_list};

@@ -38,7 +38,7 @@ pub use backend::{
 };
 pub use client::{
     Client, ClientBuilder, ClientConfig, Discover, Health, Lifecycle, RegisterOptions, Registration,
-    RegistrationEvents, RegistryPhase, Start,
+    RegistrationEvents, RegistryPhase, Start, Upstreams,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use drain::{Drain, DrainOnSignal, DrainReport, DrainStage, InFlight, InFlightGuard};

@@ -154,6 +154,9 @@ impl ViewSink for View {
             changed |= store.remove(key);
         }
         changed |= store.suspect(change.suspects.as_ref());
+        if *version == 0 {
+            store.reserve(change.upserts.len());
+        }
         for instance in &change.upserts {
             changed |= if self.selector.matches(instance) {
                 store.upsert(instance)

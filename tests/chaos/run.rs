@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use registry_testkit::faults::{History, Observation, Resources, Tolerance, Violation, h2_bounded};
+use tokio::time::timeout;
 
 use crate::{
     plan::{MEMBERS, Plan, Round, WRITERS},
@@ -16,6 +17,8 @@ const WARM_UP: usize = 3;
 const LOOK_EVERY: usize = 10;
 /// More tell nothing new.
 const ENOUGH: usize = 5;
+/// For one round: only what hangs without a bound of its own takes longer.
+const END: Duration = Duration::from_secs(180);
 /// For what was just closed to be gone.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -54,7 +57,10 @@ pub(crate) async fn all(plan: &Plan, minutes: u64) -> Result<(), String> {
     let mut summary = Summary::default();
     for (number, round) in (1..).zip(&plan.rounds) {
         world.history.mark(format!("round {number}: {round}"));
-        let (line, violations) = match round::play(&world, round).await {
+        let played = timeout(END, round::play(&world, round)).await;
+        let played = played.unwrap_or_else(|_| Err(Violation::run(format!("no end after {END:?}"))));
+        let unplayed = played.is_err();
+        let (line, violations) = match played {
             Ok(outcome) => {
                 summary.slowest = summary.slowest.max(outcome.back);
                 (format!("right after {:.2?}", outcome.back), outcome.violations)
@@ -75,7 +81,8 @@ pub(crate) async fn all(plan: &Plan, minutes: u64) -> Result<(), String> {
             _ => {}
         }
         println!("           {now:?}");
-        if summary.violations.len() >= ENOUGH {
+        // What broke may not have been repaired.
+        if unplayed || summary.violations.len() >= ENOUGH {
             break;
         }
     }

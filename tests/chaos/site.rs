@@ -1,14 +1,18 @@
 //! The cluster and the ways to it: what is broken and repaired.
 
-use std::{collections::BTreeSet, net::SocketAddr, num::NonZeroU64};
+use std::{collections::BTreeSet, net::SocketAddr, num::NonZeroU64, time::Duration};
 
 use futures_util::future::{join_all, try_join_all};
 use registry_testkit::{Etcd, EtcdCluster, EtcdKey, Proxy, ServerError};
+use tokio::time::timeout;
 
 use crate::plan::{Fault, Links, MEMBERS, Member};
 
 /// Where the records stand.
 pub(crate) const PREFIX: &str = "/chaos/orders/";
+/// For connections to be reset, which happens in any case.
+const RESET: Duration = Duration::from_millis(500);
+
 /// Three members that know each other through breakable links, each behind a proxy for all clients.
 pub(crate) struct Site {
     cluster: EtcdCluster,
@@ -89,7 +93,9 @@ impl Site {
                 Ok(self.each(*links, |link| link.trickle(rate)))
             }
             Fault::Reset(links) => {
-                join_all(numbers(*links).into_iter().map(|link| self.links[link].reset())).await;
+                // It waits for a moment without connections, which so many clients may never leave it.
+                let reset = numbers(*links).into_iter().map(|link| timeout(RESET, self.links[link].reset()));
+                join_all(reset).await;
                 Ok(None)
             }
             Fault::Revoke(_) | Fault::Delete(_) | Fault::Compact | Fault::MoveLeader(_) => {

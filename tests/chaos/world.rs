@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -44,6 +44,8 @@ pub(crate) struct World {
     recorders: Recorders,
     /// Counts all contents, so that each is another one.
     contents: AtomicU64,
+    /// The newest content of each id that shall stand there.
+    newest: Mutex<BTreeMap<InstanceKey, Instance>>,
 }
 
 impl World {
@@ -61,6 +63,7 @@ impl World {
             readers: Vec::new(),
             clients: Vec::new(),
             contents: AtomicU64::new(0),
+            newest: Mutex::default(),
         };
         // The audit finds what an operator deleted; here it has to within the bound that all else has.
         let url = url(&world.site.links(), "audit=2s");
@@ -128,6 +131,7 @@ impl World {
                 }
                 Act::Deregister => {
                     let (fleet, key) = (Arc::clone(&self.writers[*writer]), key(id));
+                    self.newest().remove(&key);
                     leaving.spawn(async move { fleet.deregister(&key).await });
                 }
             }
@@ -145,9 +149,19 @@ impl World {
             writer.keys().iter().all(|key| writer.phase(key).is_none_or(|phase| phase == Phase::Live))
         });
         let Some(records) = self.truth.ask().await.filter(|_| live) else { return false };
-        let kept = self.writers.iter().map(|writer| writer.keys().len()).sum::<usize>();
+        let newest = {
+            let newest = self.newest();
+            let stands =
+                |(key, content): (_, &Instance)| records.get(key).is_some_and(|there| **there == *content);
+            newest.len() == records.len() && newest.iter().all(stands)
+        };
         let right = |view: &View| view.state == ViewState::Fresh && is_same(&view.records, &records);
-        records.len() == kept && self.readers.iter().all(|reader| right(&reader.view()))
+        newest && self.readers.iter().all(|reader| right(&reader.view()))
+    }
+
+    /// Everybody who shall stand there.
+    pub(crate) fn standing(&self) -> Vec<InstanceKey> {
+        self.newest().keys().cloned().collect()
     }
 
     /// How many instances readers keep against the registry's word.
@@ -165,13 +179,19 @@ impl World {
 
     fn content(&self, id: &str, writer: usize) -> Instance {
         let content = self.contents.fetch_add(1, Ordering::Relaxed);
-        Instance::builder(SERVICE)
+        let instance = Instance::builder(SERVICE)
             .id(id)
             .endpoint("http://10.0.0.7:8080")
             .metadata("writer", format!("writer {writer}"))
             .metadata("content", content.to_string())
             .build()
-            .expect("ids of the plan are valid")
+            .expect("ids of the plan are valid");
+        self.newest().insert(instance.key(), instance.clone());
+        instance
+    }
+
+    fn newest(&self) -> MutexGuard<'_, BTreeMap<InstanceKey, Instance>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

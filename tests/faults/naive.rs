@@ -37,6 +37,9 @@ const AT_A_TIME: usize = 4;
 /// What lies between two samples on a busy machine.
 const SLACK: Duration = Duration::from_millis(300);
 
+/// Characters of a violation that a figure shows.
+const SHOWN: usize = 40;
+
 /// What came of one row.
 struct Told {
     row: u8,
@@ -102,7 +105,9 @@ fn play(row: Row) -> Told {
         Some(_) if broken.iter().eq([&Invariant::R4]) => "holds, but tells nobody (R4)".to_owned(),
         Some(first) => {
             let names: Vec<String> = broken.iter().map(ToString::to_string).collect();
-            format!("fails {} ({})", names.join(" "), first.what)
+            // Enough to see what it is about; the whole is in the violation.
+            let what: String = first.what.chars().take(SHOWN).collect();
+            format!("fails {}: {what}", names.join(" "))
         }
     };
     let row_number = row.name["row_".len()..][..2].parse().expect("a row's name begins with its number");

@@ -107,7 +107,9 @@ where
     let balancer = LoadBalancer::<S>::try_from_iter((0..count).map(address)).expect("addresses");
     Case::new(name, balancer, |balancer| {
         let backend = balancer.select(b"", 256);
-        backend.and_then(|backend| backend.addr.as_inet().map(|address| u64::from(address.port()))).unwrap_or(0)
+        backend
+            .and_then(|backend| backend.addr.as_inet().map(|address| u64::from(address.port())))
+            .unwrap_or(0)
     })
 }
 
@@ -131,18 +133,21 @@ impl Service<()> for Knows {
 
 /// One balancer per thread: it picks by `&mut self`.
 fn tower(count: usize) -> Case {
-    let services: Vec<_> =
-        instances(count, |_| 100).into_iter().map(|instance| Constant::new(Knows(Arc::new(instance)), 1)).collect();
+    let services: Vec<Knows> =
+        instances(count, |_| 100).into_iter().map(|instance| Knows(Arc::new(instance))).collect();
     Case::with_local(
         TOWER,
         services,
-        |services: &Vec<Constant<Knows, i32>>| {
-            p2c::Balance::<_, ()>::new(ServiceList::new::<()>(services.clone()))
+        |services: &Vec<Knows>| {
+            let loaded: Vec<_> = services.iter().map(|service| Constant::new(service.clone(), 1)).collect();
+            p2c::Balance::<_, ()>::new(ServiceList::new::<()>(loaded))
         },
         |_, balance| {
             let mut context = task::Context::from_waker(task::Waker::noop());
             match balance.poll_ready(&mut context) {
-                task::Poll::Ready(Ok(())) => balance.call(()).now_or_never().and_then(Result::ok).unwrap_or(0),
+                task::Poll::Ready(Ok(())) => {
+                    balance.call(()).now_or_never().and_then(Result::ok).unwrap_or(0)
+                }
                 _ => 0,
             }
         },

@@ -153,7 +153,8 @@ mod tests {
     /// Entries are `id` or `id=version`; one that begins with `!` can't be decoded, one that is `?` not even named.
     fn decode(entry: &[u8]) -> Result<Instance, Option<InstanceKey>> {
         let text = std::str::from_utf8(entry).unwrap();
-        let (id, version) = text.trim_start_matches('!').split_once('=').unwrap_or((text, "1"));
+        let named = text.trim_start_matches('!');
+        let (id, version) = named.split_once('=').unwrap_or((named, "1"));
         let build = |id: &str| {
             let builder = Instance::builder("orders").id(id).endpoint("http://10.0.0.7:80");
             builder.version(version).build()

@@ -9,6 +9,7 @@ mod probe;
 mod ready;
 mod register;
 mod registration;
+mod upstreams;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -37,6 +38,7 @@ pub use self::{
     health::Health,
     register::{RegisterOptions, Start},
     registration::{Registration, RegistrationEvents, RegistryPhase},
+    upstreams::Upstreams,
 };
 use crate::{
     Backend, Clock, Error, ErrorKind, ViewState,

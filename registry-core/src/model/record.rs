@@ -127,7 +127,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<Instance, Error> {
 fn build(draft: Draft) -> Result<Instance, Error> {
     let service = draft.service.ok_or_else(|| Error::invalid("it has no service"))?;
     let id = draft.id.ok_or_else(|| Error::invalid("it has no id"))?;
-    let mut builder = InstanceBuilder::of(ServiceName::foreign(service)?).parsed_id(InstanceId::foreign(id)?);
+    let mut builder = InstanceBuilder::of_parsed(ServiceName::foreign(service)?, InstanceId::foreign(id)?);
     for endpoint in draft.endpoints.unwrap_or_default() {
         builder = builder.endpoint(endpoint);
     }

@@ -156,6 +156,21 @@ impl Guard {
 
     /// A whole list: what it lacks is implied to be gone (N4, N6, N7). Keys in `rejected` are there, unreadable.
     pub(super) fn list(&mut self, instances: &[Arc<Instance>], rejected: &[InstanceKey], now: Instant) {
+        // The first list can lack nothing; looking for it would cost as much as taking the list in.
+        if !self.view.is_empty() || !self.rejected.is_empty() {
+            self.drop_absent(instances, rejected, now);
+        }
+        let new = instances.len().saturating_sub(self.view.len()).min(self.limit);
+        self.view.reserve(new);
+        self.pending.before.reserve(new);
+        for instance in instances {
+            self.upsert(instance);
+        }
+        self.reject(rejected);
+    }
+
+    /// Removes or holds what a list lacks.
+    fn drop_absent(&mut self, instances: &[Arc<Instance>], rejected: &[InstanceKey], now: Instant) {
         let from = self.view.len();
         let mut present: HashSet<InstanceKey> = instances.iter().map(|instance| instance.key()).collect();
         present.extend(rejected.iter().cloned());
@@ -180,10 +195,6 @@ impl Guard {
         if self.held.len() > held_before {
             self.tell_shrink(from, left);
         }
-        for instance in instances {
-            self.upsert(instance);
-        }
-        self.reject(rejected);
     }
 
     /// A second opinion that was asked for at `asked`: what it lacks as well is gone (N5).
@@ -342,7 +353,9 @@ impl Guard {
         let suspects_changed = self.pending.suspects_changed;
         self.refresh_holds();
         let mut change = self.nothing();
-        for (key, before) in self.pending.before.drain() {
+        change.upserts.reserve(self.pending.before.len());
+        // Not drained: the room that a long list needed would stay for ever, and be searched at every step.
+        for (key, before) in std::mem::take(&mut self.pending.before) {
             match (before, self.view.get(&key)) {
                 (Some(before), Some(after)) if before.is_same_record(after) => {}
                 (_, Some(after)) => change.upserts.push(Arc::clone(after)),

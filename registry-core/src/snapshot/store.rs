@@ -28,6 +28,11 @@ struct Place {
 }
 
 impl Store {
+    /// Makes room for `more` instances at once.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.index.reserve(more);
+    }
+
     /// Adds or replaces an instance; whether that changed anything.
     pub(crate) fn upsert(&mut self, instance: &Arc<Instance>) -> bool {
         let key = instance.key();

@@ -3,10 +3,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use futures_util::future::{join_all, try_join_all};
-use registry_core::{ConnectContext, Connector};
+use registry_core::{ConnectContext, Connector, backend::Change};
 use registry_testkit::{
     Etcd, EtcdCluster, Proxy,
-    faults::{Figure, FleetFactory, History, Losses, Policy, Violation, d5_watch_contract, r1_reconvergence},
+    faults::{
+        Figure, FleetFactory, History, Invariant, Losses, Observation, Policy, Violation, d5_watch_contract,
+        r1_reconvergence,
+    },
 };
 use service_registry::{Namespace, Target, etcd::EtcdConnector};
 use tokio::time::Instant;
@@ -32,20 +35,29 @@ fn addresses(cluster: &EtcdCluster) -> Vec<SocketAddr> {
     cluster.nodes().iter().map(Etcd::address).collect()
 }
 
-async fn world<'a>(
+/// A world, and a watch of the backend itself over links of its own, for the contract of watches.
+struct Watched<'a> {
+    world: World<'a>,
+    links: Vec<Proxy>,
+}
+
+async fn watched<'a>(
     cluster: &EtcdCluster,
     fleets: &dyn FleetFactory,
     history: &'a History,
-) -> Result<World<'a>, Violation> {
+) -> Result<Watched<'a>, Violation> {
+    let links = proxies(cluster).await?;
     let stage = Stage::new(&url(&addresses(cluster)), Truth::of_cluster(cluster));
     let mut world = stage.open(fleets, history).await?;
-    // A watch of the backend itself, for the contract of watches.
-    let url = url(&addresses(cluster)).replace("?ttl=3s", "").parse().must("a URL")?;
+    let behind: Vec<SocketAddr> = links.iter().map(Proxy::address).collect();
+    let url = url(&behind).replace("?ttl=3s", "").parse().must("a URL")?;
     let namespace = Namespace::new("stories").must("a namespace")?;
     let backend = EtcdConnector::new().connect(&url, &ConnectContext::new(namespace, TTL)).await;
     let discovery = backend.must("a backend")?.discovery.expect("etcd can discover");
     world.recorders.watch(WATCHER, discovery, Target::try_from(SERVICE).must("a target")?);
-    Ok(world)
+    let seen = world.judged(BACK_WITHIN, |h| d5_watch_contract(h, WATCHER));
+    seen.await?;
+    Ok(Watched { world, links })
 }
 
 /// Records that come and go, for the watch to miss or to tell twice.
@@ -59,8 +71,11 @@ async fn churn(world: &World<'_>, round: u32) -> Result<(), Violation> {
     Ok(())
 }
 
-/// What [`World::recovers`] judges, and the watch.
-async fn recovers(world: World<'_>, expected: Losses) -> Result<Figure, Violation> {
+/// What [`World::recovers`] judges, and the watch, which has to resume once more.
+async fn recovers(world: World<'_>, links: &[Proxy], expected: Losses) -> Result<Figure, Violation> {
+    for link in links {
+        link.reset().await;
+    }
     world.judged(BACK_WITHIN, |h| r1_reconvergence(h, BACK_WITHIN)).await?;
     // No withdrawals here: right after a mass expiry they count as part of it and are held.
     for step in 0..4 {
@@ -70,25 +85,36 @@ async fn recovers(world: World<'_>, expected: Losses) -> Result<Figure, Violatio
             .await
             .must("registering")?;
     }
+    let resumed = world.judged(BACK_WITHIN, |h| {
+        let resumed = h.entries().iter().any(|entry| match &entry.what {
+            Observation::Watched { session: 2.., changes, .. } => {
+                matches!(changes[..], [Change::Resumed, ..])
+            }
+            _ => false,
+        });
+        let not = Violation::new(Invariant::D5, "the watch was never resumed");
+        if resumed { Ok(Figure::default()) } else { Err(not) }
+    });
+    resumed.await?;
     let watched = world.judged(BACK_WITHIN, |h| d5_watch_contract(h, WATCHER)).await?;
     Ok(world.recovers(expected).await?.with(&watched))
 }
 
 async fn leader_killed(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Violation> {
     let cluster = EtcdCluster::start(3).await.must("three members")?;
-    let world = world(&cluster, fleets, history).await?;
+    let Watched { world, links } = watched(&cluster, fleets, history).await?;
     let leader = cluster.wait_for_leader(|_| true).await.must("a leader")?;
     churn(&world, 0).await?;
     cluster.node(leader).kill().await.must("kill")?;
     history.mark("the leader is killed");
     cluster.wait_for_leader(|index| index != leader).await.must("another leader")?;
     history.usable("another leads");
-    recovers(world, Losses::None).await
+    recovers(world, &links, Losses::None).await
 }
 
 async fn leader_moved(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Violation> {
     let cluster = EtcdCluster::start(3).await.must("three members")?;
-    let world = world(&cluster, fleets, history).await?;
+    let Watched { world, links } = watched(&cluster, fleets, history).await?;
     let mut leader = cluster.wait_for_leader(|_| true).await.must("a leader")?;
     for round in 0..4 {
         leader = (leader + 1) % 3;
@@ -98,7 +124,7 @@ async fn leader_moved(fleets: &dyn FleetFactory, history: &History) -> Result<Fi
         churn(&world, u32::try_from(leader).unwrap_or(0) + 10 * round).await?;
     }
     history.usable("it stays");
-    recovers(world, Losses::None).await
+    recovers(world, &links, Losses::None).await
 }
 
 async fn no_leader_for_a_moment(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Violation> {
@@ -117,7 +143,7 @@ async fn no_leader(
     expected: Losses,
 ) -> Result<Figure, Violation> {
     let cluster = EtcdCluster::start(3).await.must("three members")?;
-    let world = world(&cluster, fleets, history).await?;
+    let Watched { world, links } = watched(&cluster, fleets, history).await?;
     let leader = cluster.wait_for_leader(|_| true).await.must("a leader")?;
     churn(&world, 0).await?;
     let start = Instant::now();
@@ -135,7 +161,7 @@ async fn no_leader(
     if expected == Losses::None {
         ensure(thawed < TTL / 2, format!("this machine took {thawed:?}: too long for this story"))?;
     }
-    recovers(world, expected).await
+    recovers(world, &links, expected).await
 }
 
 async fn isolated(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Violation> {

@@ -5,11 +5,13 @@ use std::time::Duration;
 use registry_testkit::{
     Etcd, eventually,
     faults::{
-        Figure, FleetFactory, History, Invariant, Losses, Observation, Policy, Recorders, Violation, losses,
-        r1_reconvergence, r4_callback_discipline,
+        Figure, FleetFactory, History, Invariant, Losses, Observation, Policy, Recorders, Violation, figure,
+        losses, r1_reconvergence, r4_callback_discipline,
     },
 };
 use service_registry::Phase;
+
+use crate::memory::executor::{executor, survives_a_blocked_executor};
 
 use super::{
     rows,
@@ -78,4 +80,15 @@ async fn blocks_itself(fleets: &dyn FleetFactory, history: &History, url: &str) 
 #[expect(clippy::disallowed_methods, reason = "this is the fault")]
 fn block(length: Duration) {
     std::thread::sleep(length);
+}
+
+#[test]
+#[ignore = "needs etcd: cargo xtask servers"]
+fn row_32_a_dedicated_keeper_loses_nothing_on_etcd_while_the_executor_is_blocked() {
+    // The launcher's runtime is another one, as the server is another process.
+    let launcher = tokio::runtime::Runtime::new().unwrap();
+    let etcd = launcher.block_on(Etcd::start()).unwrap();
+    executor()
+        .block_on(survives_a_blocked_executor(service_registry::builder().url(&url(&[etcd.address()]))));
+    figure(32, "etcd", "blocked for 2 L with a thread of its own", "no loss");
 }

@@ -6,7 +6,7 @@ use registry_testkit::{
     Etcd, Proxy,
     faults::{
         Figure, FleetFactory, History, Observation, Policy, Violation, d1_never_wiped, d2_convergence,
-        d8_single_removals,
+        d8_single_removals, r2_no_ghost,
     },
 };
 use tokio::time::{Instant, sleep_until};
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     rows,
     truth::Truth,
-    world::{BACK_WITHIN, Must, READER, SLACK, Stage, World, instance, key, path, url},
+    world::{BACK_WITHIN, Must, READER, SLACK, Stage, TTL, World, instance, key, path, url},
 };
 
 rows! {
@@ -127,6 +127,9 @@ async fn single_removals(fleets: &dyn FleetFactory, history: &History) -> Result
             .await?;
     }
     let removed = d8_single_removals(history, READER, Duration::from_secs(1))?;
+    // What has left stays away.
+    sleep_until(Instant::now() + 3 * TTL).await;
+    world.judged(BACK_WITHIN, |h| r2_no_ghost(h, TTL)).await?;
     world.never_without()?;
     world.leave().await?;
     Ok(removed)

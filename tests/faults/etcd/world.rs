@@ -126,6 +126,8 @@ pub(crate) struct World<'a> {
     pub(crate) readers: Arc<dyn Fleet>,
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) recorders: Recorders,
+    /// Those that stood before the story.
+    standing: Vec<InstanceKey>,
     judges_tasks: bool,
 }
 
@@ -204,8 +206,8 @@ impl Stage {
         recorders.changes(&reader);
         judged(history, BACK_WITHIN, r6_completeness).await?;
         history.mark("the world stands");
-        let judges_tasks = self.judges_tasks;
-        Ok(World { history, writer, readers, reader, recorders, judges_tasks })
+        let (standing, judges_tasks) = (writer.keys(), self.judges_tasks);
+        Ok(World { history, writer, readers, reader, recorders, standing, judges_tasks })
     }
 }
 
@@ -221,7 +223,6 @@ impl World<'_> {
 
     /// Everything that is promised after an outage, from [`History::usable`] on.
     pub(crate) async fn recovers(self, expected: Losses) -> Result<Figure, Violation> {
-        let keys = self.keys();
         let back = self.judged(BACK_WITHIN, |h| r1_reconvergence(h, BACK_WITHIN)).await?;
         let fresh = self.judged(BACK_WITHIN, |h| d2_convergence(h, READER, BACK_WITHIN)).await?;
         // A view that was merely kept has them as well, so a newcomer has to arrive too.
@@ -233,7 +234,7 @@ impl World<'_> {
         let h = self.history;
         r1_reconvergence(h, BACK_WITHIN)?;
         r3_no_false_life(h, TTL, Duration::from_millis(50))?;
-        let told = losses(h, &keys, expected)?;
+        let told = losses(h, &self.standing, expected)?;
         self.never_without()?;
         Ok(back.with(&fresh).with(&told).with(&self.close().await?))
     }
@@ -283,7 +284,7 @@ impl World<'_> {
 
     /// The same for a story after which the registry holds more or less than is wanted.
     pub(crate) async fn leave(self) -> Result<Figure, Violation> {
-        let Self { history, writer, readers, reader, recorders, judges_tasks } = self;
+        let Self { history, writer, readers, reader, recorders, judges_tasks, .. } = self;
         writer.close().await;
         recorders.stop().await;
         drop(reader);

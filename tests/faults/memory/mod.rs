@@ -7,6 +7,7 @@ mod world;
 mod clocks;
 mod disk;
 mod endings;
+pub(crate) mod executor;
 mod garbage;
 mod herd;
 mod interleavings;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use registry_core::{Diff, Instance, InstanceKey};
 
 use super::{History, Invariant, Observation, Violation, entries, nothing, views};
-use crate::faults::{observation::is_same, verdict::Figure};
+use crate::faults::{history::Entry, observation::is_same, verdict::Figure};
 
 /// D3: within one incarnation of the registry's data the revision of a view never goes back, and neither does its
 /// version ever.
@@ -18,7 +18,18 @@ pub fn d3_revisions(history: &History, reader: &str) -> Result<Figure, Violation
     let entries = entries(history, D3)?;
     let mut steps = 0_u64;
     let mut last: Option<&super::View> = None;
+    // A reader is asked for its records and for their source one after the other, so a look in between may pair new
+    // records with the old source. The last look at a version is right.
+    let mut settled: Vec<(&Entry, &super::View)> = Vec::new();
     for (entry, view) in views(&entries, reader) {
+        match settled.last_mut() {
+            Some(last) if last.1.version == view.version && last.1.revision == view.revision => {
+                *last = (entry, view);
+            }
+            _ => settled.push((entry, view)),
+        }
+    }
+    for (entry, view) in settled {
         if let Some(last) = last {
             if view.version < last.version {
                 let what = format!("{reader}: version {} after {}", view.version, last.version);

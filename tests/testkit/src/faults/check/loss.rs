@@ -63,11 +63,12 @@ pub fn r3_no_false_life(history: &History, ttl: Duration, slack: Duration) -> Re
         let windows = windows.chain(renewed.get(client).into_iter().flatten().map(|w| ("not renewed", w)));
         let absences = absences.get(key).into_iter().flatten().map(|w| ("expired", w));
         for (why, (from, to)) in windows.chain(absences) {
-            let (from, to) = ((*from).max(entry.at), (*to).min(entry.until));
-            // A sample lies in there for sure if it is longer than any pause between two.
-            if to > from && (to - from > entry.pause || entry.until == to) {
+            let inside = |at: Duration| at > *from && at < *to;
+            let shared = entry.until.min(*to).saturating_sub(entry.at.max(*from));
+            // Its first and last sample are known; another lies within for sure if no pause was that long.
+            if inside(entry.at) || inside(entry.until) || shared > entry.pause {
                 let what = format!("{client} claims that {key} is live, which is {why}");
-                return Err(Violation::at(R3, from, what));
+                return Err(Violation::at(R3, (*from).max(entry.at), what));
             }
         }
     }

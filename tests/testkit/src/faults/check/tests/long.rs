@@ -47,3 +47,19 @@ fn r4_takes_the_rest_of_a_compacted_history_for_what_it_is() {
     script.0.compact();
     bad(r4_callback_discipline(&script.recovered(3.0, "a", 2).0), Invariant::R4, "recovered from no loss");
 }
+
+#[test]
+fn d3_takes_the_last_look_at_a_version_for_its_source() {
+    let at = |at: f64, version: u64, revision: u64, source: u8| {
+        let mut view = View::new("r", version, of(&["a"]), ViewState::Fresh);
+        view.revision = Some(revision);
+        view.source = Some(SourceId::new(source.to_string()));
+        (at, Observation::View(view))
+    };
+    let judge = |views: &[(f64, Observation)]| {
+        let script = views.iter().fold(Script::default(), |script, (at, view)| script.at(*at, view.clone()));
+        d3_revisions(&script.0, "r")
+    };
+    good(judge(&[at(0.0, 1, 9, 1), at(1.0, 2, 1, 1), at(1.1, 2, 1, 2), at(2.0, 3, 2, 2)]));
+    bad(judge(&[at(0.0, 1, 9, 1), at(1.0, 2, 1, 1), at(2.0, 3, 2, 1)]), Invariant::D3, "revision");
+}

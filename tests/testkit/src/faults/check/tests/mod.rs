@@ -7,7 +7,9 @@ mod registration;
 
 use std::{sync::Arc, time::Duration};
 
-use registry_core::{Instance, InstanceKey, LossCause, Phase, RegistrationEvent, ViewState};
+use registry_core::{
+    Instance, InstanceKey, LossCause, Phase, RegistrationEvent, ViewState, backend::SourceId,
+};
 
 use super::*;
 use crate::faults::{Figure, records};

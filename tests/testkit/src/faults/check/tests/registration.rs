@@ -63,6 +63,8 @@ fn r3_believes_an_honest_status() {
 fn r3_convicts_by_an_outage_by_renewals_and_by_the_registry() {
     let cut = Script::default().status(0.0, 6.0, "a", Phase::Live).outage(1.0).usable(6.5);
     bad(r3_no_false_life(&cut.0, TTL, Duration::ZERO), Invariant::R3, "cut off");
+    let once = Script::default().outage(1.0).status(4.5, 4.5, "a", Phase::Live).usable(6.5);
+    bad(r3_no_false_life(&once.0, TTL, Duration::ZERO), Invariant::R3, "cut off");
     // Who gets through while the outage is being ended may be live before it is over for all.
     let early = Script::default()
         .outage(1.0)

@@ -1,10 +1,10 @@
-//! An application that blocks its whole executor: what it costs, and what a keeper on a thread of its own saves.
-#![allow(clippy::unwrap_used, reason = "a test may fail; the lint only knows functions marked as tests")]
+//! Row 32: an application blocks its whole executor: what it costs, and what a keeper on a thread of its own saves. Time
+//! really passes here, as a paused clock needs an executor that runs.
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use registry_testkit::eventually;
+use registry_testkit::{eventually, faults::figure};
 use service_registry::{
     Client, ClientBuilder, Instance, KeeperThread, MemoryRegistry, Phase, Registration, RegistrationEvent,
 };
@@ -18,7 +18,7 @@ fn block_the_executor() {
     std::thread::sleep(2 * TTL);
 }
 
-fn executor() -> Runtime {
+pub(crate) fn executor() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
@@ -35,7 +35,7 @@ async fn registered(builder: ClientBuilder) -> (Client, Registration) {
 }
 
 /// Blocks the executor, and looks whether anything was lost.
-async fn survives_a_blocked_executor(builder: ClientBuilder) {
+pub(crate) async fn survives_a_blocked_executor(builder: ClientBuilder) {
     let (client, registration) = registered(builder.keeper_thread(KeeperThread::Dedicated)).await;
     let mut events = registration.events();
     block_the_executor();
@@ -52,24 +52,14 @@ async fn survives_a_blocked_executor(builder: ClientBuilder) {
 }
 
 #[test]
-fn a_dedicated_keeper_loses_nothing_while_the_executor_is_blocked() {
+fn row_32_a_dedicated_keeper_loses_nothing_while_the_executor_is_blocked() {
     let registry = MemoryRegistry::new();
     executor().block_on(survives_a_blocked_executor(Client::builder().backend(registry.backend())));
-}
-
-#[cfg(all(feature = "etcd", unix))]
-#[test]
-#[ignore = "needs etcd: cargo xtask servers"]
-fn a_dedicated_keeper_loses_nothing_on_etcd_while_the_executor_is_blocked() {
-    // The launcher's runtime is another one, as the server is another process.
-    let launcher = Runtime::new().unwrap();
-    let etcd = launcher.block_on(registry_testkit::Etcd::start()).unwrap();
-    let url = format!("etcd://{}/prod", etcd.address());
-    executor().block_on(survives_a_blocked_executor(service_registry::builder().url(&url)));
+    figure(32, "memory", "blocked for 2 L with a thread of its own", "no loss");
 }
 
 #[test]
-fn a_shared_keeper_claims_nothing_it_could_not_renew() {
+fn row_32_a_shared_keeper_claims_nothing_it_could_not_renew() {
     let registry = MemoryRegistry::new();
     executor().block_on(async {
         let (client, registration) = registered(Client::builder().backend(registry.backend())).await;
