@@ -1,8 +1,10 @@
 //! Where an instance can be reached.
 
 use std::{
+    cmp::Ordering,
     fmt,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    hash::{Hash, Hasher},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
     sync::Arc,
 };
@@ -14,18 +16,44 @@ use crate::Error;
 ///
 /// The scheme is the application's word for the protocol; this crate gives it no meaning beyond the ports that
 /// `http` (80) and `https` (443) imply. Without a scheme, `host:port` reads as `tcp://host:port`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Endpoint {
-    scheme: Arc<str>,
+#[derive(Clone)]
+pub struct Endpoint(Repr);
+
+/// 16 bytes either way. Every endpoint has one form only: what fits the first is never in the second.
+#[derive(Clone)]
+enum Repr {
+    /// What nearly all are, without an allocation; the scheme by its place in [`KNOWN`].
+    V4 {
+        scheme: u8,
+        port: u16,
+        ip: Ipv4Addr,
+    },
+    Other(Arc<Parts>),
+}
+
+struct Parts {
+    scheme: Box<str>,
     host: Host,
     port: u16,
 }
 
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Host {
     Ip(IpAddr),
-    Name(Arc<str>),
+    Name(Box<str>),
 }
+
+/// A host as it compares: addresses before names.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum HostRef<'a> {
+    Ip(IpAddr),
+    Name(&'a str),
+}
+
+/// The schemes that need no text of their own.
+const KNOWN: [&str; 16] = [
+    "http", "https", "tcp", "tls", "udp", "grpc", "grpcs", "h2c", "ws", "wss", "thrift", "dubbo", "redis",
+    "amqp", "mqtt", "quic",
+];
 
 impl Endpoint {
     /// Builds an endpoint from its parts; an IPv6 literal may stand with or without brackets.
@@ -36,57 +64,111 @@ impl Endpoint {
     pub fn new(scheme: &str, host: &str, port: u16) -> Result<Self, Error> {
         let whole = format!("{scheme}://{host}:{port}");
         refuse_credentials(&whole)?;
-        let scheme = parse_scheme(&whole, scheme)?;
+        check_scheme(&whole, scheme)?;
         let host = parse_host(&whole, host)?;
         if port == 0 {
             return Err(invalid("endpoint", &whole, "has port 0; ports are 1 to 65535"));
         }
-        Ok(Self { scheme, host, port })
+        Ok(Self::of(scheme, host, port))
+    }
+
+    /// From parts that were checked.
+    fn of(scheme: &str, host: Host, port: u16) -> Self {
+        let known = KNOWN.iter().position(|known| known.eq_ignore_ascii_case(scheme));
+        if let (Some(known), &Host::Ip(IpAddr::V4(ip))) = (known, &host) {
+            let scheme = u8::try_from(known).expect("there are few known schemes");
+            return Self(Repr::V4 { scheme, port, ip });
+        }
+        Self(Repr::Other(Arc::new(Parts { scheme: scheme.to_ascii_lowercase().into(), host, port })))
+    }
+
+    /// In the order in which endpoints compare.
+    fn parts(&self) -> (&str, HostRef<'_>, u16) {
+        let host = match &self.0 {
+            Repr::V4 { ip, .. } => HostRef::Ip(IpAddr::V4(*ip)),
+            Repr::Other(parts) => match &parts.host {
+                Host::Ip(ip) => HostRef::Ip(*ip),
+                Host::Name(name) => HostRef::Name(name),
+            },
+        };
+        (self.scheme(), host, self.port())
     }
 
     /// The scheme, in lower case.
     #[must_use]
     pub fn scheme(&self) -> &str {
-        &self.scheme
+        match &self.0 {
+            Repr::V4 { scheme, .. } => KNOWN[usize::from(*scheme)],
+            Repr::Other(parts) => &parts.scheme,
+        }
     }
 
     /// The host: an IP address without brackets, or a DNS name.
     #[must_use]
     pub fn host(&self) -> String {
-        match &self.host {
-            Host::Ip(ip) => ip.to_string(),
-            Host::Name(name) => name.to_string(),
+        match self.parts().1 {
+            HostRef::Ip(ip) => ip.to_string(),
+            HostRef::Name(name) => name.to_owned(),
         }
     }
 
     /// The port, never 0.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        match &self.0 {
+            Repr::V4 { port, .. } => *port,
+            Repr::Other(parts) => parts.port,
+        }
     }
 
     /// The IP address, if the host is one.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
-        match self.host {
-            Host::Ip(ip) => Some(ip),
-            Host::Name(_) => None,
+        match self.parts().1 {
+            HostRef::Ip(ip) => Some(ip),
+            HostRef::Name(_) => None,
         }
     }
 
     /// The socket address, if the host is an IP address.
     #[must_use]
     pub fn socket_addr(&self) -> Option<SocketAddr> {
-        self.ip().map(|ip| SocketAddr::new(ip, self.port))
+        self.ip().map(|ip| SocketAddr::new(ip, self.port()))
     }
 
     /// `host:port`, with an IPv6 address in brackets: what a dialler takes.
     #[must_use]
     pub fn authority(&self) -> String {
-        match &self.host {
-            Host::Ip(ip) => SocketAddr::new(*ip, self.port).to_string(),
-            Host::Name(name) => format!("{name}:{}", self.port),
+        match self.parts() {
+            (_, HostRef::Ip(ip), port) => SocketAddr::new(ip, port).to_string(),
+            (_, HostRef::Name(name), port) => format!("{name}:{port}"),
         }
+    }
+}
+
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Endpoint {}
+
+impl PartialOrd for Endpoint {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Endpoint {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl Hash for Endpoint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
     }
 }
 
@@ -100,15 +182,15 @@ impl FromStr for Endpoint {
         if rest.contains(['/', '?', '#']) {
             return Err(invalid("endpoint", text, "has a path or query; an endpoint is scheme://host:port"));
         }
-        let scheme = parse_scheme(text, scheme)?;
+        check_scheme(text, scheme)?;
         let (host, port) = split_port(text, rest)?;
         let port = match port {
             Some(port) => parse_port(text, port)?,
-            None if &*scheme == "http" => 80,
-            None if &*scheme == "https" => 443,
+            None if scheme.eq_ignore_ascii_case("http") => 80,
+            None if scheme.eq_ignore_ascii_case("https") => 443,
             None => return Err(invalid("endpoint", text, "has no port")),
         };
-        Ok(Self { scheme, host: parse_host(text, host)?, port })
+        Ok(Self::of(scheme, parse_host(text, host)?, port))
     }
 }
 
@@ -130,9 +212,9 @@ impl TryFrom<String> for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Ip(ip) => write!(f, "{}://{}", self.scheme, SocketAddr::new(*ip, self.port)),
-            Host::Name(name) => write!(f, "{}://{name}:{}", self.scheme, self.port),
+        match self.parts() {
+            (scheme, HostRef::Ip(ip), port) => write!(f, "{scheme}://{}", SocketAddr::new(ip, port)),
+            (scheme, HostRef::Name(name), port) => write!(f, "{scheme}://{name}:{port}"),
         }
     }
 }
@@ -187,14 +269,14 @@ pub(crate) fn parse_port(whole: &str, port: &str) -> Result<u16, Error> {
     }
 }
 
-fn parse_scheme(whole: &str, scheme: &str) -> Result<Arc<str>, Error> {
+fn check_scheme(whole: &str, scheme: &str) -> Result<(), Error> {
     let valid = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.len() <= 32
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
     if !valid {
         return Err(invalid("endpoint", whole, "has no valid scheme"));
     }
-    Ok(scheme.to_ascii_lowercase().into())
+    Ok(())
 }
 
 fn parse_host(whole: &str, host: &str) -> Result<Host, Error> {

@@ -95,6 +95,11 @@ impl Incarnation {
     pub const fn from_bits(bits: u128) -> Self {
         Self(bits)
     }
+
+    /// The value, for the packed form of an instance.
+    pub(super) const fn to_bits(self) -> u128 {
+        self.0
+    }
 }
 
 impl FromStr for Incarnation {

@@ -1,8 +1,15 @@
 //! Free text that travels with an instance.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
-use super::name::{invalid, is_deceptive};
+use super::{
+    name::{invalid, is_deceptive},
+    shape::Shape,
+};
 use crate::{Error, ErrorKind};
 
 /// Most entries of one instance.
@@ -15,8 +22,13 @@ const MAX_VALUE: usize = 4096;
 /// String-to-string metadata, sorted by key: at most 64 entries, keys of 1 to 256 bytes, values of at most 4 KiB.
 ///
 /// Don't put secrets here: every reader of the registry sees metadata, and so does the disk view.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Metadata(Arc<[(Box<str>, Box<str>)]>);
+#[derive(Clone, Default)]
+pub struct Metadata {
+    /// Whose keys these are. An instance keeps the rest of its shape here too, which is no part of the metadata.
+    shape: Arc<Shape>,
+    /// In the order of the keys: the value's length in bytes as one character, then the value.
+    values: Box<str>,
+}
 
 impl Metadata {
     /// Builds metadata from pairs; a later duplicate of a key wins.
@@ -37,31 +49,84 @@ impl Metadata {
                 return Err(Error::new(ErrorKind::InvalidArgument, "metadata has more than 64 entries"));
             }
         }
-        Ok(Self(map.into_iter().collect()))
+        let mut values = String::with_capacity(map.values().map(|value| value.len() + 3).sum());
+        for value in map.values() {
+            values.push(length_mark(value));
+            values.push_str(value);
+        }
+        let shape = Shape { keys: map.into_keys().collect(), ..Shape::default() };
+        Ok(Self { shape: Arc::new(shape), values: values.into() })
+    }
+
+    /// Metadata whose keys are those of `shape`, from the values of [`into_parts`](Self::into_parts).
+    pub(super) fn in_shape(shape: Arc<Shape>, values: Box<str>) -> Self {
+        Self { shape, values }
+    }
+
+    /// The keys and the packed values.
+    pub(super) fn into_parts(self) -> (Box<[Box<str>]>, Box<str>) {
+        let keys = match Arc::try_unwrap(self.shape) {
+            Ok(shape) => shape.keys,
+            Err(shared) => shared.keys.clone(),
+        };
+        (keys, self.values)
+    }
+
+    pub(super) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    pub(super) fn shape_mut(&mut self) -> &mut Arc<Shape> {
+        &mut self.shape
+    }
+
+    /// The packed values alone, which say nothing without the keys.
+    pub(super) fn values(&self) -> &str {
+        &self.values
     }
 
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        let at = self.0.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
-        Some(&self.0[at].1)
+        let at = self.shape.keys.binary_search_by(|k| (**k).cmp(key)).ok()?;
+        self.iter().nth(at).map(|(_, value)| value)
     }
 
     /// The entries in key order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
+        let mut rest = &*self.values;
+        self.shape.keys.iter().map(move |key| {
+            let value;
+            (value, rest) = split_value(rest);
+            (&**key, value)
+        })
     }
 
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.shape.keys.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.shape.keys.is_empty()
+    }
+}
+
+impl PartialEq for Metadata {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values && self.shape.keys == other.shape.keys
+    }
+}
+
+impl Eq for Metadata {}
+
+impl Hash for Metadata {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.shape.keys.hash(state);
+        self.values.hash(state);
     }
 }
 
@@ -69,6 +134,18 @@ impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
+}
+
+/// A length as a character: up to 4096 every number is one.
+fn length_mark(value: &str) -> char {
+    u32::try_from(value.len()).ok().and_then(char::from_u32).expect("a checked value is short")
+}
+
+/// The first value and what follows it.
+fn split_value(packed: &str) -> (&str, &str) {
+    let mut chars = packed.chars();
+    let length = chars.next().map_or(0, |mark| mark as usize);
+    chars.as_str().split_at(length)
 }
 
 fn check(key: &str, value: &str) -> Result<(), Error> {

@@ -4,6 +4,7 @@
 //! (see [`name`](self) types): what *we* create is strict, what is *read* from a registry that others fill is
 //! tolerant but bounded.
 
+mod builder;
 mod endpoint;
 mod id;
 mod instance;
@@ -11,14 +12,16 @@ mod metadata;
 mod name;
 mod record;
 mod selector;
+mod shape;
 mod status;
 mod target;
 mod weight;
 
+pub use builder::InstanceBuilder;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::{check_dns_name, parse_port, split_port};
 pub use id::{Incarnation, InstanceId, InstanceKey};
-pub use instance::{Instance, InstanceBuilder};
+pub use instance::Instance;
 pub use metadata::Metadata;
 pub(crate) use name::is_deceptive;
 pub use name::{Namespace, ServiceName};

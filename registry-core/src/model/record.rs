@@ -14,9 +14,7 @@ use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::{
-    Incarnation, Instance, InstanceId, Metadata, ServiceName, Status, Weight, instance::InstanceBuilder,
-};
+use super::{Incarnation, Instance, InstanceBuilder, InstanceId, Metadata, ServiceName, Status, Weight};
 use crate::{Error, ErrorKind};
 
 /// Largest record, in bytes.

@@ -229,7 +229,9 @@ impl Guard {
         if is_known {
             return;
         }
-        let before = self.view.insert(key.clone(), Arc::clone(instance));
+        // Taken out first: a map keeps the key it has, and with it the texts of a record that is gone.
+        let before = self.view.remove(&key);
+        self.view.insert(key.clone(), Arc::clone(instance));
         self.pending.before.entry(key).or_insert(before);
     }
 

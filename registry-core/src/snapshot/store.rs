@@ -36,7 +36,8 @@ impl Store {
     /// Adds or replaces an instance; whether that changed anything.
     pub(crate) fn upsert(&mut self, instance: &Arc<Instance>) -> bool {
         let key = instance.key();
-        let Some(place) = self.index.get(&key).copied() else {
+        // A key shares its texts with its record: the new one's takes the place of the old one's.
+        let Some((known, place)) = self.index.remove_entry(&key) else {
             let suspect = self.suspects.as_ref().is_some_and(|suspects| suspects.contains(&key));
             let member = Member { instance: Arc::clone(instance), slot: self.slots.take() };
             self.file(key, Pool::of(instance), suspect, member);
@@ -44,6 +45,7 @@ impl Store {
         };
         let old = self.list(place).get(place.at).expect("the index points at entries").clone();
         if old.instance.is_same_record(instance) {
+            self.index.insert(known, place);
             return false;
         }
         let slot = if is_same_life(&old.instance, instance) { old.slot } else { self.slots.renew(old.slot) };
@@ -51,6 +53,7 @@ impl Store {
         if place.pool == Pool::of(instance) {
             self.count(place.pool, old.instance.weight(), instance.weight());
             self.list(place).set(place.at, member);
+            self.index.insert(key, place);
         } else {
             self.unfile(&key, place);
             self.file(key, Pool::of(instance), place.suspect, member);

@@ -8,6 +8,7 @@ mod instance;
 mod name;
 mod property;
 mod record;
+mod shape;
 
 /// The message of a refusal that is the caller's to mend.
 #[track_caller]

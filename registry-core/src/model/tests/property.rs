@@ -1,9 +1,13 @@
 //! What holds for any input.
 
-use proptest::{collection::vec, option, prelude::*};
+use proptest::{
+    collection::{btree_map, btree_set, vec},
+    option,
+    prelude::*,
+};
 
 use super::*;
-use crate::RegistryUrl;
+use crate::{RegistryUrl, model::builder::Draft};
 
 fn name() -> impl Strategy<Value = String> {
     "[A-Za-z0-9]([A-Za-z0-9_-]|[.][a-z]){0,30}"
@@ -22,8 +26,19 @@ fn host() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Empty, short, in any script, or as long as a value may be.
+fn value() -> impl Strategy<Value = String> {
+    let long = (any::<char>(), 0..=4096_usize)
+        .prop_map(|(filler, bytes)| filler.to_string().repeat(bytes / filler.len_utf8()));
+    prop_oneof![3 => any::<String>(), 1 => Just(String::new()), 1 => long]
+}
+
+fn scheme() -> impl Strategy<Value = String> {
+    prop_oneof!["http|HTTPS|tcp|Grpc|quic", "[a-zA-Z][a-zA-Z0-9+.-]{0,31}"]
+}
+
 prop_compose! {
-    fn endpoint()(scheme in "[a-zA-Z][a-zA-Z0-9+.-]{0,31}", host in host(), port in 1..=u16::MAX) -> Endpoint {
+    fn endpoint()(scheme in scheme(), host in host(), port in 1..=u16::MAX) -> Endpoint {
         Endpoint::new(&scheme, &host, port).expect("the parts are valid")
     }
 }
@@ -88,6 +103,78 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #[test]
+    fn an_instance_says_what_its_builder_was_told(
+        service in foreign(),
+        id in foreign(),
+        endpoints in vec(endpoint(), 1..=4),
+        texts in (option::of(foreign()), option::of(foreign()), option::of(foreign())),
+        tags in btree_set(foreign(), 0..4),
+        weight in 0..=1_000_000_u32,
+        status in status(),
+        metadata in btree_map(foreign(), value(), 0..6),
+        versions in (option::of(version()), option::of(version())),
+    ) {
+        let (software, zone, group) = texts.clone();
+        let draft = Draft {
+            service: ServiceName::foreign(&service).unwrap(),
+            id: InstanceId::foreign(&id).unwrap(),
+            endpoints: endpoints.clone(),
+            version: software.map(Into::into),
+            zone: zone.map(Into::into),
+            group: group.map(Into::into),
+            tags: tags.iter().map(|tag| tag.as_str().into()).collect(),
+            weight: Weight::new(weight).unwrap(),
+            status,
+            metadata: Metadata::from_pairs(&metadata).unwrap(),
+            record_version: versions.0,
+        };
+        let first = Instance::from_draft(draft);
+        prop_assert_eq!(first.record_version(), versions.0);
+        let again = first.to_builder().build().unwrap();
+        prop_assert!(again.is_same_record(&first));
+        let instance = again.with_record_version(versions.1);
+        prop_assert_eq!(&instance, &first, "the version is no content");
+        prop_assert_eq!(first.is_same_record(&instance), versions.0 == versions.1);
+
+        prop_assert_eq!(instance.service().as_str(), &service);
+        prop_assert_eq!(instance.id().as_str(), &id);
+        prop_assert_eq!(instance.endpoints(), &endpoints);
+        prop_assert_eq!(instance.version(), texts.0.as_deref());
+        prop_assert_eq!(instance.zone(), texts.1.as_deref());
+        prop_assert_eq!(instance.group(), texts.2.as_deref());
+        prop_assert!(instance.tags().eq(tags.iter().map(String::as_str)));
+        prop_assert_eq!((instance.weight().get(), instance.status()), (weight, status));
+        prop_assert_eq!(instance.record_version(), versions.1);
+        prop_assert_eq!(instance.metadata(), &Metadata::from_pairs(&metadata).unwrap());
+    }
+
+    #[test]
+    fn metadata_is_a_map(
+        one in btree_map("[ab]{1,2}", value(), 0..5),
+        two in btree_map("[ab]{1,2}", value(), 0..5),
+    ) {
+        let packed = Metadata::from_pairs(&one).unwrap();
+        let pairs: Vec<_> = one.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        prop_assert_eq!(packed.iter().collect::<Vec<_>>(), pairs);
+        prop_assert_eq!((packed.len(), packed.iter().len(), packed.is_empty()), (one.len(), one.len(), one.is_empty()));
+        for key in one.keys().chain(two.keys()) {
+            prop_assert_eq!(packed.get(key), one.get(key).map(String::as_str));
+        }
+        prop_assert_eq!(packed == Metadata::from_pairs(&two).unwrap(), one == two);
+        prop_assert_eq!(format!("{packed:?}"), format!("{one:?}"));
+    }
+
+    #[test]
+    fn endpoints_compare_by_scheme_then_host_then_port(one in endpoint(), two in endpoint()) {
+        let parts = |endpoint: &Endpoint| {
+            let name = endpoint.ip().is_none().then(|| endpoint.host());
+            (endpoint.scheme().to_owned(), name.is_some(), endpoint.ip(), name, endpoint.port())
+        };
+        prop_assert_eq!(one.cmp(&two), parts(&one).cmp(&parts(&two)));
+        prop_assert_eq!(one == two, parts(&one) == parts(&two));
+    }
+
     #[test]
     fn a_record_is_read_as_it_was_written(instance in instance(), version in option::of(version())) {
         let bytes = encode_record(&instance, version).unwrap();
