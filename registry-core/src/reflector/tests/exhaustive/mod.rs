@@ -12,14 +12,16 @@
 //! | D4 the folded changes are the set, each makes sense | by the bench, after each step |
 //! | D5 a session is resumed exactly where the view stands, and the view is the truth of its revision | after each choice |
 
+mod choice;
 mod print;
+mod promises;
 mod world;
 
 use std::time::Duration;
 
 use self::world::Checked;
 use super::secs;
-use crate::explore::{Explored, explore};
+use crate::explore::{Explored, explore, more_edits, more_faults};
 
 /// How far to go.
 #[derive(Clone, Copy, Hash)]
@@ -33,6 +35,7 @@ pub(super) struct Scope {
 }
 
 fn run(name: &str, scope: Scope) -> Explored {
+    let scope = Scope { faults: scope.faults + more_faults(), edits: scope.edits + more_edits(), ..scope };
     explore(name, |_| Checked::new(scope))
 }
 
