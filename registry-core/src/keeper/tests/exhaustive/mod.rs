@@ -101,14 +101,21 @@ fn every_interleaving_of_two_instances_and_two_faults_keeps_the_keepers_promises
 }
 
 #[test]
+fn every_interleaving_of_a_renewal_and_a_fault_keeps_the_keepers_promises() {
+    let explored = sessions("renewing, one fault, late answers", Scope { faults: 1, late: true, ..SETTLED });
+    assert!(explored.states > 1_000, "{explored:?}");
+}
+
+#[test]
 fn every_interleaving_of_a_renewal_and_two_faults_keeps_the_keepers_promises() {
-    let explored = sessions("renewing, two faults", Scope { faults: 2, ..SETTLED });
+    let explored = sessions("renewing, two faults", Scope { faults: 2, open: secs(5), ..SETTLED });
     assert!(explored.states > 1_000, "{explored:?}");
 }
 
 #[test]
 fn every_interleaving_of_a_renewal_a_fault_and_an_edit_keeps_the_keepers_promises() {
-    let explored = sessions("renewing, one fault and one edit", Scope { faults: 1, edits: 1, ..SETTLED });
+    let explored =
+        sessions("renewing, one fault and one edit", Scope { faults: 1, edits: 1, open: secs(5), ..SETTLED });
     assert!(explored.states > 1_000, "{explored:?}");
 }
 
@@ -120,6 +127,7 @@ fn every_interleaving_of_two_instances_with_beats_and_a_fault_keeps_the_keepers_
 
 #[test]
 fn every_interleaving_of_a_beat_a_fault_and_an_edit_keeps_the_keepers_promises() {
-    let explored = beats("renewing, one fault and one edit", Scope { faults: 1, edits: 1, ..SETTLED });
+    let explored =
+        beats("renewing, one fault and one edit", Scope { faults: 1, edits: 1, open: secs(5), ..SETTLED });
     assert!(explored.states > 1_000, "{explored:?}");
 }
