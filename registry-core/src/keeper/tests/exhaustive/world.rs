@@ -128,7 +128,7 @@ impl World for Checked {
         }
         let mut choices = Vec::new();
         if self.sim.now < self.scope.open {
-            if self.scope.faults > 0 {
+            if self.scope.faults > 0 && !self.scope.losses {
                 choices.extend(self.faults());
             }
             if self.scope.edits > 0 {

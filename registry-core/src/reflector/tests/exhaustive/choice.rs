@@ -61,14 +61,22 @@ impl Checked {
             faults.extend((!self.silent).then_some(Choice::Silence));
         }
         if let Some(delivered) = self.delivered() {
-            faults.push(Choice::Lie);
+            // A list that is older than the view would be a registry that was restored from a backup.
+            let reached = self.reached.as_ref().filter(|(source, _)| *source == self.source().to_string());
+            faults.extend(reached.is_none_or(|(_, view)| *view <= delivered as u64).then_some(Choice::Lie));
             faults.extend((delivered > 1).then_some(Choice::Repeat));
         }
+        faults.extend(self.bench.suspects.contains("a").then_some(Choice::Refused));
+        faults
+    }
+
+    /// What goes wrong with a lookup, at whatever time it is asked for.
+    pub(super) fn lookup_faults(&self) -> Vec<Choice> {
+        let mut faults = Vec::new();
         if self.asked() {
             faults.push(Choice::Fail);
             faults.extend((self.seen.is_none() && self.revision() > 0).then_some(Choice::LookBehind));
         }
-        faults.extend(self.bench.suspects.contains("a").then_some(Choice::Refused));
         faults
     }
 
@@ -148,8 +156,10 @@ impl Checked {
                 };
                 let truth = self.past[at.0][at.1].clone();
                 let listing = Listing::new(Self::all(&truth), Self::evidence(at));
-                self.lied &= at != now;
                 self.bench.send(Input::Listed { id, answer: Ok(listing) });
+                // A list of other data isn't taken, and leaves what there is.
+                let taken = self.bench.state.guard.source() == Some(&SourceId::new(at.0.to_string()));
+                self.lied &= at != now || !taken;
                 return Some(truth);
             }
             Choice::Tick => {

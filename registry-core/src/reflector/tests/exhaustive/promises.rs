@@ -40,6 +40,15 @@ impl Checked {
         }
     }
 
+    /// D1: only a list or a removal makes an instance doubtful; no error and no time does.
+    pub(super) fn doubts_nobody_without_a_word(&self, choice: &Choice) {
+        if matches!(choice, Choice::List | Choice::Next | Choice::Answer | Choice::Lie) {
+            return;
+        }
+        let new = self.bench.suspects.iter().find(|id| !self.held.contains_key(*id));
+        assert!(new.is_none(), "D1: {new:?} is held because of {choice:?}");
+    }
+
     /// D3: within a source revisions only grow.
     pub(super) fn never_goes_back(&mut self) {
         let guard = &self.bench.state.guard;

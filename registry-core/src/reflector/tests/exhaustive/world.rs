@@ -48,7 +48,7 @@ pub(super) struct Checked {
 
 impl Checked {
     pub(super) fn new(scope: Scope) -> Self {
-        let config = ReflectorConfig { relist_every: secs(20), ..ReflectorConfig::default() };
+        let config = ReflectorConfig { relist_every: scope.relist_every, ..ReflectorConfig::default() };
         let bench = Bench::with(config, &Capabilities::session(), false);
         Self {
             start: bench.now.mono,
@@ -142,6 +142,9 @@ impl World for Checked {
                 choices.extend(self.edits());
             }
         }
+        if self.scope.faults > 0 {
+            choices.extend(self.lookup_faults());
+        }
         let behind = self.delivered().is_some_and(|at| at < self.revision());
         let fits = self
             .bench
@@ -180,6 +183,7 @@ impl World for Checked {
             self.told = (self.source(), at);
         }
         self.never_wiped(choice, &before, asked, listed.as_ref());
+        self.doubts_nobody_without_a_word(choice);
         self.never_goes_back();
         self.is_the_truth_of_its_revision();
         self.resumes_where_it_stands();
