@@ -6,6 +6,10 @@
 //!
 //! A violation is told as the list of choices that leads to it, and played again from the start by a world that
 //! keeps its notes. Why this and no library: ADR 0010.
+//!
+//! The scopes are small enough for every run of the tests. `EXPLORE_FAULTS` and `EXPLORE_EDITS` in the environment add
+//! so many faults and edits to each of them, for a machine that has hours:
+//! `EXPLORE_FAULTS=1 cargo test -p registry-core --lib exhaustive -- --nocapture`.
 
 use std::{collections::HashSet, fmt::Debug, panic::AssertUnwindSafe};
 
@@ -38,6 +42,21 @@ pub(crate) struct Explored {
     pub(crate) ends: usize,
     /// The longest path.
     pub(crate) depth: usize,
+}
+
+/// Faults beyond those of each scope: `EXPLORE_FAULTS`, none by default.
+pub(crate) fn more_faults() -> u8 {
+    more("EXPLORE_FAULTS")
+}
+
+/// Edits beyond those of each scope: `EXPLORE_EDITS`, none by default.
+pub(crate) fn more_edits() -> u8 {
+    more("EXPLORE_EDITS")
+}
+
+fn more(variable: &str) -> u8 {
+    let set = std::env::var(variable).ok();
+    set.map_or(0, |number| number.parse().expect("a number of faults or edits"))
 }
 
 struct Level<W: World> {

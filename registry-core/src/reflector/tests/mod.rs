@@ -17,7 +17,7 @@ use crate::{
     model::{Instance, InstanceId, InstanceKey, ServiceName},
 };
 
-fn secs(secs: u64) -> Duration {
+const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 

@@ -1,58 +1,22 @@
-//! What may happen to a keeper.
+//! A keeper, its registry, and the wire between them in the explorer's hand.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
     super::{
-        model::{Fault, Landing},
-        rules,
-        sim::{Sim, Traffic, instance, key, millis, secs},
+        model::Fault,
+        sim::{Sim, Traffic, instance, secs},
     },
-    Scope,
+    Scope, Start,
+    choice::{BYSTANDER, Choice, STRUCK},
 };
 use crate::{
-    ErrorKind,
     explore::World,
     keeper::{
         entry::Policy,
         input::{Input, OpId},
-        phase::RegistrationEvent,
     },
 };
-
-/// The instance that things befall, and the one that looks on.
-const STRUCK: &str = "a";
-const BYSTANDER: &str = "b";
-/// How long the process or the machine stands still: longer than the time to live.
-const STANDSTILL: Duration = Duration::from_secs(20);
-
-#[derive(Clone, Debug)]
-pub(super) enum Choice {
-    /// A request is carried out, or an answer comes, perhaps after its deadline.
-    Deliver(OpId),
-    /// A call runs into its deadline, whether or not it was carried out.
-    Expire(OpId),
-    Wake,
-    /// Time goes on to what is due next.
-    Tick,
-    Update(&'static str),
-    Withdraw(&'static str),
-    /// The registry fails like this from now on.
-    Outage(Fault),
-    Heal,
-    /// The registry loses its data.
-    Wipe,
-    /// An operator deletes the record.
-    Delete,
-    /// The registry refuses the record from now on.
-    Reject,
-    /// The keeper's task panics.
-    Panic,
-    /// The process is stopped, its clocks run on.
-    Stop,
-    /// The machine is suspended: the monotonic clock stands still.
-    Suspend,
-}
 
 #[derive(Clone)]
 pub(super) struct Checked {
@@ -65,15 +29,21 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// Both instances are wanted, and nothing has happened yet.
+    /// Both instances are wanted; nothing has happened yet, or both have gone live.
     pub(super) fn new(mut sim: Sim, scope: Scope, aloud: bool) -> Self {
         sim.quiet = !aloud;
         sim.register(STRUCK);
         sim.register(BYSTANDER);
-        Self { sim, scope, shared: false, deleted: false }
+        if scope.start == Start::Settled {
+            sim.run(secs(1));
+            assert!(sim.is_converged() && sim.queue.is_empty(), "the start is settled");
+        }
+        let mut world = Self { sim, scope, shared: false, deleted: false };
+        world.forget();
+        world
     }
 
-    fn fault(&self) -> Fault {
+    pub(super) fn fault(&self) -> Fault {
         self.sim.registry.fault
     }
 
@@ -108,7 +78,7 @@ impl Checked {
         self.sim.lives[0].keeper.next_wake().is_some_and(|at| at <= mono)
     }
 
-    fn next_instant(&self) -> Option<Duration> {
+    pub(super) fn next_instant(&self) -> Option<Duration> {
         let next = self.sim.next_of(0).into_iter().chain(self.sim.registry.next_expiry()).min()?;
         (next > self.sim.now).then_some(next)
     }
@@ -136,38 +106,6 @@ impl Checked {
         early && (self.scope.faults > 0 || self.scope.edits > 0)
     }
 
-    fn faults(&self) -> Vec<Choice> {
-        let mut faults = vec![Choice::Wipe, Choice::Panic, Choice::Stop, Choice::Suspend];
-        if self.fault() == Fault::None {
-            faults.push(Choice::Outage(Fault::Down));
-            faults.push(Choice::Outage(Fault::Hang(Landing::Never)));
-            faults.push(Choice::Outage(Fault::Hang(Landing::AtOnce)));
-        }
-        if self.sim.registry.records.contains_key(&key(STRUCK)) {
-            faults.push(Choice::Delete);
-        }
-        if self.sim.registry.refuse.is_empty() {
-            faults.push(Choice::Reject);
-        }
-        faults
-    }
-
-    fn edits(&self) -> Vec<Choice> {
-        let wanted = |id| self.sim.lives[0].desired.contains_key(&key(id));
-        let mut edits = vec![Choice::Update(STRUCK)];
-        edits.extend([STRUCK, BYSTANDER].into_iter().filter(|id| wanted(id)).map(Choice::Withdraw));
-        edits
-    }
-
-    /// R7: what befell one instance alone isn't told of the other.
-    fn spares_the_bystander(&self) {
-        let told = self.sim.lives[0].history.get(&key(BYSTANDER)).into_iter().flatten();
-        for event in told.filter(|_| !self.shared) {
-            let own = matches!(event, RegistrationEvent::Registered { .. });
-            assert!(own, "R7: the bystander is told {}", rules::name(event));
-        }
-    }
-
     /// Forgets what no rule asks about.
     fn forget(&mut self) {
         let now = self.sim.now;
@@ -190,7 +128,7 @@ impl World for Checked {
         }
         let mut choices = Vec::new();
         if self.sim.now < self.scope.open {
-            if self.scope.faults > 0 {
+            if self.scope.faults > 0 && !self.scope.losses {
                 choices.extend(self.faults());
             }
             if self.scope.edits > 0 {
@@ -235,7 +173,9 @@ impl World for Checked {
             Choice::Wake => self.sim.step(0, Input::Wake),
             Choice::Tick => {
                 self.sim.now = self.next_instant().unwrap_or(self.sim.now);
-                self.drop_late_answers();
+                if !self.scope.late {
+                    self.drop_late_answers();
+                }
                 self.sim.registry.advance(self.sim.now);
                 self.sim.check();
             }
@@ -262,6 +202,7 @@ impl World for Checked {
             self.deliver(op);
         }
         self.spares_the_bystander();
+        self.tells_losses_in_time();
         self.forget();
     }
 
@@ -269,30 +210,8 @@ impl World for Checked {
         self.print()
     }
 
-    fn end(mut self) {
-        self.sim.fault(Fault::None);
-        // What is still on its way to the registry never comes.
-        let pending = self.sim.lives[0].pending.clone();
-        self.sim.queue.retain(|_, traffic| match traffic {
-            Traffic::Arrive { op, .. } | Traffic::Answer { op, .. } => pending.contains_key(op),
-        });
-        let refused = !self.sim.registry.refuse.is_empty();
-        self.sim.registry.refuse.clear();
-        let patience = match (self.deleted, refused) {
-            (true, _) => secs(150),
-            (false, true) => secs(75),
-            (false, false) => secs(10),
-        };
-        let late = if self.sim.landed_late { self.sim.ghost_limit() } else { Duration::ZERO };
-        self.comes_back_within(patience.max(late));
-        self.sim.run(secs(6));
-        assert!(self.sim.is_converged(), "R1: and stays");
-        if self.sim.landed_late {
-            self.sim.run(self.sim.ghost_limit());
-        }
-        let wanted = &self.sim.lives[0].desired;
-        let left = self.sim.registry.records.keys().find(|key| !wanted.contains_key(key));
-        assert!(left.is_none(), "R2: {left:?} is left");
+    fn end(self) {
+        self.comes_back();
     }
 }
 
@@ -311,48 +230,13 @@ impl Checked {
         }
     }
 
-    /// R1, in as few steps as there are instants.
-    fn comes_back_within(&mut self, patience: Duration) {
-        let since = self.sim.now;
-        while !self.sim.is_converged() {
-            assert!(self.sim.now < since + patience, "R1: not back after {patience:?}");
-            let on_wire = self.sim.queue.keys().next().map(|(at, _)| *at);
-            let next = self.next_instant().into_iter().chain(on_wire).min();
-            let next = next.unwrap_or(since + patience).saturating_sub(self.sim.now);
-            self.sim.run(next.max(millis(1)));
-        }
-    }
-
-    /// The task drops a call at its deadline, so an answer comes then or never.
+    /// The task drops a call at its deadline, so an answer comes then or never; where the scope says so, it comes at
+    /// any time after as well.
     fn drop_late_answers(&mut self) {
         let pending = &self.sim.lives[0].pending;
         self.sim.queue.retain(|_, traffic| match traffic {
             Traffic::Arrive { .. } => true,
             Traffic::Answer { op, .. } => pending.contains_key(op),
         });
-    }
-
-    fn strike(&mut self, fault: &Choice) {
-        match fault {
-            Choice::Outage(fault) => self.sim.fault(*fault),
-            Choice::Wipe => self.sim.registry.wipe(self.sim.now),
-            Choice::Delete => {
-                self.deleted = true;
-                self.sim.registry.delete(&key(STRUCK), self.sim.now);
-            }
-            Choice::Reject => {
-                self.sim.registry.refuse.insert(key(STRUCK), ErrorKind::InvalidArgument);
-            }
-            Choice::Panic => self.sim.restart(0),
-            Choice::Stop | Choice::Suspend => {
-                self.sim.now += STANDSTILL;
-                if matches!(fault, Choice::Suspend) {
-                    self.sim.lives[0].frozen += STANDSTILL;
-                }
-                self.sim.registry.advance(self.sim.now);
-                self.sim.check();
-            }
-            other => unreachable!("{other:?} is no fault"),
-        }
     }
 }

@@ -17,7 +17,7 @@ impl Checked {
         self.bench.now.mono.hash(&mut hash);
         self.scope.hash(&mut hash);
         (&self.past, self.delivered(), self.silent, self.seen, self.lied, self.told).hash(&mut hash);
-        (&self.held, &self.reached, self.bench.open).hash(&mut hash);
+        (&self.held, &self.reached, self.bench.open, self.resumes).hash(&mut hash);
         match state.phase {
             Phase::Waiting { until } => (0, until).hash(&mut hash),
             Phase::Opening { until, resuming, .. } => (1, until, resuming).hash(&mut hash),
