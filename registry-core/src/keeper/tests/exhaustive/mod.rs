@@ -9,6 +9,7 @@
 //! | property | asked |
 //! |---|---|
 //! | R1 back in time, R5 after an outage of any length, R6 all | at each end, with the faults over |
+//! | R1 `Registered` isn't told of a predecessor's record | at each event |
 //! | R2 nothing there after `Confirmed` | in each state, and at each end |
 //! | R3 never live past the send instant of the last proof plus its time to live | in each state |
 //! | R3 told `Lost` by the first step after that | after each step |

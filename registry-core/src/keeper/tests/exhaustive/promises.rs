@@ -54,6 +54,23 @@ impl Checked {
         }
     }
 
+    /// R1 of what is told: `Registered` isn't told of an earlier registration's record under the same key. One that
+    /// landed late is left to the audit.
+    pub(super) fn registers_its_own(&self) {
+        let life = &self.sim.lives[0];
+        for (_, key, event) in life.events.iter().filter(|_| !self.sim.landed_late) {
+            let (RegistrationEvent::Registered { .. }, Some(stored), Some(entry)) =
+                (event, self.sim.registry.records.get(key), life.keeper.entry(key))
+            else {
+                continue;
+            };
+            assert!(
+                stored.version.sequence >= entry.first_sequence,
+                "R1: {key} is told registered while its predecessor's record stands"
+            );
+        }
+    }
+
     /// R1, R2, R5 and R6: with the faults over, all that is wanted comes back, stays, and nothing else is left.
     pub(super) fn comes_back(mut self) {
         self.sim.fault(Fault::None);

@@ -203,6 +203,7 @@ impl World for Checked {
         }
         self.spares_the_bystander();
         self.tells_losses_in_time();
+        self.registers_its_own();
         self.forget();
     }
 
