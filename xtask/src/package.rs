@@ -1,8 +1,10 @@
 //! Assembling the published crates.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::failure::Result;
+use crate::metadata::Metadata;
 use crate::process::{cargo, run};
 
 /// Assembles every published crate without compiling it: manifests, included files and versions.
@@ -12,7 +14,7 @@ use crate::process::{cargo, run};
 /// If cargo refuses one.
 pub(crate) fn assemble(root: &Path) -> Result<()> {
     // A working copy may be dirty between two commits; what is published goes through `verify`.
-    run(cargo(root).args(["package", "--workspace", "--exclude", "xtask", "--allow-dirty", "--no-verify"]))
+    run(package(root)?.args(["--allow-dirty", "--no-verify"]))
 }
 
 /// Assembles every published crate and compiles each from its package, as crates.io's users will.
@@ -21,5 +23,14 @@ pub(crate) fn assemble(root: &Path) -> Result<()> {
 ///
 /// If cargo refuses one, or the working copy is not what is committed.
 pub(crate) fn verify(root: &Path) -> Result<()> {
-    run(cargo(root).args(["package", "--workspace", "--exclude", "xtask"]))
+    run(&mut package(root)?)
+}
+
+fn package(root: &Path) -> Result<Command> {
+    let mut command = cargo(root);
+    command.arg("package");
+    for published in Metadata::load(root)?.packages().filter(|package| package.published) {
+        command.args(["--package", &published.name]);
+    }
+    Ok(command)
 }

@@ -57,7 +57,7 @@ impl Instance {
     /// An instance with a generated id and one endpoint.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if the service name or the endpoint is malformed.
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the service name or the endpoint is malformed.
     pub fn new(service: impl AsRef<str>, endpoint: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(service).endpoint(endpoint).build()
     }
@@ -69,7 +69,7 @@ impl Instance {
     /// explicit address with [`InstanceBuilder::endpoint`] instead where that guess is wrong.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if the service name is malformed or the socket has no address.
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the service name is malformed or the socket has no address.
     pub fn from_listener(
         service: impl AsRef<str>,
         listener: &tokio::net::TcpListener,
