@@ -81,12 +81,9 @@ fn callbacks_that_block_do_not_fill_the_blocking_pool() {
             registrations.push(registration);
         }
         registry.faults().forget_leases();
-        let waits = timeout(30 * SECOND, async {
-            while registrations.iter().any(|r| r.state().epoch < 2 || r.phase() != Phase::Live) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        });
-        waits.await.expect("registered again under the callbacks");
+        let cells: Vec<_> = registrations.iter().map(Registration::cell).collect();
+        let back = cells.iter().map(|cell| cell.wait_for(|s| s.epoch >= 2 && s.phase == Phase::Live));
+        timeout(30 * SECOND, join_all(back)).await.expect("registered again under the callbacks");
         let free = timeout(10 * SECOND, tokio::task::spawn_blocking(|| ()));
         free.await.expect("a thread of the pool is left for names and files").unwrap();
         drop(release);
