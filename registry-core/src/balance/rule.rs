@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use super::{
     Balancer, Draw, Members, Picker,
+    least_request::{LeastRequest, LeastRule},
+    maglev::{Maglev, MaglevRule},
+    peak_ewma::{PeakEwmaBalancer, PeakEwmaRule},
     random::random,
+    ring::{RingBalancer, RingRule},
     round_robin::RoundRobin,
     weighted::{Tables, WeightedRandom},
 };
@@ -15,6 +19,10 @@ pub(crate) enum Balancing {
     RoundRobin(RoundRobin),
     Random,
     WeightedRandom(WeightedRandom),
+    LeastRequest(LeastRequest),
+    PeakEwma(PeakEwmaBalancer),
+    Maglev(Maglev),
+    RingHash(RingBalancer),
     Custom { balancer: Arc<dyn Balancer>, observes: bool },
 }
 
@@ -27,6 +35,10 @@ impl Balancing {
             Self::WeightedRandom(weighted) => {
                 weighted.tables(members).map_or(Rule::Random, |tables| Rule::Weighted(Arc::new(tables)))
             }
+            Self::LeastRequest(least) => Rule::LeastRequest(least.rule(members)),
+            Self::PeakEwma(peak) => Rule::PeakEwma(peak.rule(members)),
+            Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members))),
+            Self::RingHash(ring) => Rule::RingHash(Arc::new(ring.rule(members))),
             Self::Custom { balancer, .. } => Rule::Custom(balancer.picker(members)),
         }
     }
@@ -35,7 +47,15 @@ impl Balancing {
     pub(crate) fn observer(&self) -> Option<&dyn Balancer> {
         match self {
             Self::Custom { balancer, observes: true } => Some(&**balancer),
-            Self::RoundRobin(_) | Self::Random | Self::WeightedRandom(_) | Self::Custom { .. } => None,
+            Self::LeastRequest(least) => Some(least),
+            Self::PeakEwma(peak) => Some(peak),
+            Self::RingHash(ring) if ring.observes() => Some(ring),
+            Self::RoundRobin(_)
+            | Self::Random
+            | Self::WeightedRandom(_)
+            | Self::Maglev(_)
+            | Self::RingHash(_)
+            | Self::Custom { .. } => None,
         }
     }
 }
@@ -46,6 +66,10 @@ pub(crate) enum Rule {
     RoundRobin(RoundRobin),
     Random,
     Weighted(Arc<Tables>),
+    LeastRequest(LeastRule),
+    PeakEwma(PeakEwmaRule),
+    Maglev(Arc<MaglevRule>),
+    RingHash(Arc<RingRule>),
     Custom(Arc<dyn Picker>),
 }
 
@@ -57,6 +81,10 @@ impl Rule {
             Self::RoundRobin(turns) => turns.next(draw.members.len()),
             Self::Random => random(draw.members.len()),
             Self::Weighted(tables) => tables.draw(),
+            Self::LeastRequest(least) => least.pick(draw),
+            Self::PeakEwma(peak) => peak.pick(draw),
+            Self::Maglev(maglev) => maglev.pick(draw),
+            Self::RingHash(ring) => ring.pick(draw),
             Self::Custom(picker) => picker.pick(draw),
         }
     }

@@ -60,7 +60,7 @@ fn chi_square_limit(instances: usize) -> f64 {
     k * (1.0 - 2.0 / (9.0 * k) + 2.326 * (2.0 / (9.0 * k)).sqrt()).powi(3)
 }
 
-const ALL: [Balance; 3] = POLICIES;
+const ALL: [Balance; 7] = POLICIES;
 
 #[test]
 fn round_robin_gives_each_instance_its_turn_even_when_two_upstreams_are_picked_alternately() {
