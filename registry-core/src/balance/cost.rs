@@ -101,6 +101,10 @@ impl Costs {
     /// By how many times, as a logarithm of base 2, one costs more than another. The same at any time.
     #[inline]
     pub(super) fn compare(&self, one: Cost, other: Cost) -> f32 {
+        // Of two that nothing is known of none is better, whichever was seen first.
+        if one.log == self.seed && other.log == self.seed {
+            return 0.0;
+        }
         // The one that was written later has decayed less since.
         one.log - other.log + one.tick.since(other.tick) * self.decay
     }
@@ -202,6 +206,16 @@ mod tests {
         let costs = costs();
         assert_near(value(&costs, SLOT, 0), 30.0);
         assert_near(value(&costs, SLOT, 10_000), 30.0 / std::f32::consts::E);
+    }
+
+    #[test]
+    fn two_of_which_nothing_is_known_cost_the_same_whichever_was_seen_first() {
+        let costs = costs();
+        let (one, other) = (SLOT, Slot { index: 1, ..SLOT });
+        let compare = |now| costs.compare(costs.of(one, || at(now)), costs.of(other, || at(now + 9_000)));
+        assert_eq!(compare(0), 0.0);
+        costs.note(other, Duration::from_millis(500), at(10_000));
+        assert!(compare(0) < 0.0);
     }
 
     #[test]

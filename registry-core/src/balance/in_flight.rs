@@ -66,6 +66,14 @@ impl InFlight {
     }
 }
 
+#[cfg(test)]
+impl InFlight {
+    /// Of all threads.
+    pub(super) fn total(&self, slot: Slot) -> u64 {
+        self.0.iter().map(|lane| u64::from(lane.of(slot))).sum()
+    }
+}
+
 impl SlotTable<Count> {
     /// How many are in flight to this instance.
     #[inline]

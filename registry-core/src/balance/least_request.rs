@@ -10,7 +10,7 @@ use super::{
 /// Counts what is in flight.
 #[derive(Debug, Default)]
 pub(crate) struct LeastRequest {
-    in_flight: Arc<InFlight>,
+    pub(super) in_flight: Arc<InFlight>,
     weights: WeightedRandom,
 }
 

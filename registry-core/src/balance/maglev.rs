@@ -2,8 +2,10 @@
 //! Balancer", 2016).
 //!
 //! Each instance has its own permutation of a table of prime size. They take turns to claim the next free place of
-//! theirs until the table is full: every instance has the same number of places, within one, and when one leaves,
-//! little but its own keys moves. A look-up reads one place.
+//! theirs until the table is full: every instance has the same number of places, within one. A look-up reads one place.
+//!
+//! When one of `n` leaves, others claim places in another order, so that more than its own keys move. Measured: 1.0,
+//! 1.2, 1.5, 2.5, 5.7 and 6.7 times `1/n` of all, with 10, 50, 100, 200, 500 and 1,000 instances.
 //!
 //! A table is built for a set of instances and their weights, by slot. Another order of the same members only makes
 //! another list of places, and what can't be used at the moment is passed over.

@@ -175,9 +175,11 @@ impl Balance {
     }
 
     /// Requests of one [key](PickContext::hash_key) go to one instance, by a look-up table (Maglev). Every instance
-    /// has its share of keys, by weight, to within 1 %; when one of `n` comes or goes, about `1/n` of the keys move,
-    /// and a few more. All clients that know the same instances agree. Without a key, a random one in proportion to
-    /// weight.
+    /// has its share of keys, by weight, to within 1 %. All clients that know the same instances agree. Without a
+    /// key, a random one in proportion to weight.
+    ///
+    /// When one of `n` comes or goes, `1/n` of the keys have to move; with 100 instances 1.5 times as many do, with
+    /// 1,000 seven times as many.
     ///
     /// The table depends on ids and weights only. It is built anew when these change, by the task that follows the
     /// registry, before the change is visible to picks: 2 ms for 10 instances, 10 ms for 1,000, 50 ms and 4 MB for
