@@ -24,7 +24,7 @@ use self::near::{Seat, moved};
 use crate::{
     balance::{Balance, Balancer, Balancing, Members, PickContext, Rule, choose},
     model::{Instance, InstanceKey, Selector},
-    outlier::{Ejection, Outliers},
+    outlier::{self, Ejection, Outliers},
     snapshot::{Member, Snapshot, Store},
 };
 
@@ -159,10 +159,15 @@ impl View {
 
     /// Publishes who is ejected now.
     pub(crate) fn settle(&self) {
+        let Some(outliers) = &self.outliers else { return };
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.outliers.as_ref().is_some_and(|outliers| outliers.settle(&mut writer.store)) {
+        if outliers.settle(&mut writer.store) {
             self.advance(&mut writer);
         }
+        let news = outliers.tell();
+        drop(writer);
+        // Without a lock, as whoever takes the log may pick from this view.
+        outlier::log(&news);
     }
 
     /// Publishes the next version and wakes who waits for it.
@@ -219,6 +224,9 @@ impl ViewSink for View {
             let snapshot = store.snapshot(*version, *revision);
             self.publish(Live::new(snapshot, rule), replaced);
         }
+        let news = self.outliers.as_ref().filter(|_| changed).map(|outliers| outliers.tell());
+        drop(writer);
+        outlier::log(&news.unwrap_or_default());
     }
 
     /// Ends all waiting; picks go on with the last snapshot.
