@@ -24,6 +24,7 @@ mod error;
 mod explore;
 mod feed;
 mod freshness;
+mod intake;
 mod keeper;
 mod observer;
 mod reflector;
@@ -44,6 +45,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use drain::{Drain, DrainOnSignal, DrainReport, DrainStage, InFlight, InFlightGuard};
 pub use error::{Error, ErrorClass, ErrorKind};
 pub use freshness::{Freshness, ViewEvent, ViewEvents, ViewState};
+pub use intake::{Damping, Subset};
 pub use keeper::{
     ClientEvent, Deregistration, KeeperThread, LossCause, OnMissing, Phase, RegistrationEvent,
     RegistrationState,

@@ -12,17 +12,18 @@ use std::{
     collections::HashSet,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use self::near::{Seat, moved};
 use crate::{
     balance::{Balance, Balancer, Balancing, Members, PickContext, Rule, choose},
+    intake::{Damping, Intake, Subset},
     model::{Instance, InstanceKey, Selector},
     snapshot::{Member, Snapshot, Store},
 };
@@ -46,14 +47,31 @@ pub(crate) trait ViewSink: Send + Sync {
     /// (or that a view from disk serves). Changes come in order, from one caller at a time; doesn't block.
     fn apply(&self, change: &ViewChange);
 
+    /// Publishes what was held back until now; when to call again, unless a change comes first.
+    fn tick(&self) -> Option<Instant> {
+        None
+    }
+
     /// Nothing will come any more: whoever waits for changes is told so.
     fn close(&self) {}
 }
 
+/// What distinguishes the views of one target.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ViewConfig {
+    pub(crate) selector: Selector,
+    pub(crate) balance: Balance,
+    pub(crate) damping: Damping,
+    pub(crate) subset: Subset,
+    /// The client's own random number.
+    pub(crate) seed: u64,
+}
+
 /// What an upstream sees of one target.
 pub(crate) struct View {
-    selector: Selector,
     balancing: Balancing,
+    /// Whether [`tick`](ViewSink::tick) has anything to do, ever.
+    ticks: bool,
     writer: Mutex<Writer>,
     live: ArcSwap<Live>,
     seat: Arc<Seat>,
@@ -65,6 +83,7 @@ pub(crate) struct View {
 
 #[derive(Default)]
 struct Writer {
+    intake: Intake,
     store: Store,
     version: u64,
     revision: Option<u64>,
@@ -95,13 +114,19 @@ impl Live {
 
 impl View {
     pub(crate) fn new(selector: Selector, balance: &Balance) -> Self {
+        Self::with(ViewConfig { selector, balance: balance.clone(), ..ViewConfig::default() })
+    }
+
+    pub(crate) fn with(config: ViewConfig) -> Self {
+        let ViewConfig { selector, balance, damping, subset, seed } = config;
         let balancing = balance.balancing();
         let snapshot = Snapshot::unfilled();
         let rule = balancing.rule(snapshot.active());
+        let intake = Intake::new(selector, damping, subset, seed);
         Self {
-            selector,
             balancing,
-            writer: Mutex::default(),
+            ticks: intake.has_deadlines(),
+            writer: Mutex::new(Writer { intake, ..Writer::default() }),
             live: ArcSwap::from_pointee(Live::new(snapshot, rule)),
             seat: Seat::take(),
             suspects: AtomicBool::new(false),
@@ -144,10 +169,14 @@ impl View {
     }
 }
 
-impl ViewSink for View {
-    fn apply(&self, change: &ViewChange) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Writer { store, version, revision, replaced } = &mut *writer;
+impl View {
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores what the intake lets through, and publishes it.
+    fn enter(&self, writer: &mut Writer, change: &ViewChange) {
+        let Writer { store, version, revision, replaced, .. } = writer;
         // The first batch is an answer, even if it is empty.
         let mut changed = *version == 0;
         for key in &change.removals {
@@ -158,11 +187,7 @@ impl ViewSink for View {
             store.reserve(change.upserts.len());
         }
         for instance in &change.upserts {
-            changed |= if self.selector.matches(instance) {
-                store.upsert(instance)
-            } else {
-                store.remove(&instance.key())
-            };
+            changed |= store.upsert(instance);
         }
         let moved = change.revision.is_some() && change.revision != *revision;
         *revision = change.revision.or(*revision);
@@ -183,9 +208,33 @@ impl ViewSink for View {
             self.publish(Live::new(snapshot, rule), replaced);
         }
     }
+}
+
+impl ViewSink for View {
+    fn apply(&self, change: &ViewChange) {
+        let mut writer = self.writer();
+        let change = writer.intake.take(change, Instant::now());
+        self.enter(&mut writer, &change);
+    }
+
+    fn tick(&self) -> Option<Instant> {
+        if !self.ticks {
+            return None;
+        }
+        let mut writer = self.writer();
+        if let Some(due) = writer.intake.due(Instant::now()) {
+            self.enter(&mut writer, &due);
+        }
+        writer.intake.deadline()
+    }
 
     /// Ends all waiting; picks go on with the last snapshot.
     fn close(&self) {
+        let mut writer = self.writer();
+        if let Some(rest) = writer.intake.rest() {
+            self.enter(&mut writer, &rest);
+        }
+        drop(writer);
         self.wake.send_replace(None);
     }
 }
@@ -193,7 +242,6 @@ impl ViewSink for View {
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View")
-            .field("selector", &self.selector)
             .field("balancing", &self.balancing)
             .field("snapshot", &self.live().snapshot)
             .finish_non_exhaustive()

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{Error, Expiry, KeeperThread, RegistryUrl, ShrinkGuard};
+use crate::{Damping, Error, Expiry, KeeperThread, RegistryUrl, ShrinkGuard, Subset};
 
 /// Shortest time to live that can be configured.
 const MIN_TTL: Duration = Duration::from_secs(3);
@@ -65,6 +65,13 @@ pub struct ClientConfig {
     pub advertise: Option<IpAddr>,
     /// The default balancer of `discover`, by name; `round_robin`.
     pub balancer: String,
+    /// How many instances of a service this client uses: `off` (default), `on` (20), a number, or with the client's
+    /// index and the number of clients `20@3/10`.
+    #[serde(deserialize_with = "text")]
+    pub subset: Subset,
+    /// Whether instances that flap are held still: `off` (default), `on` (10 s) or the epoch.
+    #[serde(deserialize_with = "text")]
+    pub damping: Damping,
     /// Where renewals run: `shared` (default), on the runtime that built the client, or `dedicated`.
     #[serde(deserialize_with = "text")]
     pub keeper_thread: KeeperThread,
@@ -87,6 +94,8 @@ impl Default for ClientConfig {
             disk: None,
             advertise: None,
             balancer: "round_robin".to_owned(),
+            subset: Subset::default(),
+            damping: Damping::default(),
             keeper_thread: KeeperThread::Shared,
         }
     }
@@ -97,6 +106,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "advertise",
     "audit",
     "balancer",
+    "damping",
     "disk",
     "expiry",
     "initial_timeout",
@@ -107,6 +117,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "register_timeout",
     "relist",
     "shrink_guard",
+    "subset",
     "ttl",
 ];
 
@@ -158,6 +169,12 @@ impl ClientConfig {
         if let Some(value) = url.parsed_option("shrink_guard", "off, keep-last or a duration such as 30s")? {
             self.shrink_guard = value;
         }
+        if let Some(value) = url.parsed_option("subset", Subset::EXPECTS)? {
+            self.subset = value;
+        }
+        if let Some(value) = url.parsed_option("damping", Damping::EXPECTS)? {
+            self.damping = value;
+        }
         if let Some(value) = url.parsed_option("advertise", "an IP address")? {
             self.advertise = Some(value);
         }
@@ -203,6 +220,8 @@ impl ClientConfig {
         if matches!(self.shrink_guard, ShrinkGuard::Hold(hold) if hold > super::FAR) {
             return Err(Error::invalid("shrink_guard must be at most one year; keep-last holds for ever"));
         }
+        self.subset.check()?;
+        self.damping.check()?;
         if self.advertise.is_some_and(|ip| ip.is_unspecified()) {
             return Err(Error::invalid("advertise must not be a wildcard address such as 0.0.0.0"));
         }

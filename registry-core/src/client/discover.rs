@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{Client, Inner, lock};
 use crate::{
-    Discovery, Error, Expiry, Upstream,
+    Damping, Discovery, Error, Expiry, Subset, Upstream,
     balance::Balance,
     model::{Selector, Target},
     reflector::{Reflector, ReflectorConfig, ReflectorParts},
-    view::View,
+    view::{View, ViewConfig},
 };
 
 /// What to discover, and how.
@@ -18,12 +18,14 @@ pub struct Discover {
     target: Target,
     selector: Selector,
     balance: Option<Balance>,
+    subset: Option<Subset>,
+    damping: Option<Damping>,
 }
 
 impl Discover {
     /// All instances of a target, balanced as the client is configured.
     pub fn new(target: impl Into<Target>) -> Self {
-        Self { target: target.into(), selector: Selector::new(), balance: None }
+        Self { target: target.into(), selector: Selector::new(), balance: None, subset: None, damping: None }
     }
 
     /// Only the instances that match.
@@ -37,6 +39,18 @@ impl Discover {
         self.balance = Some(balance);
         self
     }
+
+    /// Another number of instances than the client's default.
+    pub fn subset(mut self, subset: Subset) -> Self {
+        self.subset = Some(subset);
+        self
+    }
+
+    /// Another damping than the client's default.
+    pub fn damping(mut self, damping: Damping) -> Self {
+        self.damping = Some(damping);
+        self
+    }
 }
 
 impl Client {
@@ -47,7 +61,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ErrorKind::NotReady`](crate::ErrorKind::NotReady) if the registry didn't answer and there is no disk view;
-    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for a malformed name or qualifier;
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for a malformed name or qualifier, or an option out
+    /// of range;
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) once the client is closed.
     ///
     /// # Cancel safety
@@ -95,8 +110,13 @@ impl Client {
             Some(balance) => balance,
             None => self.inner.config.balancer.parse()?,
         };
-        let view = Arc::new(View::new(discover.selector, &balance));
         let config = &self.inner.config;
+        let subset = discover.subset.unwrap_or(config.subset);
+        let damping = discover.damping.unwrap_or(config.damping);
+        subset.check()?;
+        damping.check()?;
+        let (selector, seed) = (discover.selector, self.inner.seed);
+        let view = Arc::new(View::with(ViewConfig { selector, balance, damping, subset, seed }));
         let refuses = config.expiry == Expiry::Refuse && config.max_staleness.is_some();
         let inner = Arc::clone(&self.inner);
         let target = discover.target.clone();

@@ -39,7 +39,7 @@ impl Pool {
     const ALL: [Self; Self::COUNT] =
         [Self::Serving, Self::Resting, Self::Draining, Self::Starting, Self::Down];
 
-    fn of(instance: &Instance) -> Self {
+    pub(crate) fn of(instance: &Instance) -> Self {
         match instance.status() {
             Status::Serving if instance.weight().get() == 0 => Self::Resting,
             Status::Serving => Self::Serving,
