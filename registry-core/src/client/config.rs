@@ -66,7 +66,7 @@ pub struct ClientConfig {
     /// The default balancer of `discover`, by name; `round_robin`.
     pub balancer: String,
     /// How many instances of a service this client uses: `off` (default), `on` (20), a number, or with the client's
-    /// index and the number of clients `20@3/10`.
+    /// index and the number of clients `20:3/10`.
     #[serde(deserialize_with = "text")]
     pub subset: Subset,
     /// Whether instances that flap are held still: `off` (default), `on` (10 s) or the epoch.

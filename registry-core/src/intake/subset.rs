@@ -36,12 +36,12 @@ const MIN_APERTURE: usize = 12;
 /// else changes. An upstream shows and counts its subset only: `ready(30)` never comes true with a subset of 20.
 ///
 /// As text: `off`, `on` (20), a number such as `20`, or with the client's index, from 0, and the number of clients,
-/// `20@3/10`.
+/// `20:3/10`.
 ///
 /// ```
 /// use registry_core::Subset;
 ///
-/// assert_eq!("20@3/10".parse::<Subset>()?, Subset::Aperture { size: 20, index: 3, count: 10 });
+/// assert_eq!("20:3/10".parse::<Subset>()?, Subset::Aperture { size: 20, index: 3, count: 10 });
 /// # Ok::<(), registry_core::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -67,7 +67,7 @@ pub enum Subset {
 
 impl Subset {
     /// What [`FromStr`] takes.
-    pub(crate) const EXPECTS: &str = "off, on (20), a number such as 20, or 20@3/10 for the client of index 3, \
+    pub(crate) const EXPECTS: &str = "off, on (20), a number such as 20, or 20:3/10 for the client of index 3, \
                                       from 0, of 10";
 
     /// # Errors
@@ -95,7 +95,7 @@ impl FromStr for Subset {
             Some(match text {
                 "off" => Self::Off,
                 "on" => Self::Random(DEFAULT_SIZE),
-                _ => match text.split_once('@') {
+                _ => match text.split_once(':') {
                     None => Self::Random(text.parse().ok()?),
                     Some((size, place)) => {
                         let (index, count) = place.split_once('/')?;

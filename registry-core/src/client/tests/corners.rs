@@ -1,7 +1,7 @@
 //! Refused updates, waits without end, upstreams of closed clients, callbacks that block.
 
 use super::*;
-use crate::ClientConfig;
+use crate::{ClientConfig, Damping, Discover, Subset, Target, Upstream};
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_update_takes_no_readiness_away_and_the_drain_still_waits_for_the_news() {
@@ -89,4 +89,45 @@ fn callbacks_that_block_do_not_fill_the_blocking_pool() {
         drop(release);
         client.close().await;
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_uses_its_subset_unless_an_upstream_asks_for_another() {
+    let registry = MemoryRegistry::new();
+    let owner = client(&registry).await;
+    let mut standing = Vec::new();
+    for n in 0..9 {
+        standing.push(owner.register(orders(&format!("i{n}"))).await.unwrap());
+    }
+    let reader =
+        Client::builder().backend(registry.backend()).subset(Subset::Random(3)).build().await.unwrap();
+    let (few, again) = (reader.discover("orders").await.unwrap(), reader.discover("orders").await.unwrap());
+    let ids = |upstream: &Upstream| {
+        let mut ids: Vec<_> = upstream.snapshot().iter().map(|instance| instance.key()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!((ids(&few).len(), ids(&few)), (3, ids(&again)));
+    let all = Discover::new(Target::try_from("orders").unwrap()).subset(Subset::Off);
+    assert_eq!(reader.discover_with(all).await.unwrap().snapshot().len(), 9);
+    let wrong = Discover::new(Target::try_from("orders").unwrap()).subset(Subset::Random(0));
+    assert_eq!(reader.discover_with(wrong).await.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let gone = ids(&few)[0].clone();
+    let leaving = standing.iter().position(|r| r.key() == gone).unwrap();
+    standing.swap_remove(leaving).deregister().await;
+    tokio::time::sleep(SECOND).await;
+    let left = ids(&few);
+    assert!(left.len() == 3 && !left.contains(&gone), "another has taken its place: {left:?}");
+}
+
+#[test]
+fn subset_and_damping_are_fields_and_options() {
+    let text = r#"{"registries": ["memory://?damping=2s"], "subset": "7:1/3", "damping": "on"}"#;
+    let mut config: ClientConfig = serde_json::from_str(text).unwrap();
+    assert_eq!(config.subset, Subset::Aperture { size: 7, index: 1, count: 3 });
+    assert_eq!(config.damping, Damping::Epoch(10 * SECOND));
+    config.apply(&config.registry().unwrap().clone()).unwrap();
+    assert_eq!(config.damping, Damping::Epoch(2 * SECOND));
+    let error = serde_json::from_str::<ClientConfig>(r#"{"subset": "few"}"#).unwrap_err().to_string();
+    assert!(error.contains("off, on (20)"), "{error}");
 }

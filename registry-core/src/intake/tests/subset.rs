@@ -154,11 +154,11 @@ fn subsets_are_written_in_four_ways() {
         ("off", Subset::Off),
         ("on", Subset::Random(20)),
         ("7", Subset::Random(7)),
-        ("7@3/10", aperture(7, 3, 10)),
+        ("7:3/10", aperture(7, 3, 10)),
     ] {
         assert_eq!(text.parse::<Subset>().unwrap(), subset);
     }
-    for text in ["", "0", "-1", "many", "7@", "7@3", "7@10/10", "0@1/2", "7@0/0"] {
+    for text in ["", "0", "-1", "many", "7:", "7:3", "7:10/10", "0:1/2", "7:0/0"] {
         assert!(text.parse::<Subset>().is_err(), "{text}");
     }
 }
