@@ -27,6 +27,7 @@ mod freshness;
 mod intake;
 mod keeper;
 mod observer;
+mod outlier;
 mod reflector;
 mod secret;
 mod snapshot;
@@ -55,6 +56,7 @@ pub use model::{
     Endpoint, Incarnation, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, Namespace, Selector,
     ServiceName, Status, Target, Weight,
 };
+pub use outlier::{Ejection, EjectionCause};
 pub use reflector::{Expiry, ShrinkGuard};
 pub use secret::{Credential, CredentialProvider, Secret};
 pub use snapshot::{Diff, Snapshot};

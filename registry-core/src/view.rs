@@ -25,6 +25,7 @@ use crate::{
     balance::{Balance, Balancer, Balancing, Members, PickContext, Rule, choose},
     intake::{Damping, Intake, Subset},
     model::{Instance, InstanceKey, Selector},
+    outlier::{Ejection, Outliers},
     snapshot::{Member, Snapshot, Store},
 };
 
@@ -61,6 +62,7 @@ pub(crate) trait ViewSink: Send + Sync {
 pub(crate) struct ViewConfig {
     pub(crate) selector: Selector,
     pub(crate) balance: Balance,
+    pub(crate) ejection: Ejection,
     pub(crate) damping: Damping,
     pub(crate) subset: Subset,
     /// The client's own random number.
@@ -69,7 +71,9 @@ pub(crate) struct ViewConfig {
 
 /// What an upstream sees of one target.
 pub(crate) struct View {
-    balancing: Balancing,
+    balancing: Arc<Balancing>,
+    /// `None` if nothing is ever ejected.
+    outliers: Option<Arc<Outliers>>,
     /// Whether [`tick`](ViewSink::tick) has anything to do, ever.
     ticks: bool,
     writer: Mutex<Writer>,
@@ -113,18 +117,20 @@ impl Live {
 }
 
 impl View {
+    /// A view that ejects as by default.
     pub(crate) fn new(selector: Selector, balance: &Balance) -> Self {
         Self::with(ViewConfig { selector, balance: balance.clone(), ..ViewConfig::default() })
     }
 
     pub(crate) fn with(config: ViewConfig) -> Self {
-        let ViewConfig { selector, balance, damping, subset, seed } = config;
-        let balancing = balance.balancing();
+        let ViewConfig { selector, balance, ejection, damping, subset, seed } = config;
+        let balancing = Arc::new(balance.balancing());
         let snapshot = Snapshot::unfilled();
         let rule = balancing.rule(snapshot.active());
         let intake = Intake::new(selector, damping, subset, seed);
         Self {
             balancing,
+            outliers: ejection.is_on().then(|| Arc::new(Outliers::new(&ejection))),
             ticks: intake.has_deadlines(),
             writer: Mutex::new(Writer { intake, ..Writer::default() }),
             live: ArcSwap::from_pointee(Live::new(snapshot, rule)),
@@ -150,6 +156,16 @@ impl View {
         self.suspects.load(Ordering::Relaxed)
     }
 
+    /// Who keeps count of failures, unless nothing is ever ejected.
+    #[inline]
+    pub(crate) fn outliers(&self) -> Option<&Arc<Outliers>> {
+        self.outliers.as_ref()
+    }
+
+    pub(crate) fn balancing(&self) -> &Arc<Balancing> {
+        &self.balancing
+    }
+
     /// The balancer, if it wants to hear of picks.
     #[inline]
     pub(crate) fn observer(&self) -> Option<&dyn Balancer> {
@@ -161,6 +177,28 @@ impl View {
         replaced.push(self.live.swap(Arc::new(live)));
         moved();
         replaced.retain(|live| Arc::strong_count(live) > 1);
+    }
+
+    /// Publishes who is ejected now.
+    pub(crate) fn settle(&self) {
+        let mut writer = self.writer();
+        if self.outliers.as_ref().is_some_and(|outliers| outliers.settle(&mut writer.store)) {
+            self.advance(&mut writer);
+        }
+    }
+
+    /// Publishes the next version and wakes who waits for it.
+    fn advance(&self, writer: &mut Writer) {
+        let Writer { store, version, revision, replaced, .. } = writer;
+        *version += 1;
+        let snapshot = store.snapshot(*version, *revision);
+        let rule = self.balancing.rule(snapshot.active());
+        self.publish(Live::new(snapshot, rule), replaced);
+        self.wake.send_if_modified(|wake| {
+            let open = wake.is_some();
+            *wake = wake.map(|_| *version);
+            open
+        });
     }
 
     /// Wakes when another version is live, and when the view is closed.
@@ -176,7 +214,7 @@ impl View {
 
     /// Stores what the intake lets through, and publishes it.
     fn enter(&self, writer: &mut Writer, change: &ViewChange) {
-        let Writer { store, version, revision, replaced, .. } = writer;
+        let Writer { store, version, revision, .. } = &mut *writer;
         // The first batch is an answer, even if it is empty.
         let mut changed = *version == 0;
         for key in &change.removals {
@@ -189,20 +227,16 @@ impl View {
         for instance in &change.upserts {
             changed |= store.upsert(instance);
         }
+        if changed && let Some(outliers) = &self.outliers {
+            outliers.settle(store);
+        }
         let moved = change.revision.is_some() && change.revision != *revision;
         *revision = change.revision.or(*revision);
         if changed {
-            *version += 1;
-            let snapshot = store.snapshot(*version, *revision);
-            let rule = self.balancing.rule(snapshot.active());
-            self.publish(Live::new(snapshot, rule), replaced);
-            self.wake.send_if_modified(|wake| {
-                let open = wake.is_some();
-                *wake = wake.map(|_| *version);
-                open
-            });
+            self.advance(writer);
         } else if moved {
             // The same instances at a later revision: nobody needs to wake up for that.
+            let Writer { store, version, revision, replaced, .. } = writer;
             let rule = self.live.load().rule.clone();
             let snapshot = store.snapshot(*version, *revision);
             self.publish(Live::new(snapshot, rule), replaced);
@@ -236,6 +270,9 @@ impl ViewSink for View {
         }
         drop(writer);
         self.wake.send_replace(None);
+        if let Some(outliers) = &self.outliers {
+            outliers.close();
+        }
     }
 }
 

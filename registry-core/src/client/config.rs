@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{Damping, Error, Expiry, KeeperThread, RegistryUrl, ShrinkGuard, Subset};
+use crate::{Damping, Ejection, Error, Expiry, KeeperThread, RegistryUrl, ShrinkGuard, Subset};
 
 /// Shortest time to live that can be configured.
 const MIN_TTL: Duration = Duration::from_secs(3);
@@ -72,6 +72,10 @@ pub struct ClientConfig {
     /// Whether instances that flap are held still: `off` (default), `on` (10 s) or the epoch.
     #[serde(deserialize_with = "text")]
     pub damping: Damping,
+    /// Whether `discover` leaves out instances that keep failing: `on` (default) or `off`. The numbers can be changed
+    /// in code, here or per [`Discover`](crate::Discover).
+    #[serde(deserialize_with = "text")]
+    pub ejection: Ejection,
     /// Where renewals run: `shared` (default), on the runtime that built the client, or `dedicated`.
     #[serde(deserialize_with = "text")]
     pub keeper_thread: KeeperThread,
@@ -96,6 +100,7 @@ impl Default for ClientConfig {
             balancer: "round_robin".to_owned(),
             subset: Subset::default(),
             damping: Damping::default(),
+            ejection: Ejection::default(),
             keeper_thread: KeeperThread::Shared,
         }
     }
@@ -108,6 +113,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "balancer",
     "damping",
     "disk",
+    "ejection",
     "expiry",
     "initial_timeout",
     "keeper_thread",
@@ -162,6 +168,9 @@ impl ClientConfig {
         }
         if let Some(value) = url.parsed_option("expiry", "serve or refuse")? {
             self.expiry = value;
+        }
+        if let Some(value) = url.parsed_option("ejection", "on or off")? {
+            self.ejection = value;
         }
         if let Some(value) = url.parsed_option("keeper_thread", "shared or dedicated")? {
             self.keeper_thread = value;

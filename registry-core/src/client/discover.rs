@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Client, Inner, lock};
 use crate::{
-    Damping, Discovery, Error, Expiry, Subset, Upstream,
+    Damping, Discovery, Ejection, Error, Expiry, Subset, Upstream,
     balance::Balance,
     model::{Selector, Target},
     reflector::{Reflector, ReflectorConfig, ReflectorParts},
@@ -20,12 +20,20 @@ pub struct Discover {
     balance: Option<Balance>,
     subset: Option<Subset>,
     damping: Option<Damping>,
+    ejection: Option<Ejection>,
 }
 
 impl Discover {
     /// All instances of a target, balanced as the client is configured.
     pub fn new(target: impl Into<Target>) -> Self {
-        Self { target: target.into(), selector: Selector::new(), balance: None, subset: None, damping: None }
+        Self {
+            target: target.into(),
+            selector: Selector::new(),
+            balance: None,
+            subset: None,
+            damping: None,
+            ejection: None,
+        }
     }
 
     /// Only the instances that match.
@@ -49,6 +57,12 @@ impl Discover {
     /// Another damping than the client's default.
     pub fn damping(mut self, damping: Damping) -> Self {
         self.damping = Some(damping);
+        self
+    }
+
+    /// When instances that keep failing are left out; else as the client is configured.
+    pub fn ejection(mut self, ejection: Ejection) -> Self {
+        self.ejection = Some(ejection);
         self
     }
 }
@@ -115,8 +129,14 @@ impl Client {
         let damping = discover.damping.unwrap_or(config.damping);
         subset.check()?;
         damping.check()?;
-        let (selector, seed) = (discover.selector, self.inner.seed);
-        let view = Arc::new(View::with(ViewConfig { selector, balance, damping, subset, seed }));
+        let view = Arc::new(View::with(ViewConfig {
+            selector: discover.selector,
+            balance,
+            ejection: discover.ejection.unwrap_or_else(|| config.ejection.clone()),
+            damping,
+            subset,
+            seed: self.inner.seed,
+        }));
         let refuses = config.expiry == Expiry::Refuse && config.max_staleness.is_some();
         let inner = Arc::clone(&self.inner);
         let target = discover.target.clone();
