@@ -29,6 +29,7 @@ pub(crate) use choose::choose;
 pub use context::{Draw, PickContext};
 pub(crate) use lane::Lanes;
 pub use outcome::{Failure, Outcome};
+pub(crate) use random::Dice;
 use round_robin::RoundRobin;
 pub(crate) use rule::{Balancing, Rule};
 use weighted::WeightedRandom;

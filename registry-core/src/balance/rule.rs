@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    Balancer, Draw, Members, Picker,
-    random::random,
+    Balancer, Dice, Draw, Members, PickContext, Picker,
     round_robin::RoundRobin,
     weighted::{Tables, WeightedRandom},
 };
+use crate::snapshot::Member;
 
 /// What a view balances by. Our own policies aren't behind a trait object: that call is a tenth of a pick.
 #[derive(Debug)]
@@ -50,14 +50,23 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    /// See [`Picker::pick`].
+    /// A position that is there, and the member at it; see [`Picker::pick`].
     #[inline(always)]
-    pub(crate) fn pick(&self, draw: &Draw<'_>) -> usize {
+    pub(crate) fn pick<'a>(
+        &'a self,
+        members: &'a Members,
+        context: &PickContext<'_>,
+        attempt: u32,
+        dice: &Dice,
+    ) -> (usize, Option<&'a Member>) {
+        let with_member = |at| (at, members.member(at));
         match self {
-            Self::RoundRobin(turns) => turns.next(draw.members.len()),
-            Self::Random => random(draw.members.len()),
-            Self::Weighted(tables) => tables.draw(),
-            Self::Custom(picker) => picker.pick(draw),
+            Self::RoundRobin(turns) => with_member(turns.next(members.len(), dice)),
+            Self::Random => with_member(dice.below(members.len())),
+            Self::Weighted(tables) => tables.draw(dice),
+            Self::Custom(picker) => {
+                with_member(picker.pick(&Draw { members, context, attempt }).min(members.len() - 1))
+            }
         }
     }
 }
