@@ -59,7 +59,7 @@ pub use model::{
 pub use outlier::{Ejection, EjectionCause};
 pub use reflector::{Expiry, ShrinkGuard};
 pub use secret::{Credential, CredentialProvider, Secret};
-pub use snapshot::{Diff, Snapshot};
+pub use snapshot::{Diff, SlowStart, Snapshot};
 pub use static_list::{StaticConnector, StaticRegistry, StaticRegistryBuilder};
 pub use upstream::{Attempt, CallError, CallOptions, Changes, Picked, Update, Upstream};
 pub use url::{HostPort, RegistryUrl};

@@ -22,11 +22,11 @@ use tokio::{sync::watch, time::Instant};
 
 use self::near::{Seat, moved};
 use crate::{
-    balance::{Balance, Balancer, Balancing, Dice, Members, PickContext, Rule, choose},
+    balance::{Balance, Balancer, Balancing, Dice, Members, PickContext, Rule, Spill, choose},
     intake::{Damping, Intake, Subset},
     model::{Instance, InstanceKey, Selector},
     outlier::{Ejection, Outliers},
-    snapshot::{Member, Snapshot, Store},
+    snapshot::{Member, Pool, SlowStart, Snapshot, Store},
 };
 
 /// One step of a guarded view: applied whole, removals before upserts.
@@ -65,6 +65,9 @@ pub(crate) struct ViewConfig {
     pub(crate) ejection: Ejection,
     pub(crate) damping: Damping,
     pub(crate) subset: Subset,
+    /// The client's zone, if zones count.
+    pub(crate) zone: Option<String>,
+    pub(crate) slow_start: SlowStart,
     /// The client's own random number.
     pub(crate) seed: u64,
 }
@@ -72,6 +75,8 @@ pub(crate) struct ViewConfig {
 /// What an upstream sees of one target.
 pub(crate) struct View {
     balancing: Arc<Balancing>,
+    /// For instances of other zones; `None` if zones don't count.
+    far: Option<Balancing>,
     /// `None` if nothing is ever ejected.
     outliers: Option<Arc<Outliers>>,
     /// Whether [`tick`](ViewSink::tick) has anything to do, ever.
@@ -98,21 +103,36 @@ struct Writer {
 
 /// What readers load in one step.
 pub(crate) struct Live {
-    /// What picks choose from; the snapshot has it too, but further away.
-    pub(crate) members: Members,
+    /// What picks choose from; the snapshot has it too, but further away. Empty while they `spill`.
+    members: Members,
     rule: Rule,
+    spill: Option<Arc<Spill>>,
     pub(crate) snapshot: Snapshot,
 }
 
 impl Live {
-    fn new(snapshot: Snapshot, rule: Rule) -> Self {
-        Self { members: snapshot.active().clone(), rule, snapshot }
+    fn new(snapshot: Snapshot, balancing: &Balancing, far: Option<&Balancing>) -> Self {
+        let near = snapshot.active();
+        let (members, rule) = (near.clone(), balancing.rule(near));
+        let Some((share, balancing)) = snapshot.spill().zip(far) else {
+            return Self { members, rule, spill: None, snapshot };
+        };
+        let others = snapshot.pool(Pool::Far);
+        let far = (others.clone(), balancing.rule(others));
+        let spill = Spill { share, near: (members, rule.clone()), far };
+        Self { members: Members::default(), rule, spill: Some(Arc::new(spill)), snapshot }
+    }
+
+    /// The same instances in a later snapshot.
+    fn renewed(&self, snapshot: Snapshot) -> Self {
+        let Self { members, rule, spill, snapshot: _ } = self;
+        Self { members: members.clone(), rule: rule.clone(), spill: spill.clone(), snapshot }
     }
 
     /// Chooses an instance; `None` only if none is known at all.
     #[inline(always)]
     pub(crate) fn choose(&self, context: &PickContext<'_>, dice: &Dice) -> Option<&Member> {
-        choose(&self.members, &self.rule, context, &self.snapshot, dice)
+        choose(&self.members, &self.rule, context, &self.snapshot, &self.spill, dice)
     }
 }
 
@@ -123,17 +143,18 @@ impl View {
     }
 
     pub(crate) fn with(config: ViewConfig) -> Self {
-        let ViewConfig { selector, balance, ejection, damping, subset, seed } = config;
+        let ViewConfig { selector, balance, ejection, damping, subset, zone, slow_start, seed } = config;
         let balancing = Arc::new(balance.balancing());
-        let snapshot = Snapshot::unfilled();
-        let rule = balancing.rule(snapshot.active());
+        let live = Live::new(Snapshot::unfilled(), &balancing, None);
         let intake = Intake::new(selector, damping, subset, seed);
+        let store = Store::new(zone.as_deref(), slow_start.window());
         Self {
+            far: zone.is_some().then(|| balancing.beside()),
             balancing,
             outliers: ejection.is_on().then(|| Arc::new(Outliers::new(&ejection))),
-            ticks: intake.has_deadlines(),
-            writer: Mutex::new(Writer { intake, ..Writer::default() }),
-            live: ArcSwap::from_pointee(Live::new(snapshot, rule)),
+            ticks: intake.has_deadlines() || slow_start != SlowStart::Off,
+            writer: Mutex::new(Writer { intake, store, ..Writer::default() }),
+            live: ArcSwap::from_pointee(live),
             seat: Seat::take(),
             suspects: AtomicBool::new(false),
             wake: watch::Sender::new(Some(0)),
@@ -192,8 +213,7 @@ impl View {
         let Writer { store, version, revision, replaced, .. } = writer;
         *version += 1;
         let snapshot = store.snapshot(*version, *revision);
-        let rule = self.balancing.rule(snapshot.active());
-        self.publish(Live::new(snapshot, rule), replaced);
+        self.publish(Live::new(snapshot, &self.balancing, self.far.as_ref()), replaced);
         self.wake.send_if_modified(|wake| {
             let open = wake.is_some();
             *wake = wake.map(|_| *version);
@@ -213,7 +233,7 @@ impl View {
     }
 
     /// Stores what the intake lets through, and publishes it.
-    fn enter(&self, writer: &mut Writer, change: &ViewChange) {
+    fn enter(&self, writer: &mut Writer, change: &ViewChange, now: Instant) {
         let Writer { store, version, revision, .. } = &mut *writer;
         // The first batch is an answer, even if it is empty.
         let mut changed = *version == 0;
@@ -224,8 +244,10 @@ impl View {
         if *version == 0 {
             store.reserve(change.upserts.len());
         }
+        // Whoever was there before us needn't warm up.
+        let warms_from = (*version > 0).then_some(now);
         for instance in &change.upserts {
-            changed |= store.upsert(instance);
+            changed |= store.upsert(instance, warms_from);
         }
         if changed && let Some(outliers) = &self.outliers {
             outliers.settle(store);
@@ -237,36 +259,39 @@ impl View {
         } else if moved {
             // The same instances at a later revision: nobody needs to wake up for that.
             let Writer { store, version, revision, replaced, .. } = writer;
-            let rule = self.live.load().rule.clone();
             let snapshot = store.snapshot(*version, *revision);
-            self.publish(Live::new(snapshot, rule), replaced);
+            let live = self.live.load().renewed(snapshot);
+            self.publish(live, replaced);
         }
     }
 }
 
 impl ViewSink for View {
     fn apply(&self, change: &ViewChange) {
-        let mut writer = self.writer();
-        let change = writer.intake.take(change, Instant::now());
-        self.enter(&mut writer, &change);
+        let (mut writer, now) = (self.writer(), Instant::now());
+        let change = writer.intake.take(change, now);
+        self.enter(&mut writer, &change, now);
     }
 
     fn tick(&self) -> Option<Instant> {
         if !self.ticks {
             return None;
         }
-        let mut writer = self.writer();
-        if let Some(due) = writer.intake.due(Instant::now()) {
-            self.enter(&mut writer, &due);
+        let (mut writer, now) = (self.writer(), Instant::now());
+        if let Some(due) = writer.intake.due(now) {
+            self.enter(&mut writer, &due, now);
         }
-        writer.intake.deadline()
+        if writer.store.cool(now) {
+            self.advance(&mut writer);
+        }
+        writer.intake.deadline().into_iter().chain(writer.store.deadline()).min()
     }
 
     /// Ends all waiting; picks go on with the last snapshot.
     fn close(&self) {
         let mut writer = self.writer();
         if let Some(rest) = writer.intake.rest() {
-            self.enter(&mut writer, &rest);
+            self.enter(&mut writer, &rest, Instant::now());
         }
         drop(writer);
         self.wake.send_replace(None);

@@ -10,8 +10,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Client, ClientConfig, Inner, config::OPTIONS};
 use crate::{
-    Backend, Clock, ConnectContext, Connector, CredentialProvider, Damping, Error, RegistryUrl, Subset,
-    SystemClock,
+    Backend, Clock, ConnectContext, Connector, CredentialProvider, Damping, Error, RegistryUrl, SlowStart,
+    Subset, SystemClock,
     disk::DiskView,
     drain::InFlight,
     feed::Feed,
@@ -124,6 +124,18 @@ impl ClientBuilder {
     /// How many instances of each service this client uses; see [`Subset`].
     pub fn subset(mut self, subset: Subset) -> Self {
         self.config.subset = subset;
+        self
+    }
+
+    /// The zone this process runs in; see [`ClientConfig::zone`].
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.config.zone = Some(zone.into());
+        self
+    }
+
+    /// Whether new instances get their share of requests little by little; see [`SlowStart`].
+    pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.config.slow_start = slow_start;
         self
     }
 

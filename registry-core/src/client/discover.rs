@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Client, Inner, lock};
 use crate::{
-    Damping, Discovery, Ejection, Error, Expiry, Subset, Upstream,
+    Damping, Discovery, Ejection, Error, Expiry, SlowStart, Subset, Upstream,
     balance::Balance,
     model::{Selector, Target},
     reflector::{Reflector, ReflectorConfig, ReflectorParts},
@@ -20,6 +20,8 @@ pub struct Discover {
     balance: Option<Balance>,
     subset: Option<Subset>,
     damping: Option<Damping>,
+    zone: Option<Option<String>>,
+    slow_start: Option<SlowStart>,
     ejection: Option<Ejection>,
 }
 
@@ -32,6 +34,8 @@ impl Discover {
             balance: None,
             subset: None,
             damping: None,
+            zone: None,
+            slow_start: None,
             ejection: None,
         }
     }
@@ -51,6 +55,25 @@ impl Discover {
     /// Another number of instances than the client's default.
     pub fn subset(mut self, subset: Subset) -> Self {
         self.subset = Some(subset);
+        self
+    }
+
+    /// Prefers the instances of this zone, where the client has another one or none; see
+    /// [`ClientConfig::zone`](crate::ClientConfig::zone).
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.zone = Some(Some(zone.into()));
+        self
+    }
+
+    /// Prefers no zone, although the client has one.
+    pub fn any_zone(mut self) -> Self {
+        self.zone = Some(None);
+        self
+    }
+
+    /// Another slow start than the client's default.
+    pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.slow_start = Some(slow_start);
         self
     }
 
@@ -127,14 +150,18 @@ impl Client {
         let config = &self.inner.config;
         let subset = discover.subset.unwrap_or(config.subset);
         let damping = discover.damping.unwrap_or(config.damping);
+        let slow_start = discover.slow_start.unwrap_or(config.slow_start);
         subset.check()?;
         damping.check()?;
+        slow_start.check()?;
         let view = Arc::new(View::with(ViewConfig {
             selector: discover.selector,
             balance,
             ejection: discover.ejection.unwrap_or_else(|| config.ejection.clone()),
             damping,
             subset,
+            zone: discover.zone.unwrap_or_else(|| config.zone.clone()),
+            slow_start,
             seed: self.inner.seed,
         }));
         let refuses = config.expiry == Expiry::Refuse && config.max_staleness.is_some();

@@ -324,6 +324,9 @@ async fn wrong_configurations_say_what_is_valid() {
         ("memory://?subset=20:10/10", "20:3/10"),
         ("memory://?damping=much", "off, on (10s) or a duration"),
         ("memory://?damping=0s", "above 0"),
+        ("memory://?slow_start=gently", "off, on (30s) or a duration"),
+        ("memory://?slow_start=0s", "above 0"),
+        ("memory://?zone=", "zone is empty"),
         ("memory://?expiry=never", "serve or refuse"),
         ("memory", "no scheme"),
     ] {
