@@ -57,5 +57,8 @@ pub use reflector::{Expiry, ShrinkGuard};
 pub use secret::{Credential, CredentialProvider, Secret};
 pub use snapshot::{Diff, Snapshot};
 pub use static_list::{StaticConnector, StaticRegistry, StaticRegistryBuilder};
-pub use upstream::{Attempt, CallError, CallOptions, Changes, Picked, Update, Upstream};
+pub use upstream::{
+    Attempt, AttemptCause, CallError, CallOptions, Changes, Exhaustion, FailedAttempt, NoneUsable, Picked,
+    TimeLimit, Unusable, Update, Upstream,
+};
 pub use url::{HostPort, RegistryUrl};

@@ -9,6 +9,7 @@ mod picked;
 mod source;
 #[cfg(test)]
 mod tests;
+mod unusable;
 
 use std::{
     fmt,
@@ -19,9 +20,10 @@ use std::{
 use self::{budget::Budget, picked::Home};
 pub use self::{
     call::{Attempt, CallOptions},
-    call_error::CallError,
+    call_error::{AttemptCause, CallError, Exhaustion, FailedAttempt, TimeLimit},
     changes::{Changes, Update},
     picked::Picked,
+    unusable::{NoneUsable, Unusable},
 };
 pub(crate) use self::{fixed::Nothing, source::Source};
 use crate::{
