@@ -9,7 +9,7 @@ pub use registry_core::{
     LossCause, Metadata, Namespace, NoneUsable, OnDuplicate, OnMissing, Phase, Picked, RegisterOptions,
     Registration, RegistrationEvent, RegistrationEvents, RegistrationState, RegistryPhase, RegistryUrl,
     Secret, Selector, ServiceName, ShrinkGuard, Snapshot, Start, Status, Target, TimeLimit, Unusable, Update,
-    Upstream, Upstreams, ViewEvent, ViewEvents, ViewState, Weight, backend, balance,
+    Upstream, Upstreams, ViewEvent, ViewEvents, ViewState, Weight, backend, balance, metrics,
 };
 #[cfg(feature = "memory")]
 pub use registry_core::{MemoryRegistry, StaticRegistry, memory, static_list};

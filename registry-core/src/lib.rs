@@ -10,6 +10,7 @@ pub mod balance;
 #[doc(hidden)]
 pub mod bench;
 pub mod memory;
+pub mod metrics;
 pub mod model;
 pub mod static_list;
 

@@ -27,7 +27,7 @@ use self::{
     flight::{attempt, next_ended, until},
 };
 use super::{CallError, Picked, Upstream};
-use crate::model::Instance;
+use crate::{metrics, model::Instance};
 
 impl Upstream {
     /// Sends one request through `f`, to up to 3 instances: an attempt that fails with [`Attempt::retry`] is
@@ -77,6 +77,19 @@ impl Upstream {
     pub async fn call_with<T, E, Fut>(
         &self,
         options: &CallOptions,
+        f: impl FnMut(Arc<Instance>) -> Fut,
+    ) -> Result<T, CallError<E>>
+    where
+        Fut: Future<Output = Result<T, Attempt<E>>>,
+    {
+        let result = self.carry_out(options, f).await;
+        metrics::called(self.service(), result.as_ref().map_or_else(CallError::word, |_| "ok"));
+        result
+    }
+
+    async fn carry_out<T, E, Fut>(
+        &self,
+        options: &CallOptions,
         mut f: impl FnMut(Arc<Instance>) -> Fut,
     ) -> Result<T, CallError<E>>
     where
@@ -88,7 +101,7 @@ impl Upstream {
             let number = course.started(&picked);
             let instance = Arc::clone(picked.instance());
             let span = tracing::debug_span!("attempt", instance = %instance.key(), number);
-            attempt(f(instance), picked, options, course.end()).instrument(span)
+            attempt(f(instance), (picked, number), options, course.end()).instrument(span)
         };
         // One at a time needs no allocation, and is what most calls have.
         let mut main = pin!(Some(fly(first, &mut course)));

@@ -140,6 +140,17 @@ impl<E> CallError<E> {
         }
     }
 
+    /// What became of the call, for counting.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::NoInstance(_) => "no_instance",
+            Self::NoneUsable(_) => "none_usable",
+            Self::Stopped { .. } => "stopped",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Exhausted { .. } => "exhausted",
+        }
+    }
+
     /// The error that [`source`](StdError::source) returns, so that no line need repeat it.
     fn last(&self) -> Option<&E> {
         match self {

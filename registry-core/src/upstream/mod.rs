@@ -29,6 +29,7 @@ pub(crate) use self::{fixed::Nothing, source::Source};
 use crate::{
     Error, ErrorKind, Freshness, ViewEvents,
     balance::{Lanes, PickContext, Slot},
+    metrics,
     model::{Instance, ServiceName, Status, Target},
     snapshot::Snapshot,
     view::{View, ViewSink},
@@ -266,6 +267,7 @@ impl Upstream {
         if self.start().may_serve() {
             return Ok(());
         }
+        metrics::pick_failed(self.service(), ErrorKind::NotReady);
         Err(Error::new(
             ErrorKind::NotReady,
             format!("the view of {} is too old to pick from; {}", self.service(), self.shared.standing()),
@@ -278,11 +280,13 @@ impl Upstream {
         let (service, snapshot) = (self.service(), self.shared.snapshot());
         if snapshot.version() == 0 {
             self.start();
+            metrics::pick_failed(service, ErrorKind::NotReady);
             return Error::new(
                 ErrorKind::NotReady,
                 format!("nothing is known about {service} yet; {}", self.shared.standing()),
             );
         }
+        metrics::pick_failed(service, ErrorKind::NoInstance);
         let count = |status| snapshot.iter().filter(|instance| instance.status() == status).count();
         Error::new(
             ErrorKind::NoInstance,

@@ -7,7 +7,7 @@ use super::{
     flight::{Ended, Verdict, later},
 };
 use crate::{
-    Error,
+    Error, metrics,
     model::{InstanceKey, Status},
     upstream::{
         AttemptCause, CallError, Exhaustion, FailedAttempt, Picked, TimeLimit, Upstream, unusable::NoneUsable,
@@ -26,6 +26,8 @@ pub(super) struct Course<'a, E> {
     tried: Vec<InstanceKey>,
     failed: Vec<FailedAttempt<E>>,
     hedge_at: Option<Instant>,
+    /// Numbers of the attempts that are hedges.
+    hedges: Vec<u32>,
 }
 
 /// What to do next.
@@ -49,6 +51,7 @@ impl<'a, E> Course<'a, E> {
             tried: Vec::new(),
             failed: Vec::new(),
             hedge_at: None,
+            hedges: Vec::new(),
         }
     }
 
@@ -97,9 +100,15 @@ impl<'a, E> Course<'a, E> {
     /// An attempt has ended: what now?
     pub(super) fn ended<T>(&mut self, ended: Ended<T, E>) -> Result<Step<T>, CallError<E>> {
         self.in_flight -= 1;
-        let Ended { instance, latency, verdict } = ended;
+        let Ended { number, instance, latency, verdict } = ended;
+        metrics::attempted(self.upstream.service(), verdict.word(), latency);
         let (cause, may_repeat) = match verdict {
-            Verdict::Answer(answer) => return Ok(Step::Answer(answer)),
+            Verdict::Answer(answer) => {
+                if self.hedges.contains(&number) {
+                    metrics::hedge_won(self.upstream.service());
+                }
+                return Ok(Step::Answer(answer));
+            }
             Verdict::Stop(cause) => {
                 let earlier = std::mem::take(&mut self.failed);
                 return Err(CallError::Stopped { instance, cause, earlier });
@@ -112,7 +121,10 @@ impl<'a, E> Course<'a, E> {
         self.note_tried(key);
         self.failed.push(FailedAttempt { instance, cause, latency });
         let because = match self.another(may_repeat) {
-            Ok(picked) => return Ok(Step::Another(picked)),
+            Ok(picked) => {
+                metrics::retried(self.upstream.service());
+                return Ok(Step::Another(picked));
+            }
             Err(_) if self.in_flight > 0 => return Ok(Step::Wait),
             Err(because) => because,
         };
@@ -129,6 +141,8 @@ impl<'a, E> Course<'a, E> {
         match self.another(true) {
             Ok(picked) => {
                 tracing::debug!(instance = %picked.key(), "hedging");
+                metrics::hedged(self.upstream.service());
+                self.hedges.push(self.started + 1);
                 Step::Another(picked)
             }
             Err(_) => Step::Wait,
@@ -149,6 +163,7 @@ impl<'a, E> Course<'a, E> {
         }
         let budget = &self.upstream.shared.budget;
         if !budget.spend(now) {
+            metrics::budget_spent(self.upstream.service());
             return Err(Refusal::Exhausted(Exhaustion::Budget));
         }
         let picked = self.pick().ok().filter(|picked| self.suits(picked));

@@ -19,6 +19,8 @@ use crate::{
 
 /// An attempt that is over; its instance's policy knows.
 pub(super) struct Ended<T, E> {
+    /// Which attempt of the call it was, from 1.
+    pub(super) number: u32,
     pub(super) instance: Arc<Instance>,
     pub(super) latency: Duration,
     pub(super) verdict: Verdict<T, E>,
@@ -36,10 +38,22 @@ pub(super) enum Verdict<T, E> {
     OutOfTime,
 }
 
+impl<T, E> Verdict<T, E> {
+    /// What became of the attempt, for counting.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Answer(_) => "ok",
+            Self::Retry(_) => "retry",
+            Self::Stop(_) => "stop",
+            Self::TimedOut | Self::OutOfTime => "timeout",
+        }
+    }
+}
+
 /// Carries one attempt out, and reports how it went.
 pub(super) async fn attempt<T, E>(
     future: impl Future<Output = Result<T, Attempt<E>>>,
-    picked: Picked,
+    (picked, number): (Picked, u32),
     options: &CallOptions,
     end: Option<Instant>,
 ) -> Ended<T, E> {
@@ -72,7 +86,7 @@ pub(super) async fn attempt<T, E>(
             if is_over { Verdict::OutOfTime } else { Verdict::TimedOut }
         }
     };
-    Ended { instance, latency, verdict }
+    Ended { number, instance, latency, verdict }
 }
 
 /// The next attempt that ends; for ever pending if none is in flight.
