@@ -3,7 +3,7 @@
 mod emit;
 mod level;
 mod table;
-#[cfg(all(test, feature = "metrics"))]
+#[cfg(test)]
 mod tests;
 mod views;
 

@@ -1,3 +1,5 @@
+#![cfg(feature = "metrics")]
+
 mod recorder;
 
 use std::{
