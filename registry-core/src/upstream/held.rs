@@ -44,7 +44,6 @@ impl<T> Held<T> {
 
 impl OpenPick {
     /// The picked instance.
-    #[must_use]
     pub fn picked(&self) -> &Picked {
         &self.picked
     }
