@@ -10,6 +10,12 @@ mod classify;
 #[cfg(feature = "tower")]
 mod connect;
 #[cfg(feature = "tower")]
+mod discover;
+#[cfg(feature = "tower")]
+mod drain;
+#[cfg(feature = "tower")]
+mod outcome;
+#[cfg(feature = "tower")]
 mod replay;
 #[cfg(feature = "tower")]
 mod service;
@@ -24,6 +30,9 @@ pub use self::{
     body::{End, Guard, Until},
     classify::{Classify, ClassifyGrpc, ClassifyHttp, Idempotent, Verdict},
     connect::{Connect, NotSent},
+    discover::Discovered,
+    drain::{Answering, Counted, DrainLayer, Draining},
+    outcome::{OutcomeLayer, Reporting},
     replay::Replay,
     service::{Balanced, Cause, OpenAnswer, ServiceError},
 };
