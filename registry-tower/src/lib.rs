@@ -13,6 +13,8 @@ mod connect;
 mod discover;
 #[cfg(feature = "tower")]
 mod drain;
+#[cfg(feature = "hyper")]
+mod hyper;
 #[cfg(feature = "tower")]
 mod outcome;
 #[cfg(feature = "tower")]
@@ -36,6 +38,10 @@ pub use self::{
     replay::Replay,
     service::{Balanced, Cause, OpenAnswer, ServiceError},
 };
+
+#[cfg(feature = "hyper")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
+pub use self::hyper::{HttpConnect, HttpPool, Server};
 
 /// Any error of somebody else's.
 #[cfg(feature = "tower")]
