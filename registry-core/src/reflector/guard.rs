@@ -54,6 +54,8 @@ pub(super) struct Guard {
     pub(super) revision: Option<u64>,
     rejected: HashSet<InstanceKey>,
     rejected_total: u64,
+    /// Published instances by status.
+    census: [usize; 4],
     pending: Pending,
 }
 
@@ -106,6 +108,7 @@ impl Guard {
             revision: None,
             rejected: HashSet::new(),
             rejected_total: 0,
+            census: [0; 4],
             pending: Pending::default(),
         }
     }
@@ -321,6 +324,11 @@ impl Guard {
         self.rejected_total
     }
 
+    /// How many published instances have each status, in the order of [`Status`](crate::Status).
+    pub(super) fn census(&self) -> [usize; 4] {
+        self.census
+    }
+
     pub(super) fn instances(&self) -> impl ExactSizeIterator<Item = &Arc<Instance>> {
         self.view.values()
     }
@@ -356,7 +364,11 @@ impl Guard {
         change.upserts.reserve(self.pending.before.len());
         // Not drained: the room that a long list needed would stay for ever, and be searched at every step.
         for (key, before) in std::mem::take(&mut self.pending.before) {
-            match (before, self.view.get(&key)) {
+            let after = self.view.get(&key);
+            // Added first, so that no number is ever below what it counts.
+            after.iter().for_each(|after| self.census[after.status() as usize] += 1);
+            before.iter().for_each(|before| self.census[before.status() as usize] -= 1);
+            match (before, after) {
                 (Some(before), Some(after)) if before.is_same_record(after) => {}
                 (_, Some(after)) => change.upserts.push(Arc::clone(after)),
                 (Some(_), None) => change.removals.push(key),
