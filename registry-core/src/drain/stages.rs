@@ -45,6 +45,7 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
             }
         };
 
+    exit.in_flight.leave();
     let was_live = exit.ever_live || exit.registrations.iter().any(Registration::was_live);
     let announce = async {
         for registration in exit.registrations {
