@@ -57,5 +57,5 @@ pub use reflector::{Expiry, ShrinkGuard};
 pub use secret::{Credential, CredentialProvider, Secret};
 pub use snapshot::{Diff, Snapshot};
 pub use static_list::{StaticConnector, StaticRegistry, StaticRegistryBuilder};
-pub use upstream::{Attempt, CallError, CallOptions, Changes, Picked, Update, Upstream};
+pub use upstream::{Attempt, CallError, CallOptions, Changes, Held, OpenPick, Picked, Update, Upstream};
 pub use url::{HostPort, RegistryUrl};

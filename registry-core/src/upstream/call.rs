@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{CallError, Picked, Upstream};
+use super::{CallError, Held, Picked, Upstream};
 use crate::{
     Error,
     balance::{Failure, Outcome, PickContext},
@@ -161,8 +161,30 @@ impl Upstream {
     pub async fn call_with<T, E, Fut>(
         &self,
         options: &CallOptions,
-        mut f: impl FnMut(Arc<Instance>) -> Fut,
+        f: impl FnMut(Arc<Instance>) -> Fut,
     ) -> Result<T, CallError<E>>
+    where
+        Fut: Future<Output = Result<T, Attempt<E>>>,
+    {
+        self.call_held(options, f).await.map(Held::finish)
+    }
+
+    /// [`call_with`](Self::call_with) for an answer that isn't over when the closure returns it, such as a head
+    /// whose body is yet to come: the pick stays open with it, counted as in flight.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    /// As [`call`](Self::call).
+    ///
+    /// # Panics
+    /// As [`pick`](Self::pick).
+    pub async fn call_held<T, E, Fut>(
+        &self,
+        options: &CallOptions,
+        mut f: impl FnMut(Arc<Instance>) -> Fut,
+    ) -> Result<Held<T>, CallError<E>>
     where
         Fut: Future<Output = Result<T, Attempt<E>>>,
     {
@@ -175,10 +197,7 @@ impl Upstream {
             let result = f(Arc::clone(picked.instance())).await;
             let latency = begin.elapsed();
             let failed = match result {
-                Ok(answer) => {
-                    picked.report(Outcome::success().took(latency));
-                    return Ok(answer);
-                }
+                Ok(answer) => return Ok(Held::new(answer, picked, begin)),
                 Err(failed) => failed,
             };
             let instance = Arc::clone(picked.instance());

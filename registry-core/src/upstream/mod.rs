@@ -5,6 +5,7 @@ mod call;
 mod call_error;
 mod changes;
 mod fixed;
+mod held;
 mod picked;
 mod source;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use self::{
     call::{Attempt, CallOptions},
     call_error::CallError,
     changes::{Changes, Update},
+    held::{Held, OpenPick},
     picked::Picked,
 };
 pub(crate) use self::{fixed::Nothing, source::Source};
