@@ -13,6 +13,9 @@ mod connect;
 mod replay;
 #[cfg(feature = "tower")]
 mod service;
+#[cfg(feature = "tonic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
+pub mod tonic;
 
 #[cfg(feature = "tower")]
 #[cfg(test)]
