@@ -10,6 +10,14 @@ mod classify;
 #[cfg(feature = "tower")]
 mod connect;
 #[cfg(feature = "tower")]
+mod discover;
+#[cfg(feature = "tower")]
+mod drain;
+#[cfg(feature = "hyper")]
+mod hyper;
+#[cfg(feature = "tower")]
+mod outcome;
+#[cfg(feature = "tower")]
 mod replay;
 #[cfg(feature = "tower")]
 mod service;
@@ -27,9 +35,16 @@ pub use self::{
     body::{End, Guard, Until},
     classify::{Classify, ClassifyGrpc, ClassifyHttp, Idempotent, Verdict},
     connect::{Connect, NotSent},
+    discover::Discovered,
+    drain::{Answering, Counted, DrainLayer, Draining},
+    outcome::{OutcomeLayer, Reporting},
     replay::Replay,
     service::{Balanced, Cause, OpenAnswer, ServiceError},
 };
+
+#[cfg(feature = "hyper")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
+pub use self::hyper::{HttpConnect, HttpPool, Server};
 
 /// Any error of somebody else's.
 #[cfg(feature = "tower")]

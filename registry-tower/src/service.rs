@@ -133,7 +133,7 @@ impl<C: Connect> Balanced<C> {
         match held {
             Ok(held) => {
                 let ((response, failure), open) = held.into_parts();
-                let guard = OpenAnswer { open: Some(open), failure, classify: Arc::clone(&self.classify) };
+                let guard = OpenAnswer::new(open, failure, Arc::clone(&self.classify));
                 Ok(response.map(|body| Until::new(body, guard)))
             }
             Err(error) => match sending.rejected.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -272,6 +272,13 @@ impl<C: Connect> fmt::Debug for Balanced<C> {
             .field("options", &self.options)
             .field("replay_limit", &self.replay_limit)
             .finish()
+    }
+}
+
+impl OpenAnswer {
+    /// The pick of a response whose head was judged.
+    pub(crate) fn new(open: OpenPick, failure: Option<Failure>, classify: Arc<dyn Classify>) -> Self {
+        Self { open: Some(open), failure, classify }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use registry_core::{
-    Client, Discover, Instance, MemoryRegistry, Registration, Target, Upstream,
+    Client, ClientConfig, Discover, Instance, MemoryRegistry, Registration, ShrinkGuard, Target, Upstream,
     balance::{Balance, Balancer, Draw, Failure, Members, Outcome, Picker, Slot, Ticket},
 };
 
@@ -72,7 +72,11 @@ pub(crate) struct World {
 impl World {
     /// With an instance for each of these endpoints.
     pub(crate) async fn of(endpoints: impl IntoIterator<Item = String>) -> Self {
-        let client = Client::from_backend(MemoryRegistry::new().backend()).await.unwrap();
+        // What leaves leaves at once, even if many do.
+        let mut config = ClientConfig::default();
+        config.shrink_guard = ShrinkGuard::Off;
+        let registry = MemoryRegistry::new();
+        let client = Client::builder().config(config).backend(registry.backend()).build().await.unwrap();
         let ledger = Arc::new(Ledger::default());
         let policy = Arc::clone(&ledger);
         let balance = Balance::custom("ledger", move || Arc::<Ledger>::clone(&policy));

@@ -43,6 +43,11 @@ impl<T> Held<T> {
 }
 
 impl OpenPick {
+    /// A pick whose attempt begins now: for who picks by hand.
+    pub fn begin(picked: Picked) -> Self {
+        Self { picked, began: Instant::now() }
+    }
+
     /// The picked instance.
     pub fn picked(&self) -> &Picked {
         &self.picked

@@ -203,13 +203,18 @@ async fn services_live_as_long_as_their_instances_and_no_longer() {
     call().await;
     assert_eq!(service.cached(), 3);
 
-    for round in 0..1_000_u16 {
-        let instance = Instance::new("orders", format!("http://10.0.0.8:{}", round + 1)).unwrap();
-        let registration = world.client.register(instance).await.unwrap();
-        world.upstream.ready(4).await.unwrap();
-        call().await;
-        assert_eq!(service.cached(), 4);
-        registration.deregister().await;
+    for round in 0..200_u16 {
+        let mut come = Vec::new();
+        for port in 1..=5 {
+            let instance = Instance::new("orders", format!("http://10.0.0.8:{}", round * 5 + port)).unwrap();
+            come.push(world.client.register(instance).await.unwrap());
+        }
+        world.upstream.ready(8).await.unwrap();
+        for _ in 0..2 {
+            call().await;
+        }
+        assert_eq!(service.cached(), 8);
+        futures_util::future::join_all(come.into_iter().map(registry_core::Registration::deregister)).await;
         while world.upstream.snapshot().len() > 3 || service.cached() > 3 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
