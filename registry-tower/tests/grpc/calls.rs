@@ -116,7 +116,8 @@ async fn what_was_never_sent_goes_to_another_instance_whatever_it_is() {
         &Balance::default(),
     );
     let mut client = GreeterClient::new(GrpcChannel::new(both));
-    for _ in 0..20 {
+    // Fewer than the retries that any upstream may make.
+    for _ in 0..10 {
         client.say_hello(hello("you")).await.unwrap();
         client.say_hellos(hello("you")).await.unwrap();
     }
