@@ -1,6 +1,6 @@
 //! What an answer says about the instance, and whether to ask another one.
 
-use std::{fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, request, response};
 use registry_core::balance::Failure;
@@ -113,6 +113,7 @@ impl Idempotent {
 /// | 429 | [`Failure::Throttled`] | never: it would be one more request |
 /// | any other status | success | |
 /// | not sent: no connection | [`Failure::Connect`] | always |
+/// | time ran out | [`Failure::Timeout`] | if the request is idempotent |
 /// | any other error | [`Failure::Server`] | if the request is idempotent |
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClassifyHttp;
@@ -149,7 +150,7 @@ impl Classify for ClassifyHttp {
 /// | any other code | success | |
 /// | no gRPC at all: a status of HTTP | as for [HTTP](ClassifyHttp) | |
 /// | not sent: no connection | [`Failure::Connect`] | always |
-/// | any other error | [`Failure::Server`] | if marked [`Idempotent`] |
+/// | any other error | [`Failure::Timeout`] or [`Failure::Server`] | if marked [`Idempotent`] |
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClassifyGrpc;
 
@@ -197,5 +198,20 @@ fn without_response(request: &request::Parts, error: &BoxError) -> Verdict {
     if NotSent::is_in(&**error) {
         return Verdict::failed(Failure::Connect).and_retry(true);
     }
-    Verdict::failed(Failure::Server).and_retry(Idempotent::is(request))
+    let failure = if is_timeout(&**error) { Failure::Timeout } else { Failure::Server };
+    Verdict::failed(failure).and_retry(Idempotent::is(request))
+}
+
+/// Whether this error, or what caused it, is that time ran out.
+fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let timed_out =
+            error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut);
+        if timed_out || error.is::<tokio::time::error::Elapsed>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }

@@ -19,6 +19,8 @@ mod hyper;
 mod outcome;
 #[cfg(feature = "tower")]
 mod replay;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 #[cfg(feature = "tower")]
 mod service;
 #[cfg(feature = "tonic")]
@@ -45,6 +47,9 @@ pub use self::{
 #[cfg(feature = "hyper")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
 pub use self::hyper::{HttpConnect, HttpPool, Server};
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub use self::reqwest::{RequestError, ServiceClient, ServiceRequest};
 
 /// Any error of somebody else's.
 #[cfg(feature = "tower")]

@@ -91,6 +91,12 @@ impl<C: Connect> Balanced<C> {
         self
     }
 
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn classify_by(mut self, classify: Arc<dyn Classify>) -> Self {
+        self.classify = classify;
+        self
+    }
+
     /// How calls are made: attempts, time per attempt, …
     #[must_use]
     pub fn options(mut self, options: CallOptions) -> Self {

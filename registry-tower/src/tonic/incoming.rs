@@ -20,20 +20,25 @@ use tokio::{
 /// Pause after an error of the listener itself, such as too many open files: it would repeat at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How many connections can be in a listener's queue, as tokio asks for.
+const BACKLOG: usize = 1_024;
+
 /// The connections of a listener until new work is refused. What is in the listener's queue by then is still taken:
 /// closing it would reset those.
 pub(super) fn connections(
     listener: TcpListener,
     in_flight: InFlight,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
-    futures_util::stream::unfold((listener, in_flight), async |(listener, in_flight)| {
+    futures_util::stream::unfold((listener, in_flight, BACKLOG), async |(listener, in_flight, queued)| {
+        // Without a bound a crowd of newcomers would keep the listener open.
+        let queued = if in_flight.is_refusing() { queued.checked_sub(1)? } else { queued };
         let accepted = tokio::select! {
             biased;
             connection = accept(&listener) => Some(connection),
             () = in_flight.refusing() => None,
         };
         let connection = Connection::new(accepted?, in_flight.clone());
-        Some((Ok(connection), (listener, in_flight)))
+        Some((Ok(connection), (listener, in_flight, queued)))
     })
 }
 
