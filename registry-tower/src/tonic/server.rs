@@ -9,7 +9,10 @@ use ::tonic::{
     transport::{self, Server},
 };
 use http::{Request, Response};
-use registry_core::{Client, InFlight};
+use registry_core::{
+    Client, Drain, DrainReport, Error, ErrorKind, InFlight, Instance, InstanceBuilder, RegisterOptions,
+    Registration,
+};
 use tokio::{net::TcpListener, sync::watch, time::sleep};
 use tonic_health::{
     ServingStatus,
@@ -41,44 +44,50 @@ const TICK: Duration = Duration::from_millis(50);
 /// a whole, and each added service by its name. Don't add another one.
 ///
 /// ```no_run
-/// # use registry_core::{Client, Drain, Instance, MemoryRegistry};
+/// # use registry_core::{Client, MemoryRegistry};
 /// # use registry_tower::tonic::GrpcServer;
 /// # use tonic_health::{server::HealthService, pb::health_server::HealthServer};
 /// # fn greeter() -> HealthServer<HealthService> { unimplemented!() }
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = Client::from_backend(MemoryRegistry::new().backend()).await?;
 /// let listener = tokio::net::TcpListener::bind("0.0.0.0:50051").await?;
-/// let leaving = client.drain_on_signal(Drain::default())?;
-///
-/// let registration = client.register(Instance::from_listener("greeter", &listener)?).await?;
-/// let serving = tokio::spawn(GrpcServer::new(&client).add_service(greeter()).serve(listener));
-/// leaving.await;
-/// serving.await??;
+/// GrpcServer::new(&client).add_service(greeter()).register("greeter").run(listener).await?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-#[must_use = "a server does nothing until it serves"]
+#[must_use = "a server does nothing until it runs or serves"]
 pub struct GrpcServer<L = Identity> {
     server: Server<L>,
-    in_flight: InFlight,
+    client: Client,
     health: HealthReporter,
     names: Vec<&'static str>,
     routes: Routes,
+    register: Option<Register>,
+    drain: Drain,
+}
+
+/// What to register.
+#[derive(Clone)]
+enum Register {
+    /// The listener's address as an instance of this service.
+    Listener(String),
+    Instance(Box<Instance>),
 }
 
 impl GrpcServer {
     /// A server without services but for its health.
     pub fn new(client: &Client) -> Self {
         let health = HealthReporter::new();
-        let in_flight = client.in_flight();
         let service = HealthService::from_health_reporter(health.clone());
-        let service = HealthServer::new(LeavingHealth { service, in_flight: in_flight.clone() });
+        let service = HealthServer::new(LeavingHealth { service, in_flight: client.in_flight() });
         Self {
             server: Server::builder(),
-            in_flight,
+            client: client.clone(),
             health,
             names: vec![WHOLE],
             routes: Routes::new(service),
+            register: None,
+            drain: Drain::default(),
         }
     }
 }
@@ -86,8 +95,8 @@ impl GrpcServer {
 impl<L> GrpcServer<L> {
     /// Changes tonic's server: TLS, limits, timeouts, layers.
     pub fn configure<M>(self, configure: impl FnOnce(Server<L>) -> Server<M>) -> GrpcServer<M> {
-        let Self { server, in_flight, health, names, routes } = self;
-        GrpcServer { server: configure(server), in_flight, health, names, routes }
+        let Self { server, client, health, names, routes, register, drain } = self;
+        GrpcServer { server: configure(server), client, health, names, routes, register, drain }
     }
 
     /// Adds a service, which counts as healthy until the server leaves.
@@ -106,11 +115,74 @@ impl<L> GrpcServer<L> {
         self
     }
 
+    /// Has [`run`](Self::run) register the listener's port as an instance of `service`, with the scheme `grpc`; what
+    /// [`Instance::from_listener`] says of addresses holds here too.
+    pub fn register(mut self, service: impl Into<String>) -> Self {
+        self.register = Some(Register::Listener(service.into()));
+        self
+    }
+
+    /// Has [`run`](Self::run) register this instance: with a zone, metadata, an address of its own, or `grpcs`.
+    pub fn register_instance(mut self, instance: Instance) -> Self {
+        self.register = Some(Register::Instance(Box::new(instance)));
+        self
+    }
+
+    /// How [`run`](Self::run) leaves; within 25 s by default.
+    pub fn drain(mut self, drain: Drain) -> Self {
+        self.drain = drain;
+        self
+    }
+
     /// To tell the health of single services while it serves. What it says when the server leaves is no longer changed
     /// by it.
     #[must_use]
     pub fn health(&self) -> HealthReporter {
         self.health.clone()
+    }
+
+    /// Serves, registers, and leaves on SIGTERM or SIGINT, or when the client is drained by other means; returns what
+    /// came of the leaving.
+    ///
+    /// # Errors
+    /// As for [`Client::register`] and [`Client::drain_on_signal`]; nothing is served any more then.
+    ///
+    /// # Cancel safety
+    /// Dropped, the listener closes, the registration is withdrawn, and connections finish their calls by themselves.
+    pub async fn run<R>(mut self, listener: TcpListener) -> Result<DrainReport, Error>
+    where
+        L: Layer<Counted<Routes>>,
+        L::Service: Service<Request<Body>, Response = Response<R>, Future: Send> + Clone + Send + 'static,
+        <L::Service as Service<Request<Body>>>::Error: Into<crate::BoxError> + Send,
+        R: http_body::Body<Data = bytes::Bytes, Error: Into<crate::BoxError>> + Send + 'static,
+    {
+        let (client, drain) = (self.client.clone(), self.drain.clone());
+        let leaving = client.drain_on_signal(drain.clone())?;
+        let instance = self.register.take().map(|register| register.instance(&listener)).transpose()?;
+        let registering = async {
+            Ok::<Option<Registration>, Error>(match instance {
+                Some(instance) => Some(client.register_with(instance, RegisterOptions::new()).await?),
+                None => None,
+            })
+        };
+        let served = self.serve(listener);
+        tokio::pin!(leaving, served);
+        let _registration = tokio::select! {
+            registered = registering => registered?,
+            report = &mut leaving => return Ok(report),
+            outcome = &mut served => return ended(outcome, client.drain(drain)).await,
+        };
+        tokio::select! {
+            report = &mut leaving => Ok(report),
+            outcome = &mut served => ended(outcome, async {
+                // Nobody may have sent a signal: then somebody else drains the client, and this waits for the same end.
+                tokio::select! {
+                    report = leaving => report,
+                    report = client.drain(drain) => report,
+                }
+            })
+            .await,
+        }
     }
 
     /// Serves until the client's drain is over and the connections are closed, or until it is cut short.
@@ -129,7 +201,8 @@ impl<L> GrpcServer<L> {
         <L::Service as Service<Request<Body>>>::Error: Into<crate::BoxError> + Send,
         R: http_body::Body<Data = bytes::Bytes, Error: Into<crate::BoxError>> + Send + 'static,
     {
-        let Self { server, in_flight, health, names, routes } = self;
+        let Self { server, client, health, names, routes, .. } = self;
+        let in_flight = client.in_flight();
         for name in &names {
             health.set_service_status(name, ServingStatus::Serving).await;
         }
@@ -149,6 +222,26 @@ impl<L> GrpcServer<L> {
         drop(open);
         outcome
     }
+}
+
+impl Register {
+    fn instance(self, listener: &TcpListener) -> Result<Instance, Error> {
+        let service = match self {
+            Self::Instance(instance) => return Ok(*instance),
+            Self::Listener(service) => service,
+        };
+        let http = Instance::from_listener(service, listener)?;
+        let grpc = http.endpoints().iter().map(|endpoint| format!("grpc://{}", endpoint.authority()));
+        grpc.fold(http.to_builder().clear_endpoints(), InstanceBuilder::endpoint).build()
+    }
+}
+
+async fn ended(
+    outcome: Result<(), transport::Error>,
+    drained: impl Future<Output = DrainReport>,
+) -> Result<DrainReport, Error> {
+    outcome.map_err(|e| Error::new(ErrorKind::Unavailable, "the gRPC server can't go on").with_source(e))?;
+    Ok(drained.await)
 }
 
 /// Keeps the drain from ending while connections say goodbye: when nothing is in flight, a call may still be on its
