@@ -8,6 +8,7 @@ mod clocks;
 mod disk;
 mod endings;
 pub(crate) mod executor;
+mod flapping;
 mod garbage;
 mod herd;
 mod interleavings;
