@@ -81,8 +81,4 @@ impl<T> Lanes<T> {
     pub(crate) fn get(&self, at: usize) -> Option<&T> {
         self.0.get(at).map(|cell| &cell.0)
     }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|cell| &cell.0)
-    }
 }

@@ -43,6 +43,23 @@ impl Balancing {
         }
     }
 
+    /// The same policy for a second list of the same view: what it knows of instances it shares, what it knows of
+    /// positions it doesn't.
+    pub(crate) fn beside(&self) -> Self {
+        match self {
+            Self::RoundRobin(_) => Self::RoundRobin(RoundRobin::default()),
+            Self::Random => Self::Random,
+            Self::WeightedRandom(_) => Self::WeightedRandom(WeightedRandom::default()),
+            Self::LeastRequest(least) => Self::LeastRequest(least.beside()),
+            Self::PeakEwma(peak) => Self::PeakEwma(peak.beside()),
+            Self::Maglev(_) => Self::Maglev(Maglev::default()),
+            Self::RingHash(ring) => Self::RingHash(ring.beside()),
+            Self::Custom { balancer, observes } => {
+                Self::Custom { balancer: Arc::clone(balancer), observes: *observes }
+            }
+        }
+    }
+
     /// The balancer, if it wants to hear of picks.
     pub(crate) fn observer(&self) -> Option<&dyn Balancer> {
         match self {

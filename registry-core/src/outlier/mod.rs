@@ -118,7 +118,7 @@ impl Outliers {
         let mut actions = Vec::new();
         if failure.is_some() {
             let live = view.live();
-            self.tally.grow(live.members.slots());
+            self.tally.grow(live.snapshot.active().slots());
             if judge.machine.interval_is_over(now) {
                 let successes = self.tally.read(&live.snapshot, &mut judge.read);
                 actions = judge.machine.step(Input::Interval { successes }, now);
@@ -168,11 +168,7 @@ impl Outliers {
         let gone =
             |(slot, key): (Slot, &InstanceKey)| (store.serving_slot(key) != Some(slot)).then_some(slot);
         let gone = judge.machine.tracked().filter_map(gone).collect();
-        let members = Input::Members {
-            serving: store.len(Pool::Serving) + store.len(Pool::Ejected),
-            down: store.len(Pool::Down),
-            gone,
-        };
+        let members = Input::Members { serving: store.taking(), down: store.len(Pool::Down), gone };
         let actions = judge.machine.step(members, Instant::now());
         self.note(&mut judge, &actions);
         if judge.stored == judge.machine.moves() {

@@ -9,6 +9,7 @@ mod disk;
 mod drains;
 mod endings;
 pub(crate) mod executor;
+mod flapping;
 mod garbage;
 mod herd;
 mod interleavings;

@@ -159,7 +159,11 @@ fn a_hot_key_is_spread_over_instances_when_their_load_is_bounded() {
     }
     assert!(counts.len() >= 8, "{counts:?}");
     held.into_iter().for_each(|(slot, ticket)| observer.end(slot, ticket, None));
-    assert_eq!(view.live().choose(&context(7), &Dice::fresh()).unwrap().slot, first, "nothing is left in flight");
+    assert_eq!(
+        view.live().choose(&context(7), &Dice::fresh()).unwrap().slot,
+        first,
+        "nothing is left in flight"
+    );
 }
 
 #[test]
