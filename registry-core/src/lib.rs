@@ -63,7 +63,7 @@ pub use secret::{Credential, CredentialProvider, Secret};
 pub use snapshot::{Diff, SlowStart, Snapshot};
 pub use static_list::{StaticConnector, StaticRegistry, StaticRegistryBuilder};
 pub use upstream::{
-    Attempt, AttemptCause, CallError, CallOptions, Changes, Exhaustion, FailedAttempt, NoneUsable, Picked,
-    TimeLimit, Unusable, Update, Upstream,
+    Attempt, AttemptCause, CallError, CallOptions, Changes, Exhaustion, FailedAttempt, Held, NoneUsable,
+    OpenPick, Picked, TimeLimit, Unusable, Update, Upstream,
 };
 pub use url::{HostPort, RegistryUrl};

@@ -26,7 +26,7 @@ use self::{
     course::{Course, Step},
     flight::{attempt, next_ended, until},
 };
-use super::{CallError, Picked, Upstream};
+use super::{CallError, Held, Picked, Upstream};
 use crate::{metrics, model::Instance};
 
 impl Upstream {
@@ -82,6 +82,29 @@ impl Upstream {
     where
         Fut: Future<Output = Result<T, Attempt<E>>>,
     {
+        self.call_held(options, f).await.map(Held::finish)
+    }
+
+    /// [`call_with`](Self::call_with) for an answer that isn't over when the closure returns it, such as a head
+    /// whose body is yet to come: the pick stays open with it, counted as in flight. Timeouts and hedges are about
+    /// the closure only.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    /// As [`call`](Self::call).
+    ///
+    /// # Panics
+    /// As [`call_with`](Self::call_with).
+    pub async fn call_held<T, E, Fut>(
+        &self,
+        options: &CallOptions,
+        f: impl FnMut(Arc<Instance>) -> Fut,
+    ) -> Result<Held<T>, CallError<E>>
+    where
+        Fut: Future<Output = Result<T, Attempt<E>>>,
+    {
         let result = self.carry_out(options, f).await;
         metrics::called(self.service(), result.as_ref().map_or_else(CallError::word, |_| "ok"));
         result
@@ -91,7 +114,7 @@ impl Upstream {
         &self,
         options: &CallOptions,
         mut f: impl FnMut(Arc<Instance>) -> Fut,
-    ) -> Result<T, CallError<E>>
+    ) -> Result<Held<T>, CallError<E>>
     where
         Fut: Future<Output = Result<T, Attempt<E>>>,
     {

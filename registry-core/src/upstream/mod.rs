@@ -5,6 +5,7 @@ mod call;
 mod call_error;
 mod changes;
 mod fixed;
+mod held;
 mod picked;
 mod source;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use self::{
     call::{Attempt, CallOptions},
     call_error::{AttemptCause, CallError, Exhaustion, FailedAttempt, TimeLimit},
     changes::{Changes, Update},
+    held::{Held, OpenPick},
     picked::Picked,
     unusable::{NoneUsable, Unusable},
 };

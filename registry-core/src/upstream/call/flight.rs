@@ -14,7 +14,7 @@ use super::{Attempt, CallOptions};
 use crate::{
     balance::{Failure, Outcome},
     model::Instance,
-    upstream::Picked,
+    upstream::{Held, Picked},
 };
 
 /// An attempt that is over; its instance's policy knows.
@@ -50,13 +50,13 @@ impl<T, E> Verdict<T, E> {
     }
 }
 
-/// Carries one attempt out, and reports how it went.
+/// Carries one attempt out, and reports how it failed; the pick of one that didn't stays open with its answer.
 pub(super) async fn attempt<T, E>(
     future: impl Future<Output = Result<T, Attempt<E>>>,
     (picked, number): (Picked, u32),
     options: &CallOptions,
     end: Option<Instant>,
-) -> Ended<T, E> {
+) -> Ended<Held<T>, E> {
     let began = Instant::now();
     let own = options.per_try_timeout.map(|limit| later(began, limit));
     let result = match own.into_iter().chain(end).min() {
@@ -66,10 +66,7 @@ pub(super) async fn attempt<T, E>(
     let latency = began.elapsed();
     let instance = Arc::clone(picked.instance());
     let verdict = match result {
-        Some(Ok(answer)) => {
-            picked.report(Outcome::success().took(latency));
-            Verdict::Answer(answer)
-        }
+        Some(Ok(answer)) => Verdict::Answer(Held::new(answer, picked, began)),
         Some(Err(Attempt { cause, retry, failure })) => {
             if let Some(failure) = failure {
                 picked.report(Outcome::failure(failure).took(latency));
