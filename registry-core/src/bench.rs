@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    balance::{Balance, Draw, Members, PickContext, Rule},
+    balance::{Balance, Dice, Members, PickContext, Rule},
     model::{Instance, InstanceKey, Selector},
     snapshot::Snapshot,
     view::{View, ViewChange, ViewSink},
@@ -58,7 +58,7 @@ impl LookUp {
     #[must_use]
     pub fn position(&self, key: u64) -> usize {
         let context = PickContext::new().hash_key(key);
-        self.rule.pick(&Draw { members: &self.members, context: &context, attempt: 0 })
+        self.rule.pick(&self.members, &context, 0, &Dice::still()).0
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use self::near::{Seat, moved};
 use crate::{
-    balance::{Balance, Balancer, Balancing, Members, PickContext, Rule, choose},
+    balance::{Balance, Balancer, Balancing, Dice, Members, PickContext, Rule, choose},
     model::{Instance, InstanceKey, Selector},
     snapshot::{Member, Snapshot, Store},
 };
@@ -88,8 +88,8 @@ impl Live {
 
     /// Chooses an instance; `None` only if none is known at all.
     #[inline(always)]
-    pub(crate) fn choose(&self, context: &PickContext<'_>) -> Option<&Member> {
-        choose(&self.members, &self.rule, context, &self.snapshot)
+    pub(crate) fn choose(&self, context: &PickContext<'_>, dice: &Dice) -> Option<&Member> {
+        choose(&self.members, &self.rule, context, &self.snapshot, dice)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The pipeline around every policy.
 
-use super::{Draw, PickContext, Rule};
+use super::{Dice, PickContext, Rule};
 use crate::{
     model::{Instance, InstanceKey},
     snapshot::{Member, Members, Pool, Snapshot},
@@ -13,18 +13,19 @@ const REDRAWS: u32 = 4;
 #[inline(always)]
 pub(crate) fn choose<'a>(
     members: &'a Members,
-    rule: &Rule,
+    rule: &'a Rule,
     context: &PickContext<'_>,
     snapshot: &'a Snapshot,
+    dice: &Dice,
 ) -> Option<&'a Member> {
     if members.is_empty() {
         return None;
     }
-    let at = draw(members, rule, context, 0);
+    let (at, member) = rule.pick(members, context, 0, dice);
     if members.is_suspect(at) || !context.get_tried().is_empty() {
-        return reconsider(members, rule, context, snapshot, at);
+        return reconsider(members, rule, context, snapshot, dice, at);
     }
-    members.member(at)
+    member
 }
 
 /// What to do about a suspect, or where some have been tried. Out of the way of the usual pick, which is compiled
@@ -33,26 +34,28 @@ pub(crate) fn choose<'a>(
 #[inline(never)]
 fn reconsider<'a>(
     members: &'a Members,
-    rule: &Rule,
+    rule: &'a Rule,
     context: &PickContext<'_>,
     snapshot: &'a Snapshot,
+    dice: &Dice,
     mut at: usize,
 ) -> Option<&'a Member> {
     if members.is_suspect(at) {
-        at = draw(members, rule, context, 1);
+        at = rule.pick(members, context, 1, dice).0;
     }
     if context.get_tried().is_empty() {
         return members.member(at);
     }
-    untried(members, rule, context, snapshot, at)
+    untried(members, rule, context, snapshot, dice, at)
 }
 
 /// An untried member, if there is one that may be used.
 fn untried<'a>(
     members: &'a Members,
-    rule: &Rule,
+    rule: &'a Rule,
     context: &PickContext<'_>,
     snapshot: &'a Snapshot,
+    dice: &Dice,
     mut at: usize,
 ) -> Option<&'a Member> {
     let is_untried = |member: &&Member| !is_tried(&member.instance, context.get_tried());
@@ -60,7 +63,7 @@ fn untried<'a>(
         if let Some(member) = members.member(at).filter(is_untried) {
             return Some(member);
         }
-        at = draw(members, rule, context, attempt);
+        at = rule.pick(members, context, attempt, dice).0;
     }
     // Ends after as many steps as instances were tried, plus one.
     let around = || (at..members.len()).chain(0..at).filter_map(|at| members.member(at));
@@ -72,11 +75,6 @@ fn untried<'a>(
 
 fn first_untried(members: &Members, is_untried: impl Fn(&&Member) -> bool) -> Option<&Member> {
     (0..members.len()).filter_map(|at| members.member(at)).find(is_untried)
-}
-
-#[inline(always)]
-fn draw(members: &Members, rule: &Rule, context: &PickContext<'_>, attempt: u32) -> usize {
-    rule.pick(&Draw { members, context, attempt }).min(members.len() - 1)
 }
 
 fn is_tried(instance: &Instance, tried: &[InstanceKey]) -> bool {

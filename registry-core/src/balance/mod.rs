@@ -42,6 +42,7 @@ use least_request::LeastRequest;
 use maglev::Maglev;
 pub use outcome::{Failure, Outcome};
 pub use peak_ewma::PeakEwma;
+pub(crate) use random::Dice;
 pub use ring::RingHash;
 use round_robin::RoundRobin;
 pub(crate) use rule::{Balancing, Rule};

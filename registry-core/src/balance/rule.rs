@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use super::{
-    Balancer, Draw, Members, Picker,
+    Balancer, Dice, Draw, Members, PickContext, Picker,
     least_request::{LeastRequest, LeastRule},
     maglev::{Maglev, MaglevRule},
     peak_ewma::{PeakEwmaBalancer, PeakEwmaRule},
-    random::random,
     ring::{RingBalancer, RingRule},
     round_robin::RoundRobin,
     weighted::{Tables, WeightedRandom},
 };
+use crate::snapshot::Member;
 
 /// What a view balances by. Our own policies aren't behind a trait object: that call is a tenth of a pick.
 #[derive(Debug)]
@@ -74,18 +74,34 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    /// See [`Picker::pick`].
+    /// A position that is there, and the member at it; see [`Picker::pick`].
     #[inline(always)]
-    pub(crate) fn pick(&self, draw: &Draw<'_>) -> usize {
+    pub(crate) fn pick<'a>(
+        &'a self,
+        members: &'a Members,
+        context: &PickContext<'_>,
+        attempt: u32,
+        dice: &Dice,
+    ) -> (usize, Option<&'a Member>) {
+        let with_member = |at| (at, members.member(at));
         match self {
-            Self::RoundRobin(turns) => turns.next(draw.members.len()),
-            Self::Random => random(draw.members.len()),
-            Self::Weighted(tables) => tables.draw(),
-            Self::LeastRequest(least) => least.pick(draw),
-            Self::PeakEwma(peak) => peak.pick(draw),
-            Self::Maglev(maglev) => maglev.pick(draw),
-            Self::RingHash(ring) => ring.pick(draw),
-            Self::Custom(picker) => picker.pick(draw),
+            Self::RoundRobin(turns) => with_member(turns.next(members.len(), dice)),
+            Self::Random => with_member(dice.below(members.len())),
+            Self::Weighted(tables) => tables.draw(dice),
+            Self::LeastRequest(least) => least.pick(members, dice),
+            Self::PeakEwma(peak) => peak.pick(members, dice),
+            Self::Maglev(maglev) => with_member(maglev.pick(members, context, attempt, dice)),
+            Self::RingHash(ring) => with_member(ring.pick(members, context, attempt, dice)),
+            Self::Custom(picker) => {
+                with_member(picker.pick(&Draw { members, context, attempt }).min(members.len() - 1))
+            }
         }
+    }
+}
+
+/// For whoever takes a policy of this crate for one of another's.
+impl Picker for Rule {
+    fn pick(&self, draw: &Draw<'_>) -> usize {
+        Self::pick(self, draw.members, draw.context, draw.attempt, &Dice::fresh()).0
     }
 }

@@ -33,7 +33,7 @@ fn view(balance: &Balance, upserts: Vec<Arc<Instance>>) -> View {
 
 fn pick(view: &View, context: &PickContext<'_>) -> Option<InstanceKey> {
     let live = view.live();
-    live.choose(context).map(|member| member.instance.key())
+    live.choose(context, &Dice::fresh()).map(|member| member.instance.key())
 }
 
 fn count(view: &View, picks: usize) -> HashMap<InstanceKey, usize> {

@@ -1,18 +1,18 @@
 //! The writer's side of a view: files instances, and hands out snapshots.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
 use super::{Member, Members, Pool, Slot, Snapshot, chunks::Chunks};
-use crate::model::{Instance, InstanceKey, Weight};
+use crate::model::{Instance, InstanceKey, KeyMap, Weight};
 
 /// Every instance of one view, filed by pool. Each operation takes constant time, but for
 /// [`suspect`](Self::suspect).
 #[derive(Debug, Default)]
 pub(crate) struct Store {
-    index: HashMap<InstanceKey, Place>,
+    index: KeyMap<Place>,
     pools: [Members; Pool::COUNT],
     /// How often each weight occurs in a pool, to know at once whether all are equal.
     weights: [BTreeMap<Weight, usize>; Pool::COUNT],

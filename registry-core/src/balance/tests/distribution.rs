@@ -12,7 +12,7 @@ fn spread(view: &View, picks: usize) -> Vec<usize> {
     let live = view.live();
     let mut counts = vec![0; live.members.slots()];
     for _ in 0..picks {
-        counts[live.choose(&PickContext::new()).unwrap().slot.index as usize] += 1;
+        counts[live.choose(&PickContext::new(), &Dice::fresh()).unwrap().slot.index as usize] += 1;
     }
     counts
 }
@@ -43,7 +43,7 @@ fn round_robin_differs_by_one_at_most_after_any_number_of_picks() {
     let live = view.live();
     let mut counts = vec![0_usize; 50];
     for picks in 1..=10_000 {
-        counts[live.choose(&PickContext::new()).unwrap().slot.index as usize] += 1;
+        counts[live.choose(&PickContext::new(), &Dice::fresh()).unwrap().slot.index as usize] += 1;
         let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
         assert!(most - least <= 1, "after {picks}: {counts:?}");
     }
@@ -170,8 +170,10 @@ proptest! {
         }
         let context = key.map_or(PickContext::new(), |key| PickContext::new().hash_key(key));
         for attempt in 0..attempts {
-            let at = rule.pick(&Draw { members: &live.members, context: &context, attempt });
+            let (at, member) = rule.pick(&live.members, &context, attempt, &Dice::fresh());
             prop_assert!(at < live.members.len(), "{balance:?} chose {at}");
+            let (member, there) = (member.unwrap(), live.members.member(at).unwrap());
+            prop_assert_eq!(member.slot, there.slot);
         }
     }
 }

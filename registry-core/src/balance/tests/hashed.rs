@@ -147,11 +147,11 @@ fn a_hot_key_is_spread_over_instances_when_their_load_is_bounded() {
     let balance = Balance::from(RingHash::new().bounded_load(1.25));
     let view = view(&balance, serving(&[100; 10]));
     let observer = view.observer().expect("a bound needs counts");
-    let first = view.live().choose(&context(7)).unwrap().slot;
+    let first = view.live().choose(&context(7), &Dice::fresh()).unwrap().slot;
     let mut held = Vec::new();
     let mut counts = HashMap::new();
     for _ in 0..100 {
-        let slot = view.live().choose(&context(7)).unwrap().slot;
+        let slot = view.live().choose(&context(7), &Dice::fresh()).unwrap().slot;
         held.push((slot, observer.begin(slot)));
         *counts.entry(slot).or_insert(0_usize) += 1;
         let most = (1.25 * held.len() as f64 / 10.0).ceil() as usize;
@@ -159,7 +159,11 @@ fn a_hot_key_is_spread_over_instances_when_their_load_is_bounded() {
     }
     assert!(counts.len() >= 8, "{counts:?}");
     held.into_iter().for_each(|(slot, ticket)| observer.end(slot, ticket, None));
-    assert_eq!(view.live().choose(&context(7)).unwrap().slot, first, "nothing is left in flight");
+    assert_eq!(
+        view.live().choose(&context(7), &Dice::fresh()).unwrap().slot,
+        first,
+        "nothing is left in flight"
+    );
 }
 
 #[test]
@@ -169,7 +173,7 @@ fn a_bound_respects_weights() {
     let observer = view.observer().unwrap();
     let mut counts = HashMap::new();
     for number in 0..600 {
-        let member = view.live().choose(&context(number)).unwrap().clone();
+        let member = view.live().choose(&context(number), &Dice::fresh()).unwrap().clone();
         observer.begin(member.slot);
         *counts.entry(member.instance.key()).or_insert(0_usize) += 1;
     }

@@ -110,7 +110,7 @@ fn what_is_known_of_an_instance_survives_another_weight_but_not_another_address(
         let view =
             view(&balance, [0, 1].into_iter().flat_map(|id| upsert(id, 80, 1, Status::Serving)).collect());
         let observer = view.observer().unwrap();
-        let slot = view.live().choose(&PickContext::new()).unwrap().clone();
+        let slot = view.live().choose(&PickContext::new(), &Dice::fresh()).unwrap().clone();
         let (busy, other) = if slot.instance.key() == key(0) { (0, key(1)) } else { (1, key(0)) };
         observer.begin(slot.slot);
         let change = |upserts| view.apply(&ViewChange { upserts, ..ViewChange::default() });
@@ -128,7 +128,7 @@ fn what_is_known_of_an_instance_survives_another_weight_but_not_another_address(
 fn a_latency_survives_versions() {
     let view = view(&Balance::peak_ewma(), serving(&[100; 2]));
     let observer = view.observer().unwrap();
-    let slow = view.live().choose(&PickContext::new()).unwrap().clone();
+    let slow = view.live().choose(&PickContext::new(), &Dice::fresh()).unwrap().clone();
     let outcome = Outcome::success().took(std::time::Duration::from_secs(3));
     observer.end(slow.slot, observer.begin(slow.slot), Some(&outcome));
     for weight in [200, 300] {
