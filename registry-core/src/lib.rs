@@ -26,6 +26,7 @@ mod feed;
 mod freshness;
 mod keeper;
 mod observer;
+mod outlier;
 mod reflector;
 mod secret;
 mod snapshot;
@@ -53,6 +54,7 @@ pub use model::{
     Endpoint, Incarnation, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, Namespace, Selector,
     ServiceName, Status, Target, Weight,
 };
+pub use outlier::{Ejection, EjectionCause};
 pub use reflector::{Expiry, ShrinkGuard};
 pub use secret::{Credential, CredentialProvider, Secret};
 pub use snapshot::{Diff, Snapshot};

@@ -24,6 +24,7 @@ use self::near::{Seat, moved};
 use crate::{
     balance::{Balance, Balancer, Balancing, Dice, Members, PickContext, Rule, choose},
     model::{Instance, InstanceKey, Selector},
+    outlier::{self, Ejection, Outliers},
     snapshot::{Member, Snapshot, Store},
 };
 
@@ -53,7 +54,9 @@ pub(crate) trait ViewSink: Send + Sync {
 /// What an upstream sees of one target.
 pub(crate) struct View {
     selector: Selector,
-    balancing: Balancing,
+    balancing: Arc<Balancing>,
+    /// `None` if nothing is ever ejected.
+    outliers: Option<Arc<Outliers>>,
     writer: Mutex<Writer>,
     live: ArcSwap<Live>,
     seat: Arc<Seat>,
@@ -94,13 +97,19 @@ impl Live {
 }
 
 impl View {
+    /// A view that ejects as by default.
     pub(crate) fn new(selector: Selector, balance: &Balance) -> Self {
-        let balancing = balance.balancing();
+        Self::with_ejection(selector, balance, &Ejection::default())
+    }
+
+    pub(crate) fn with_ejection(selector: Selector, balance: &Balance, ejection: &Ejection) -> Self {
+        let balancing = Arc::new(balance.balancing());
         let snapshot = Snapshot::unfilled();
         let rule = balancing.rule(snapshot.active());
         Self {
             selector,
             balancing,
+            outliers: ejection.is_on().then(|| Arc::new(Outliers::new(ejection))),
             writer: Mutex::default(),
             live: ArcSwap::from_pointee(Live::new(snapshot, rule)),
             seat: Seat::take(),
@@ -125,6 +134,16 @@ impl View {
         self.suspects.load(Ordering::Relaxed)
     }
 
+    /// Who keeps count of failures, unless nothing is ever ejected.
+    #[inline]
+    pub(crate) fn outliers(&self) -> Option<&Arc<Outliers>> {
+        self.outliers.as_ref()
+    }
+
+    pub(crate) fn balancing(&self) -> &Arc<Balancing> {
+        &self.balancing
+    }
+
     /// The balancer, if it wants to hear of picks.
     #[inline]
     pub(crate) fn observer(&self) -> Option<&dyn Balancer> {
@@ -138,6 +157,33 @@ impl View {
         replaced.retain(|live| Arc::strong_count(live) > 1);
     }
 
+    /// Publishes who is ejected now.
+    pub(crate) fn settle(&self) {
+        let Some(outliers) = &self.outliers else { return };
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if outliers.settle(&mut writer.store) {
+            self.advance(&mut writer);
+        }
+        let news = outliers.tell();
+        drop(writer);
+        // Without a lock, as whoever takes the log may pick from this view.
+        outlier::log(&news);
+    }
+
+    /// Publishes the next version and wakes who waits for it.
+    fn advance(&self, writer: &mut Writer) {
+        let Writer { store, version, revision, replaced } = writer;
+        *version += 1;
+        let snapshot = store.snapshot(*version, *revision);
+        let rule = self.balancing.rule(snapshot.active());
+        self.publish(Live::new(snapshot, rule), replaced);
+        self.wake.send_if_modified(|wake| {
+            let open = wake.is_some();
+            *wake = wake.map(|_| *version);
+            open
+        });
+    }
+
     /// Wakes when another version is live, and when the view is closed.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Option<u64>> {
         self.wake.subscribe()
@@ -147,7 +193,7 @@ impl View {
 impl ViewSink for View {
     fn apply(&self, change: &ViewChange) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Writer { store, version, revision, replaced } = &mut *writer;
+        let Writer { store, version, revision, .. } = &mut *writer;
         // The first batch is an answer, even if it is empty.
         let mut changed = *version == 0;
         for key in &change.removals {
@@ -164,29 +210,31 @@ impl ViewSink for View {
                 store.remove(&instance.key())
             };
         }
+        if changed && let Some(outliers) = &self.outliers {
+            outliers.settle(store);
+        }
         let moved = change.revision.is_some() && change.revision != *revision;
         *revision = change.revision.or(*revision);
         if changed {
-            *version += 1;
-            let snapshot = store.snapshot(*version, *revision);
-            let rule = self.balancing.rule(snapshot.active());
-            self.publish(Live::new(snapshot, rule), replaced);
-            self.wake.send_if_modified(|wake| {
-                let open = wake.is_some();
-                *wake = wake.map(|_| *version);
-                open
-            });
+            self.advance(&mut writer);
         } else if moved {
             // The same instances at a later revision: nobody needs to wake up for that.
+            let Writer { store, version, revision, replaced } = &mut *writer;
             let rule = self.live.load().rule.clone();
             let snapshot = store.snapshot(*version, *revision);
             self.publish(Live::new(snapshot, rule), replaced);
         }
+        let news = self.outliers.as_ref().filter(|_| changed).map(|outliers| outliers.tell());
+        drop(writer);
+        outlier::log(&news.unwrap_or_default());
     }
 
     /// Ends all waiting; picks go on with the last snapshot.
     fn close(&self) {
         self.wake.send_replace(None);
+        if let Some(outliers) = &self.outliers {
+            outliers.close();
+        }
     }
 }
 

@@ -79,9 +79,9 @@ impl<'a> PickContext<'a> {
 /// One question to a [`Picker`](super::Picker).
 #[derive(Clone, Copy, Debug)]
 pub struct Draw<'a> {
-    pub(crate) members: &'a Members,
-    pub(crate) context: &'a PickContext<'a>,
-    pub(crate) attempt: u32,
+    pub(super) members: &'a Members,
+    pub(super) context: &'a PickContext<'a>,
+    pub(super) attempt: u32,
 }
 
 impl<'a> Draw<'a> {

@@ -57,6 +57,11 @@ impl<T> Lanes<T> {
         Self(std::iter::repeat_with(make).take(*COUNT).map(Padded).collect())
     }
 
+    /// The cells of all threads.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|padded| &padded.0)
+    }
+
     /// The cell of this thread.
     #[inline]
     pub(crate) fn mine(&self) -> &T {
@@ -76,9 +81,5 @@ impl<T> Lanes<T> {
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<&T> {
         self.0.get(at).map(|cell| &cell.0)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|cell| &cell.0)
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{Error, Expiry, KeeperThread, RegistryUrl, ShrinkGuard};
+use crate::{Ejection, Error, Expiry, KeeperThread, RegistryUrl, ShrinkGuard};
 
 /// Shortest time to live that can be configured.
 const MIN_TTL: Duration = Duration::from_secs(3);
@@ -65,6 +65,10 @@ pub struct ClientConfig {
     pub advertise: Option<IpAddr>,
     /// The default balancer of `discover`, by name; `round_robin`.
     pub balancer: String,
+    /// Whether `discover` leaves out instances that keep failing: `on` (default) or `off`. The numbers can be changed
+    /// in code, here or per [`Discover`](crate::Discover).
+    #[serde(deserialize_with = "text")]
+    pub ejection: Ejection,
     /// Where renewals run: `shared` (default), on the runtime that built the client, or `dedicated`.
     #[serde(deserialize_with = "text")]
     pub keeper_thread: KeeperThread,
@@ -87,6 +91,7 @@ impl Default for ClientConfig {
             disk: None,
             advertise: None,
             balancer: "round_robin".to_owned(),
+            ejection: Ejection::default(),
             keeper_thread: KeeperThread::Shared,
         }
     }
@@ -98,6 +103,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "audit",
     "balancer",
     "disk",
+    "ejection",
     "expiry",
     "initial_timeout",
     "keeper_thread",
@@ -151,6 +157,9 @@ impl ClientConfig {
         }
         if let Some(value) = url.parsed_option("expiry", "serve or refuse")? {
             self.expiry = value;
+        }
+        if let Some(value) = url.parsed_option("ejection", "on or off")? {
+            self.ejection = value;
         }
         if let Some(value) = url.parsed_option("keeper_thread", "shared or dedicated")? {
             self.keeper_thread = value;

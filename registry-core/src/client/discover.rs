@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Client, Inner, lock};
 use crate::{
-    Discovery, Error, Expiry, Upstream,
+    Discovery, Ejection, Error, Expiry, Upstream,
     balance::Balance,
     model::{Selector, Target},
     reflector::{Reflector, ReflectorConfig, ReflectorParts},
@@ -18,12 +18,13 @@ pub struct Discover {
     target: Target,
     selector: Selector,
     balance: Option<Balance>,
+    ejection: Option<Ejection>,
 }
 
 impl Discover {
     /// All instances of a target, balanced as the client is configured.
     pub fn new(target: impl Into<Target>) -> Self {
-        Self { target: target.into(), selector: Selector::new(), balance: None }
+        Self { target: target.into(), selector: Selector::new(), balance: None, ejection: None }
     }
 
     /// Only the instances that match.
@@ -35,6 +36,12 @@ impl Discover {
     /// Another policy than the client's.
     pub fn balance(mut self, balance: Balance) -> Self {
         self.balance = Some(balance);
+        self
+    }
+
+    /// When instances that keep failing are left out; else as the client is configured.
+    pub fn ejection(mut self, ejection: Ejection) -> Self {
+        self.ejection = Some(ejection);
         self
     }
 }
@@ -95,8 +102,9 @@ impl Client {
             Some(balance) => balance,
             None => self.inner.config.balancer.parse()?,
         };
-        let view = Arc::new(View::new(discover.selector, &balance));
         let config = &self.inner.config;
+        let ejection = discover.ejection.as_ref().unwrap_or(&config.ejection);
+        let view = Arc::new(View::with_ejection(discover.selector, &balance, ejection));
         let refuses = config.expiry == Expiry::Refuse && config.max_staleness.is_some();
         let inner = Arc::clone(&self.inner);
         let target = discover.target.clone();

@@ -242,7 +242,12 @@ fn log(event: &ViewEvent) {
         | ViewEvent::Stale
         | ViewEvent::Expired
         | ViewEvent::SourceDegraded
-        | ViewEvent::Lagged { .. } => {}
+        | ViewEvent::Lagged { .. }
+        // Those of an upstream, which logs them itself.
+        | ViewEvent::Ejected { .. }
+        | ViewEvent::Restored { .. }
+        | ViewEvent::PanicBegan { .. }
+        | ViewEvent::PanicEnded => {}
     }
 }
 

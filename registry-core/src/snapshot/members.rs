@@ -107,7 +107,11 @@ impl Members {
 
     /// All instances, by position.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Instance>> {
-        self.trusted.iter().chain(self.suspects.iter()).map(|member| &member.instance)
+        self.members().map(|member| &member.instance)
+    }
+
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.trusted.iter().chain(self.suspects.iter())
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! Immutable views of one service, and the differences between them.
 //!
-//! The writer files each instance in one of five pools, so that filtering is choosing a list. A version costs
+//! The writer files each instance in one of six pools, so that filtering is choosing a list. A version costs
 //! what changed, not what there is; see [`chunks`].
 
 mod chunks;
@@ -24,6 +24,8 @@ use crate::model::{Instance, InstanceId, InstanceKey, Status};
 pub(crate) enum Pool {
     /// Takes requests.
     Serving,
+    /// Serving, but ejected as it kept failing.
+    Ejected,
     /// Serving with weight 0: no traffic while any other serves; if all have weight 0, they count as equal.
     Resting,
     /// Leaves soon.
@@ -34,10 +36,13 @@ pub(crate) enum Pool {
     Down,
 }
 
+/// Where the instances are that say of themselves that they serve.
+const USABLE: [Pool; 3] = [Pool::Serving, Pool::Ejected, Pool::Resting];
+
 impl Pool {
-    pub(crate) const COUNT: usize = 5;
+    pub(crate) const COUNT: usize = 6;
     const ALL: [Self; Self::COUNT] =
-        [Self::Serving, Self::Resting, Self::Draining, Self::Starting, Self::Down];
+        [Self::Serving, Self::Ejected, Self::Resting, Self::Draining, Self::Starting, Self::Down];
 
     fn of(instance: &Instance) -> Self {
         match instance.status() {
@@ -62,12 +67,13 @@ struct Contents {
     pools: [Members; Pool::COUNT],
     active: Pool,
     suspects: Option<Arc<HashSet<InstanceKey>>>,
+    ejected: Option<Arc<HashSet<InstanceKey>>>,
 }
 
 impl Snapshot {
     /// The view before anything arrived: version 0, no instances.
     pub(crate) fn unfilled() -> Self {
-        Self::new(0, None, Default::default(), None)
+        Self::new(0, None, Default::default(), None, None)
     }
 
     fn new(
@@ -75,10 +81,11 @@ impl Snapshot {
         revision: Option<u64>,
         pools: [Members; Pool::COUNT],
         suspects: Option<Arc<HashSet<InstanceKey>>>,
+        ejected: Option<Arc<HashSet<InstanceKey>>>,
     ) -> Self {
         let active =
             Pool::ALL.into_iter().find(|pool| !pools[*pool as usize].is_empty()).unwrap_or(Pool::Serving);
-        Self(Arc::new(Contents { version, revision, pools, active, suspects }))
+        Self(Arc::new(Contents { version, revision, pools, active, suspects, ejected }))
     }
 
     /// Counts the versions of this upstream's view, from 1; 0 as long as nothing has arrived. Not comparable
@@ -117,15 +124,15 @@ impl Snapshot {
         self.iter().find(|instance| instance.id() == id)
     }
 
-    /// How many instances are [`Serving`](Status::Serving).
+    /// How many instances are [`Serving`](Status::Serving), the ejected ones included: they come back by themselves.
     #[must_use]
     pub fn usable_len(&self) -> usize {
-        self.pool(Pool::Serving).len() + self.pool(Pool::Resting).len()
+        USABLE.into_iter().map(|pool| self.pool(pool).len()).sum()
     }
 
-    /// The instances that are [`Serving`](Status::Serving).
+    /// The instances that are [`Serving`](Status::Serving), the ejected ones included.
     pub fn usable(&self) -> impl Iterator<Item = &Arc<Instance>> {
-        self.pool(Pool::Serving).iter().chain(self.pool(Pool::Resting).iter())
+        USABLE.into_iter().flat_map(|pool| self.pool(pool).iter())
     }
 
     /// Whether the shrink guard holds this instance: the registry's list no longer has it, which isn't
@@ -138,6 +145,29 @@ impl Snapshot {
     /// Whether the shrink guard holds any instance.
     pub(crate) fn has_suspects(&self) -> bool {
         self.0.suspects.is_some()
+    }
+
+    /// Whether this client keeps requests from this instance for a while, as those before failed; see
+    /// [`Ejection`](crate::Ejection).
+    #[must_use]
+    pub fn is_ejected(&self, key: &InstanceKey) -> bool {
+        self.0.ejected.as_ref().is_some_and(|ejected| ejected.contains(key))
+    }
+
+    /// The instances that are ejected. In a panic they are picked all the same.
+    pub fn ejected(&self) -> impl Iterator<Item = &InstanceKey> {
+        self.0.ejected.iter().flat_map(|ejected| ejected.iter())
+    }
+
+    /// The slots of the instances that take requests, or would if they weren't ejected.
+    pub(crate) fn serving_slots(&self) -> impl Iterator<Item = Slot> {
+        [Pool::Serving, Pool::Ejected].into_iter().flat_map(|pool| self.pool(pool).members()).map(|m| m.slot)
+    }
+
+    /// An instance that takes requests, or would if it weren't ejected. Walks the view, beginning with the ejected.
+    pub(crate) fn serving_member(&self, key: &InstanceKey) -> Option<&Member> {
+        let is_it = |m: &&Member| *m.instance.id() == key.id && *m.instance.service() == key.service;
+        [Pool::Ejected, Pool::Serving].into_iter().flat_map(|pool| self.pool(pool).members()).find(is_it)
     }
 
     /// What picks choose from.

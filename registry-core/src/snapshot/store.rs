@@ -17,6 +17,7 @@ pub(crate) struct Store {
     /// How often each weight occurs in a pool, to know at once whether all are equal.
     weights: [BTreeMap<Weight, usize>; Pool::COUNT],
     suspects: Option<Arc<HashSet<InstanceKey>>>,
+    ejected: Option<Arc<HashSet<InstanceKey>>>,
     slots: Slots,
 }
 
@@ -48,15 +49,20 @@ impl Store {
             self.index.insert(known, place);
             return false;
         }
-        let slot = if is_same_life(&old.instance, instance) { old.slot } else { self.slots.renew(old.slot) };
+        let is_same_life = is_same_life(&old.instance, instance);
+        let slot = if is_same_life { old.slot } else { self.slots.renew(old.slot) };
         let member = Member { instance: Arc::clone(instance), slot };
-        if place.pool == Pool::of(instance) {
+        let pool = match Pool::of(instance) {
+            Pool::Serving if place.pool == Pool::Ejected && is_same_life => Pool::Ejected,
+            pool => pool,
+        };
+        if place.pool == pool {
             self.count(place.pool, old.instance.weight(), instance.weight());
             self.list(place).set(place.at, member);
             self.index.insert(key, place);
         } else {
             self.unfile(&key, place);
-            self.file(key, Pool::of(instance), place.suspect, member);
+            self.file(key, pool, place.suspect, member);
         }
         true
     }
@@ -89,6 +95,48 @@ impl Store {
         true
     }
 
+    /// Sets which instances are ejected, all others not, and whether they are kept apart from those that are picked;
+    /// whether that changed anything. All of them must serve. Takes time in proportion to both sets.
+    pub(crate) fn eject(&mut self, ejected: HashSet<InstanceKey>, apart: bool) -> bool {
+        let old = self.ejected.take();
+        let same_set = old.as_deref().map_or(ejected.is_empty(), |old| *old == ejected);
+        let new = if same_set { old.clone() } else { Some(Arc::new(ejected)) };
+        self.ejected = new.filter(|ejected| !ejected.is_empty());
+        let mut moved = false;
+        for key in old.iter().flat_map(|old| old.iter()) {
+            let stays = apart && self.ejected.as_ref().is_some_and(|ejected| ejected.contains(key));
+            moved |= self.refile(key, if stays { Pool::Ejected } else { Pool::Serving });
+        }
+        if apart && let Some(ejected) = self.ejected.clone() {
+            for key in &*ejected {
+                moved |= self.refile(key, Pool::Ejected);
+            }
+        }
+        moved || !same_set
+    }
+
+    /// The slot of an instance that takes requests, or would if it weren't ejected.
+    pub(crate) fn serving_slot(&mut self, key: &InstanceKey) -> Option<Slot> {
+        let place = self.index.get(key).copied()?;
+        let serves = matches!(place.pool, Pool::Serving | Pool::Ejected);
+        serves.then(|| self.list(place).get(place.at).expect("the index points at entries").slot)
+    }
+
+    /// How many instances there are in a pool.
+    pub(crate) fn len(&self, pool: Pool) -> usize {
+        self.pools[pool as usize].len()
+    }
+
+    /// Moves an instance between those that are picked and those that are ejected; whether it was in the other list.
+    fn refile(&mut self, key: &InstanceKey, to: Pool) -> bool {
+        let place = self.index.get(key).copied();
+        let other = |place: &Place| place.pool != to && matches!(place.pool, Pool::Serving | Pool::Ejected);
+        let Some(place) = place.filter(other) else { return false };
+        let member = self.unfile(key, place);
+        self.file(member.instance.key(), to, place.suspect, member);
+        true
+    }
+
     /// The present state as a snapshot.
     pub(crate) fn snapshot(&self, version: u64, revision: Option<u64>) -> Snapshot {
         let mut pools = self.pools.clone();
@@ -96,7 +144,7 @@ impl Store {
             pool.equal = weights.len() <= 1;
             pool.slots = self.slots.used();
         }
-        Snapshot::new(version, revision, pools, self.suspects.clone())
+        Snapshot::new(version, revision, pools, self.suspects.clone(), self.ejected.clone())
     }
 
     fn mark(&mut self, key: &InstanceKey, suspect: bool) {
