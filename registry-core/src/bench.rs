@@ -49,8 +49,9 @@ impl LookUp {
     pub fn new(balance: &Balance, instances: Vec<Arc<Instance>>) -> Self {
         let published = Published::new(balance);
         published.apply(instances, Vec::new());
-        let members = published.snapshot().active().clone();
-        let rule = balance.balancing().rule(&members);
+        let snapshot = published.snapshot();
+        let rule = balance.balancing().rule(&snapshot);
+        let members = snapshot.active().clone();
         Self { members, rule }
     }
 

@@ -105,7 +105,7 @@ impl View {
     pub(crate) fn with_ejection(selector: Selector, balance: &Balance, ejection: &Ejection) -> Self {
         let balancing = Arc::new(balance.balancing());
         let snapshot = Snapshot::unfilled();
-        let rule = balancing.rule(snapshot.active());
+        let rule = balancing.rule(&snapshot);
         Self {
             selector,
             balancing,
@@ -175,7 +175,7 @@ impl View {
         let Writer { store, version, revision, replaced } = writer;
         *version += 1;
         let snapshot = store.snapshot(*version, *revision);
-        let rule = self.balancing.rule(snapshot.active());
+        let rule = self.balancing.rule(&snapshot);
         self.publish(Live::new(snapshot, rule), replaced);
         self.wake.send_if_modified(|wake| {
             let open = wake.is_some();

@@ -45,9 +45,9 @@ pub(crate) struct MaglevRule {
 }
 
 impl Maglev {
-    pub(super) fn rule(&self, members: &Members) -> MaglevRule {
+    pub(super) fn rule(&self, members: &Members, passed_over: Option<&Members>) -> MaglevRule {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (moves, places) = kept.roster.follow(members);
+        let (moves, places) = kept.roster.follow(members, passed_over);
         if !moves.is_empty() {
             kept.table = build(&kept.roster.entries()).into();
         }
@@ -75,6 +75,13 @@ impl MaglevRule {
                 following(after.iter().chain(before), &self.places, members.len(), attempt)
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl MaglevRule {
+    pub(super) fn has_table_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.table, &other.table)
     }
 }
 

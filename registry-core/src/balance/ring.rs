@@ -92,10 +92,10 @@ pub(crate) struct RingRule {
 }
 
 impl RingBalancer {
-    pub(super) fn rule(&self, members: &Members) -> RingRule {
+    pub(super) fn rule(&self, members: &Members, passed_over: Option<&Members>) -> RingRule {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let Kept { roster, scale, ring } = &mut *kept;
-        let (moves, places) = roster.follow(members);
+        let (moves, places) = roster.follow(members, passed_over);
         if !moves.is_empty() {
             let entries = roster.entries();
             let new = Scale::of(&entries);
@@ -114,7 +114,7 @@ impl RingBalancer {
 
 impl Balancer for RingBalancer {
     fn picker(&self, members: &Members) -> Arc<dyn Picker> {
-        Arc::new(Rule::RingHash(Arc::new(self.rule(members))))
+        Arc::new(Rule::RingHash(Arc::new(self.rule(members, None))))
     }
 
     fn observes(&self) -> bool {
@@ -158,6 +158,13 @@ impl RingRule {
         let mut positions = further().take(STEPS).filter_map(|slot| self.places.of(*slot));
         let roomy = if attempt == 0 { positions.find(|position| has_room(*position)) } else { None };
         roomy.unwrap_or_else(|| following(further(), &self.places, members.len(), attempt))
+    }
+}
+
+#[cfg(test)]
+impl RingRule {
+    pub(super) fn has_ring_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.ring, &other.ring)
     }
 }
 

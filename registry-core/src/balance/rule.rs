@@ -11,7 +11,7 @@ use super::{
     round_robin::RoundRobin,
     weighted::{Tables, WeightedRandom},
 };
-use crate::snapshot::Member;
+use crate::snapshot::{Member, Snapshot};
 
 /// What a view balances by. Our own policies aren't behind a trait object: that call is a tenth of a pick.
 #[derive(Debug)]
@@ -28,7 +28,8 @@ pub(crate) enum Balancing {
 
 impl Balancing {
     /// The rule for one version of the view.
-    pub(crate) fn rule(&self, members: &Members) -> Rule {
+    pub(crate) fn rule(&self, snapshot: &Snapshot) -> Rule {
+        let members = snapshot.active();
         match self {
             Self::RoundRobin(turns) => Rule::RoundRobin(turns.clone()),
             Self::Random => Rule::Random,
@@ -37,8 +38,8 @@ impl Balancing {
             }
             Self::LeastRequest(least) => Rule::LeastRequest(least.rule(members)),
             Self::PeakEwma(peak) => Rule::PeakEwma(peak.rule(members)),
-            Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members))),
-            Self::RingHash(ring) => Rule::RingHash(Arc::new(ring.rule(members))),
+            Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members, snapshot.passed_over()))),
+            Self::RingHash(ring) => Rule::RingHash(Arc::new(ring.rule(members, snapshot.passed_over()))),
             Self::Custom { balancer, .. } => Rule::Custom(balancer.picker(members)),
         }
     }
@@ -95,6 +96,18 @@ impl Rule {
             Self::Custom(picker) => {
                 with_member(picker.pick(&Draw { members, context, attempt }).min(members.len() - 1))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Rule {
+    /// Whether two look keys up in the very same table.
+    pub(super) fn has_table_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Maglev(one), Self::Maglev(other)) => one.has_table_of(other),
+            (Self::RingHash(one), Self::RingHash(other)) => one.has_ring_of(other),
+            _ => false,
         }
     }
 }
