@@ -110,6 +110,10 @@ impl Members {
         self.members().map(|member| &member.instance)
     }
 
+    pub(crate) fn suspects(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.suspects.iter().map(|member| &member.instance)
+    }
+
     pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
         self.trusted.iter().chain(self.suspects.iter())
     }
