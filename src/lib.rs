@@ -3,13 +3,13 @@
 
 pub use registry_core::{
     Attempt, CallError, CallOptions, Changes, Client, ClientBuilder, ClientConfig, ClientEvent, Credential,
-    CredentialProvider, Deregistration, Diff, Discover, Drain, DrainOnSignal, DrainReport, DrainStage,
-    Endpoint, Error, ErrorClass, ErrorKind, Expiry, Freshness, Health, InFlight, InFlightGuard, Instance,
-    InstanceBuilder, InstanceId, InstanceKey, KeeperThread, Lifecycle, LossCause, Metadata, Namespace,
-    OnDuplicate, OnMissing, Phase, Picked, RegisterOptions, Registration, RegistrationEvent,
+    CredentialProvider, Damping, Deregistration, Diff, Discover, Drain, DrainOnSignal, DrainReport,
+    DrainStage, Endpoint, Error, ErrorClass, ErrorKind, Expiry, Freshness, Health, InFlight, InFlightGuard,
+    Instance, InstanceBuilder, InstanceId, InstanceKey, KeeperThread, Lifecycle, LossCause, Metadata,
+    Namespace, OnDuplicate, OnMissing, Phase, Picked, RegisterOptions, Registration, RegistrationEvent,
     RegistrationEvents, RegistrationState, RegistryPhase, RegistryUrl, Secret, Selector, ServiceName,
-    ShrinkGuard, Snapshot, Start, Status, Target, Update, Upstream, Upstreams, ViewEvent, ViewEvents,
-    ViewState, Weight, backend, balance,
+    ShrinkGuard, SlowStart, Snapshot, Start, Status, Subset, Target, Update, Upstream, Upstreams, ViewEvent,
+    ViewEvents, ViewState, Weight, backend, balance,
 };
 #[cfg(feature = "memory")]
 pub use registry_core::{MemoryRegistry, StaticRegistry, memory, static_list};
