@@ -385,10 +385,11 @@ fn decode(service: &ServiceName, file: &[u8]) -> Result<Instance, Option<Instanc
     })
 }
 
-fn parse(content: Vec<u8>) -> Option<Stored> {
+fn parse(mut content: Vec<u8>) -> Option<Stored> {
     let end = content.iter().position(|byte| *byte == b'\n')?;
-    let lease = String::from_utf8(content[..end].to_vec()).ok()?;
-    Some(Stored { lease, record: content[end + 1..].to_vec() })
+    let record = content.split_off(end + 1);
+    content.pop();
+    Some(Stored { lease: String::from_utf8(content).ok()?, record })
 }
 
 /// A name that no file system takes for anything else.
