@@ -22,10 +22,11 @@ use tokio::{sync::watch, time::Instant};
 
 use self::near::{Seat, moved};
 use crate::{
+    ViewEvent,
     balance::{Balance, Balancer, Balancing, Dice, Members, PickContext, Rule, Spill, choose},
     intake::{Damping, Intake, Subset},
     model::{Instance, InstanceKey, Selector},
-    outlier::{Ejection, Outliers},
+    outlier::{self, Ejection, Outliers},
     snapshot::{Member, Pool, SlowStart, Snapshot, Store},
 };
 
@@ -104,7 +105,7 @@ struct Writer {
 /// What readers load in one step.
 pub(crate) struct Live {
     /// What picks choose from; the snapshot has it too, but further away. Empty while they `spill`.
-    members: Members,
+    pub(crate) members: Members,
     rule: Rule,
     spill: Option<Arc<Spill>>,
     pub(crate) snapshot: Snapshot,
@@ -202,10 +203,14 @@ impl View {
 
     /// Publishes who is ejected now.
     pub(crate) fn settle(&self) {
+        let Some(outliers) = &self.outliers else { return };
         let mut writer = self.writer();
-        if self.outliers.as_ref().is_some_and(|outliers| outliers.settle(&mut writer.store)) {
+        if outliers.settle(&mut writer.store) {
             self.advance(&mut writer);
         }
+        let news = outliers.tell();
+        drop(writer);
+        outlier::log(&news);
     }
 
     /// Publishes the next version and wakes who waits for it.
@@ -232,8 +237,10 @@ impl View {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores what the intake lets through, and publishes it.
-    fn enter(&self, writer: &mut Writer, change: &ViewChange, now: Instant) {
+    /// Stores what the intake lets through, and publishes it. What is to be logged then is logged without a lock, as
+    /// whoever takes the log may pick from this view.
+    #[must_use]
+    fn enter(&self, writer: &mut Writer, change: &ViewChange, now: Instant) -> Vec<ViewEvent> {
         let Writer { store, version, revision, .. } = &mut *writer;
         // The first batch is an answer, even if it is empty.
         let mut changed = *version == 0;
@@ -263,6 +270,8 @@ impl View {
             let live = self.live.load().renewed(snapshot);
             self.publish(live, replaced);
         }
+        let outliers = self.outliers.as_ref().filter(|_| changed);
+        outliers.map(|outliers| outliers.tell()).unwrap_or_default()
     }
 }
 
@@ -270,7 +279,9 @@ impl ViewSink for View {
     fn apply(&self, change: &ViewChange) {
         let (mut writer, now) = (self.writer(), Instant::now());
         let change = writer.intake.take(change, now);
-        self.enter(&mut writer, &change, now);
+        let news = self.enter(&mut writer, &change, now);
+        drop(writer);
+        outlier::log(&news);
     }
 
     fn tick(&self) -> Option<Instant> {
@@ -278,22 +289,24 @@ impl ViewSink for View {
             return None;
         }
         let (mut writer, now) = (self.writer(), Instant::now());
-        if let Some(due) = writer.intake.due(now) {
-            self.enter(&mut writer, &due, now);
-        }
+        let due = writer.intake.due(now);
+        let news = due.map(|due| self.enter(&mut writer, &due, now)).unwrap_or_default();
         if writer.store.cool(now) {
             self.advance(&mut writer);
         }
-        writer.intake.deadline().into_iter().chain(writer.store.deadline()).min()
+        let next = writer.intake.deadline().into_iter().chain(writer.store.deadline()).min();
+        drop(writer);
+        outlier::log(&news);
+        next
     }
 
     /// Ends all waiting; picks go on with the last snapshot.
     fn close(&self) {
         let mut writer = self.writer();
-        if let Some(rest) = writer.intake.rest() {
-            self.enter(&mut writer, &rest, Instant::now());
-        }
+        let rest = writer.intake.rest();
+        let news = rest.map(|rest| self.enter(&mut writer, &rest, Instant::now())).unwrap_or_default();
         drop(writer);
+        outlier::log(&news);
         self.wake.send_replace(None);
         if let Some(outliers) = &self.outliers {
             outliers.close();

@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use super::{
     Balancer, Dice, Draw, Members, PickContext, Picker,
+    least_request::{LeastRequest, LeastRule},
+    maglev::{Maglev, MaglevRule},
+    peak_ewma::{PeakEwmaBalancer, PeakEwmaRule},
+    ring::{RingBalancer, RingRule},
     round_robin::RoundRobin,
     weighted::{Tables, WeightedRandom},
 };
@@ -15,6 +19,10 @@ pub(crate) enum Balancing {
     RoundRobin(RoundRobin),
     Random,
     WeightedRandom(WeightedRandom),
+    LeastRequest(LeastRequest),
+    PeakEwma(PeakEwmaBalancer),
+    Maglev(Maglev),
+    RingHash(RingBalancer),
     Custom { balancer: Arc<dyn Balancer>, observes: bool },
 }
 
@@ -27,6 +35,10 @@ impl Balancing {
             Self::WeightedRandom(weighted) => {
                 weighted.tables(members).map_or(Rule::Random, |tables| Rule::Weighted(Arc::new(tables)))
             }
+            Self::LeastRequest(least) => Rule::LeastRequest(least.rule(members)),
+            Self::PeakEwma(peak) => Rule::PeakEwma(peak.rule(members)),
+            Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members))),
+            Self::RingHash(ring) => Rule::RingHash(Arc::new(ring.rule(members))),
             Self::Custom { balancer, .. } => Rule::Custom(balancer.picker(members)),
         }
     }
@@ -38,6 +50,10 @@ impl Balancing {
             Self::RoundRobin(_) => Self::RoundRobin(RoundRobin::default()),
             Self::Random => Self::Random,
             Self::WeightedRandom(_) => Self::WeightedRandom(WeightedRandom::default()),
+            Self::LeastRequest(least) => Self::LeastRequest(least.beside()),
+            Self::PeakEwma(peak) => Self::PeakEwma(peak.beside()),
+            Self::Maglev(_) => Self::Maglev(Maglev::default()),
+            Self::RingHash(ring) => Self::RingHash(ring.beside()),
             Self::Custom { balancer, observes } => {
                 Self::Custom { balancer: Arc::clone(balancer), observes: *observes }
             }
@@ -48,7 +64,15 @@ impl Balancing {
     pub(crate) fn observer(&self) -> Option<&dyn Balancer> {
         match self {
             Self::Custom { balancer, observes: true } => Some(&**balancer),
-            Self::RoundRobin(_) | Self::Random | Self::WeightedRandom(_) | Self::Custom { .. } => None,
+            Self::LeastRequest(least) => Some(least),
+            Self::PeakEwma(peak) => Some(peak),
+            Self::RingHash(ring) if ring.observes() => Some(ring),
+            Self::RoundRobin(_)
+            | Self::Random
+            | Self::WeightedRandom(_)
+            | Self::Maglev(_)
+            | Self::RingHash(_)
+            | Self::Custom { .. } => None,
         }
     }
 }
@@ -59,6 +83,10 @@ pub(crate) enum Rule {
     RoundRobin(RoundRobin),
     Random,
     Weighted(Arc<Tables>),
+    LeastRequest(LeastRule),
+    PeakEwma(PeakEwmaRule),
+    Maglev(Arc<MaglevRule>),
+    RingHash(Arc<RingRule>),
     Custom(Arc<dyn Picker>),
 }
 
@@ -73,13 +101,16 @@ impl Rule {
         dice: &Dice,
     ) -> (usize, Option<&'a Member>) {
         let with_member = |at| (at, members.member(at));
+        let draw = Draw { members, context, attempt, dice };
         match self {
             Self::RoundRobin(turns) => with_member(turns.next(members.len(), dice)),
             Self::Random => with_member(dice.below(members.len())),
             Self::Weighted(tables) => tables.draw(dice),
-            Self::Custom(picker) => {
-                with_member(picker.pick(&Draw { members, context, attempt }).min(members.len() - 1))
-            }
+            Self::LeastRequest(least) => with_member(least.pick(&draw)),
+            Self::PeakEwma(peak) => with_member(peak.pick(&draw)),
+            Self::Maglev(maglev) => with_member(maglev.pick(&draw)),
+            Self::RingHash(ring) => with_member(ring.pick(&draw)),
+            Self::Custom(picker) => with_member(picker.pick(&draw).min(members.len() - 1)),
         }
     }
 }

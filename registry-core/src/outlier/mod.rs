@@ -11,8 +11,12 @@
 //! while something is ejected. Locks are taken in the order writer of the view, machine.
 
 mod config;
+mod criteria;
+mod entry;
 mod machine;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
@@ -22,7 +26,7 @@ use std::sync::{
 use tokio::time::Instant;
 
 pub use self::config::{Ejection, EjectionCause};
-pub(crate) use self::machine::Probe;
+pub(crate) use self::machine::ProbeId;
 use self::{
     machine::{Action, Input, Machine},
     tally::{Read, Tally},
@@ -54,6 +58,11 @@ pub(crate) struct Outliers {
 struct Judge {
     machine: Machine,
     read: Read,
+    /// The machine's moves when the next due time was computed, and when the store was told who is ejected.
+    timed: u64,
+    stored: u64,
+    /// What happened and wasn't told yet, as it isn't published.
+    news: Vec<ViewEvent>,
 }
 
 impl Outliers {
@@ -65,6 +74,9 @@ impl Outliers {
             judge: Mutex::new(Judge {
                 machine: Machine::new(config.clone(), fastrand::u64(..)),
                 read: Read::default(),
+                timed: 0,
+                stored: 0,
+                news: Vec::new(),
             }),
             events: Feed::new(),
         }
@@ -83,7 +95,7 @@ impl Outliers {
         instance: &Instance,
         slot: Slot,
         failure: Option<Failure>,
-        probe: Option<Probe>,
+        probe: Option<ProbeId>,
     ) {
         let now = Instant::now();
         let mut judge = self.judge();
@@ -99,12 +111,12 @@ impl Outliers {
         let key = instance.key();
         let outcome = Input::Outcome { slot, key: &key, failure, probe };
         actions.extend(judge.machine.step(outcome, now));
-        self.tally.heed(slot, judge.machine.heeds(slot));
+        self.tally.heed(slot.index, judge.machine.heeds(slot.index));
         self.carry_out(view, judge, &actions);
     }
 
     /// A probe ended without a verdict.
-    pub(crate) fn give_back(&self, view: &View, slot: Slot, probe: Probe) {
+    pub(crate) fn give_back(&self, view: &View, slot: Slot, probe: ProbeId) {
         let mut judge = self.judge();
         let actions = judge.machine.step(Input::Unproven { slot, probe }, Instant::now());
         self.carry_out(view, judge, &actions);
@@ -117,7 +129,7 @@ impl Outliers {
     }
 
     /// The instance that one request should be sent to now, to try whether it is well again.
-    pub(crate) fn claim(&self, view: &View, tried: &[InstanceKey]) -> Option<(InstanceKey, Slot, Probe)> {
+    pub(crate) fn claim(&self, view: &View, tried: &[InstanceKey]) -> Option<(InstanceKey, Slot, ProbeId)> {
         let now = Instant::now();
         if self.nanos(now) < self.due.load(Ordering::Relaxed) {
             return None;
@@ -125,6 +137,7 @@ impl Outliers {
         // Whoever holds it may be claiming; a pick doesn't wait.
         let mut judge = self.judge.try_lock().ok()?;
         let actions = judge.machine.step(Input::Claim { tried }, now);
+        self.time(&mut judge);
         self.carry_out(view, judge, &actions);
         actions.into_iter().find_map(|action| match action {
             Action::Try { slot, key, probe } => Some((key, slot, probe)),
@@ -141,9 +154,22 @@ impl Outliers {
         let gone = judge.machine.tracked().filter_map(gone).collect();
         let members = Input::Members { serving: store.taking(), down: store.len(Pool::Down), gone };
         let actions = judge.machine.step(members, Instant::now());
-        self.announce(&judge, &actions);
+        self.note(&mut judge, &actions);
+        if judge.stored == judge.machine.moves() {
+            return false;
+        }
+        judge.stored = judge.machine.moves();
         let ejected = judge.machine.ejected().cloned().collect();
         store.eject(ejected, !judge.machine.panics())
+    }
+
+    /// Tells what has happened, after it was published. The caller has the writer's lock, so that events come in order,
+    /// and logs what is returned without it.
+    #[must_use]
+    pub(crate) fn tell(&self) -> Vec<ViewEvent> {
+        let news = std::mem::take(&mut self.judge().news);
+        news.iter().for_each(|event| self.events.send(event));
+        news
     }
 
     /// What happens from now on; ends when the view does.
@@ -156,42 +182,32 @@ impl Outliers {
     }
 
     /// Takes the lock of the machine by value, as publishing takes the writer's first.
-    fn carry_out(&self, view: &View, judge: MutexGuard<'_, Judge>, actions: &[Action]) {
-        self.announce(&judge, actions);
+    fn carry_out(&self, view: &View, mut judge: MutexGuard<'_, Judge>, actions: &[Action]) {
+        self.note(&mut judge, actions);
         drop(judge);
         if actions.iter().any(|action| !matches!(action, Action::Try { .. })) {
             view.settle();
         }
     }
 
-    /// Under the lock, so that events come in order.
-    fn announce(&self, judge: &Judge, actions: &[Action]) {
+    /// Computes when a pick should look in.
+    fn time(&self, judge: &mut Judge) {
+        judge.timed = judge.machine.moves();
         let due = judge.machine.due().map_or(NEVER, |due| self.nanos(due));
-        if self.due.load(Ordering::Relaxed) != due {
-            self.due.store(due, Ordering::Relaxed);
+        self.due.store(due, Ordering::Relaxed);
+    }
+
+    fn note(&self, judge: &mut Judge, actions: &[Action]) {
+        if judge.timed != judge.machine.moves() {
+            self.time(judge);
         }
-        for action in actions {
-            let event = match action.clone() {
-                Action::Settle | Action::Try { .. } => continue,
-                Action::Eject { key, cause, lasts } => {
-                    tracing::warn!(instance = %key, %cause, ?lasts, "an instance is ejected");
-                    ViewEvent::Ejected { key, cause, lasts }
-                }
-                Action::Restore { key } => {
-                    tracing::info!(instance = %key, "an instance is restored");
-                    ViewEvent::Restored { key }
-                }
-                Action::PanicBegins { usable, of } => {
-                    tracing::warn!(usable, of, "too few instances are usable: ejection is ignored");
-                    ViewEvent::PanicBegan { usable, of }
-                }
-                Action::PanicEnds => {
-                    tracing::info!("enough instances are usable again: ejection counts");
-                    ViewEvent::PanicEnded
-                }
-            };
-            self.events.send(&event);
-        }
+        judge.news.extend(actions.iter().filter_map(|action| match action.clone() {
+            Action::Settle | Action::Try { .. } => None,
+            Action::Eject { key, cause, lasts } => Some(ViewEvent::Ejected { key, cause, lasts }),
+            Action::Restore { key } => Some(ViewEvent::Restored { key }),
+            Action::PanicBegins { usable, of } => Some(ViewEvent::PanicBegan { usable, of }),
+            Action::PanicEnds => Some(ViewEvent::PanicEnded),
+        }));
     }
 
     fn judge(&self) -> MutexGuard<'_, Judge> {
@@ -200,5 +216,22 @@ impl Outliers {
 
     fn nanos(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(NEVER - 1)
+    }
+}
+
+/// Logs what [`Outliers::tell`] told.
+pub(crate) fn log(news: &[ViewEvent]) {
+    for event in news {
+        match event {
+            ViewEvent::Ejected { key, cause, lasts } => {
+                tracing::warn!(instance = %key, %cause, ?lasts, "an instance is ejected");
+            }
+            ViewEvent::Restored { key } => tracing::info!(instance = %key, "an instance is restored"),
+            ViewEvent::PanicBegan { usable, of } => {
+                tracing::warn!(usable, of, "too few instances are usable: ejection is ignored");
+            }
+            ViewEvent::PanicEnded => tracing::info!("enough instances are usable: ejection counts again"),
+            _ => {}
+        }
     }
 }

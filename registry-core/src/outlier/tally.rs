@@ -86,10 +86,10 @@ impl Tally {
         tables.lanes.iter().for_each(|lane| lane.grow(len));
     }
 
-    /// Sets whether the machine has to be told of successes of this instance.
-    pub(super) fn heed(&self, slot: Slot, heed: bool) {
-        if let Some(heeded) = self.0.get().and_then(|tables| tables.heeded.get(slot.index)) {
-            heeded.store(if heed { mark(slot) } else { 0 }, Ordering::Relaxed);
+    /// Sets whose successes at an index the machine has to be told.
+    pub(super) fn heed(&self, index: u32, slot: Option<Slot>) {
+        if let Some(heeded) = self.0.get().and_then(|tables| tables.heeded.get(index)) {
+            heeded.store(slot.map_or(0, mark), Ordering::Relaxed);
         }
     }
 

@@ -10,7 +10,7 @@ use super::Shared;
 use crate::{
     balance::{Balancer, Balancing, Failure, Outcome, Slot, Ticket},
     model::Instance,
-    outlier::{Outliers, Probe},
+    outlier::{Outliers, ProbeId},
 };
 
 /// A picked instance, until the request to it has ended.
@@ -24,7 +24,7 @@ pub struct Picked {
     /// Given by the balancer, if it observes and the pick hasn't ended.
     ticket: Option<Ticket>,
     /// Whether it is the one request that tries an ejected instance, and hasn't ended.
-    probe: Option<Probe>,
+    probe: Option<ProbeId>,
     /// Whom to tell; nobody, if nobody wants to know. Saves two writes to a shared counter.
     home: Option<Arc<Home>>,
 }
@@ -47,9 +47,9 @@ impl Home {
         }
     }
 
-    /// A pick that wasn't a probe ended with an outcome.
+    /// A pick ended with an outcome.
     #[inline]
-    fn judge(&self, instance: &Instance, slot: Slot, outcome: &Outcome, probe: Option<Probe>) {
+    fn judge(&self, instance: &Instance, slot: Slot, outcome: &Outcome, probe: Option<ProbeId>) {
         let Some(outliers) = &self.outliers else { return };
         let failure = outcome.get_failure();
         if failure.is_none() && probe.is_none() && !outliers.count(slot) {
@@ -61,7 +61,7 @@ impl Home {
     }
 
     #[cold]
-    fn give_back(&self, slot: Slot, probe: Probe) {
+    fn give_back(&self, slot: Slot, probe: ProbeId) {
         if let (Some(outliers), Some(shared)) = (&self.outliers, self.shared.upgrade()) {
             outliers.give_back(&shared.view, slot, probe);
         }
@@ -77,7 +77,7 @@ impl Picked {
     }
 
     /// The one request that tries an ejected instance.
-    pub(super) fn probe(mut self, probe: Probe) -> Self {
+    pub(super) fn probe(mut self, probe: ProbeId) -> Self {
         self.probe = Some(probe);
         self
     }
