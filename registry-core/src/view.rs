@@ -114,12 +114,12 @@ pub(crate) struct Live {
 impl Live {
     fn new(snapshot: Snapshot, balancing: &Balancing, far: Option<&Balancing>) -> Self {
         let near = snapshot.active();
-        let (members, rule) = (near.clone(), balancing.rule(near));
+        let (members, rule) = (near.clone(), balancing.rule(&snapshot));
         let Some((share, balancing)) = snapshot.spill().zip(far) else {
             return Self { members, rule, spill: None, snapshot };
         };
         let others = snapshot.pool(Pool::Far);
-        let far = (others.clone(), balancing.rule(others));
+        let far = (others.clone(), balancing.rule_of(others, None));
         let spill = Spill { share, near: (members, rule.clone()), far };
         Self { members: Members::default(), rule, spill: Some(Arc::new(spill)), snapshot }
     }
