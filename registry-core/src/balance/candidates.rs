@@ -23,20 +23,23 @@ impl Candidates {
 
     /// Two positions and the members there. Where all weights are equal they differ, unless there is only one; else
     /// each is as likely as its weight says, and they may be the same.
-    #[inline]
+    #[inline(always)]
     pub(super) fn draw<'a>(&'a self, members: &'a Members, dice: &Dice) -> (Candidate<'a>, Candidate<'a>) {
         match &self.0 {
             None => {
                 let (first, second) = distinct(dice.bits(), members.len());
                 ((first, members.member(first)), (second, members.member(second)))
             }
-            Some(tables) => {
-                let (first, second) = (tables.draw(dice), tables.draw(dice));
-                // Once more only: beside a very heavy one it would take long to find another.
-                (first, if first.0 == second.0 { tables.draw(dice) } else { second })
-            }
+            Some(tables) => by_weight(tables, dice),
         }
     }
+}
+
+#[inline(never)]
+fn by_weight<'a>(tables: &'a Tables, dice: &Dice) -> (Candidate<'a>, Candidate<'a>) {
+    let (first, second) = (tables.draw(dice), tables.draw(dice));
+    // Once more only: beside a very heavy one it would take long to find another.
+    (first, if first.0 == second.0 { tables.draw(dice) } else { second })
 }
 
 /// Each pair with the same probability, exact to 2^-32.

@@ -11,7 +11,7 @@ use super::{
     round_robin::RoundRobin,
     weighted::{Tables, WeightedRandom},
 };
-use crate::snapshot::{Member, Snapshot};
+use crate::snapshot::Member;
 
 /// What a view balances by. Our own policies aren't behind a trait object: that call is a tenth of a pick.
 #[derive(Debug)]
@@ -27,13 +27,8 @@ pub(crate) enum Balancing {
 }
 
 impl Balancing {
-    /// The rule for one version of the view.
-    pub(crate) fn rule(&self, snapshot: &Snapshot) -> Rule {
-        self.rule_of(snapshot.active(), snapshot.passed_over())
-    }
-
-    /// The rule for one list of a version, and for who would be in it if it weren't ejected.
-    pub(crate) fn rule_of(&self, members: &Members, passed_over: Option<&Members>) -> Rule {
+    /// The rule for one version of a list; `passed_over` would be on it if they weren't ejected.
+    pub(crate) fn rule(&self, members: &Members, passed_over: Option<&Members>) -> Rule {
         match self {
             Self::RoundRobin(turns) => Rule::RoundRobin(turns.clone()),
             Self::Random => Rule::Random,

@@ -189,11 +189,9 @@ impl Snapshot {
         self.0.spill
     }
 
-    /// Who would be among the [active](Self::active) ones if they weren't ejected; `None` if that can't be told at once,
-    /// as near and far are ejected into one pool.
+    /// Who would be among the [active](Self::active) ones if they weren't ejected.
     pub(crate) fn passed_over(&self) -> Option<&Members> {
-        let is_whole = self.0.active == Pool::Serving && self.pool(Pool::Far).is_empty();
-        is_whole.then(|| self.pool(Pool::Ejected))
+        matches!(self.0.active, Pool::Serving).then(|| self.pool(Pool::Ejected))
     }
 
     #[inline]
