@@ -9,9 +9,15 @@ use std::{
 };
 
 use futures_core::Stream;
+use futures_util::StreamExt;
 use tokio::sync::broadcast;
 
-use crate::{Error, backend::SourceId, model::InstanceKey};
+use crate::{
+    EjectionCause, Error,
+    backend::SourceId,
+    feed::{Item, Reader},
+    model::InstanceKey,
+};
 
 /// How far a view can be trusted, as of the moment it was asked.
 ///
@@ -101,6 +107,32 @@ pub enum ViewEvent {
         /// How many they are in all.
         count: usize,
     },
+    /// An instance gets no requests for a while, as those before failed; or for longer, as its probe did.
+    #[non_exhaustive]
+    Ejected {
+        /// Which instance.
+        key: InstanceKey,
+        /// Why.
+        cause: EjectionCause,
+        /// After how long one request will try it again.
+        lasts: Duration,
+    },
+    /// An instance that was ejected gets requests again.
+    #[non_exhaustive]
+    Restored {
+        /// Which instance.
+        key: InstanceKey,
+    },
+    /// Too few instances are usable: ejection is ignored from now on.
+    #[non_exhaustive]
+    PanicBegan {
+        /// Instances that serve and neither are ejected nor would be if there were room.
+        usable: usize,
+        /// Instances that serve or are down.
+        of: usize,
+    },
+    /// Enough instances are usable: ejection counts again.
+    PanicEnded,
     /// This subscriber was too slow: the queue of 1024 events overflowed and the oldest were dropped.
     #[non_exhaustive]
     Lagged {
@@ -128,6 +160,15 @@ impl ViewEvents {
             Some((event, Some(receiver)))
         });
         Self(Box::pin(stream))
+    }
+
+    /// These events and those of another feed, as they come; ends when both have ended.
+    pub(crate) fn and(self, feed: Reader<ViewEvent>) -> Self {
+        let feed = feed.map(|item| match item {
+            Item::Event(event) => event,
+            Item::Lagged(missed) => ViewEvent::Lagged { missed },
+        });
+        Self(Box::pin(futures_util::stream::select(self.0, feed)))
     }
 
     /// The next event, or `None` once the view has ended.

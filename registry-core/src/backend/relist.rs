@@ -1,7 +1,7 @@
 //! From one complete list to the next without decoding what didn't change.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map},
     fmt,
     hash::{BuildHasher, Hasher},
     sync::Arc,
@@ -39,8 +39,8 @@ use crate::model::{Instance, InstanceKey};
 pub struct Relist {
     hasher: RandomState,
     body: Option<(usize, u64)>,
-    entries: HashMap<u64, Entry, RandomState>,
-    round: u64,
+    /// The last list, each entry once, in its order.
+    entries: Vec<Entry>,
 }
 
 /// One complete list, and how it differs from the one before.
@@ -57,11 +57,74 @@ pub struct Relisted {
     pub rejected: Vec<InstanceKey>,
 }
 
+/// An entry's instance, or its key as far as that can be told.
+type Decoded = Result<Arc<Instance>, Option<InstanceKey>>;
+
 /// What an entry is, by its bytes.
 struct Entry {
-    decoded: Result<Arc<Instance>, Option<InstanceKey>>,
-    /// The list that had it last.
-    round: u64,
+    hash: u64,
+    /// `None` once the next list has been found to have it too.
+    decoded: Option<Decoded>,
+}
+
+/// The last list, while the next one is taken in.
+///
+/// Lists mostly come in the same order, so an entry is looked for first where the last match ends. To search a table of
+/// 10,000 at random for each would cost more than all else, as the body itself has just pushed it out of the caches.
+struct Last {
+    entries: Vec<Entry>,
+    /// Where the next match is likely.
+    at: usize,
+    /// Where each hash is; made at the first entry that isn't where it was. What only this list has is past the end.
+    index: Option<HashMap<u64, usize, RandomState>>,
+}
+
+/// An entry of the next list.
+enum Met {
+    Known(Decoded),
+    /// This list had it before.
+    Repeated,
+    New,
+}
+
+impl Last {
+    fn meet(&mut self, hash: u64) -> Met {
+        let at = match self.entries.get(self.at) {
+            Some(entry) if entry.hash == hash => self.at,
+            _ => match self.index().entry(hash) {
+                hash_map::Entry::Occupied(place) => *place.get(),
+                hash_map::Entry::Vacant(place) => {
+                    place.insert(usize::MAX);
+                    return Met::New;
+                }
+            },
+        };
+        match self.entries.get_mut(at).and_then(|entry| entry.decoded.take()) {
+            Some(decoded) => {
+                self.at = at + 1;
+                Met::Known(decoded)
+            }
+            None => Met::Repeated,
+        }
+    }
+
+    /// What the next list hadn't, under any bytes.
+    fn gone(self, next: &Relisted) -> Vec<InstanceKey> {
+        let left = self.entries.into_iter().filter_map(|entry| entry.decoded?.ok());
+        let mut gone: HashSet<InstanceKey> = left.map(|instance| instance.key()).collect();
+        if !gone.is_empty() {
+            for key in next.changed.iter().map(|instance| instance.key()).chain(next.rejected.iter().cloned())
+            {
+                gone.remove(&key);
+            }
+        }
+        gone.into_iter().collect()
+    }
+
+    fn index(&mut self) -> &mut HashMap<u64, usize, RandomState> {
+        let hashes = self.entries.iter().enumerate().map(|(at, entry)| (entry.hash, at));
+        self.index.get_or_insert_with(|| hashes.collect())
+    }
 }
 
 impl Relist {
@@ -90,47 +153,31 @@ impl Relist {
         entries: impl IntoIterator<Item = &'a [u8]>,
         mut decode: impl FnMut(&'a [u8]) -> Result<Instance, Option<InstanceKey>>,
     ) -> Relisted {
-        self.round += 1;
+        let entries = entries.into_iter();
+        let mut last = Last { entries: std::mem::take(&mut self.entries), at: 0, index: None };
         let mut list = Relisted::default();
-        list.instances.reserve(self.entries.len());
+        let likely = last.entries.len().max(entries.size_hint().0);
+        list.instances.reserve(likely);
+        self.entries.reserve(likely);
         for bytes in entries {
             let hash = self.hash(bytes);
-            let entry = match self.entries.get_mut(&hash) {
-                Some(entry) if entry.round == self.round => continue,
-                Some(entry) => entry,
-                None => {
+            let decoded = match last.meet(hash) {
+                Met::Known(decoded) => decoded,
+                Met::Repeated => continue,
+                Met::New => {
                     let decoded = decode(bytes).map(Arc::new);
                     list.changed.extend(decoded.clone());
-                    self.entries.entry(hash).or_insert(Entry { decoded, round: 0 })
+                    decoded
                 }
             };
-            entry.round = self.round;
-            match &entry.decoded {
+            match &decoded {
                 Ok(instance) => list.instances.push(Arc::clone(instance)),
                 Err(key) => list.rejected.extend(key.clone()),
             }
+            self.entries.push(Entry { hash, decoded: Some(decoded) });
         }
-        self.retire(&mut list);
+        list.gone = last.gone(&list);
         list
-    }
-
-    /// Drops what this list hadn't; gone is what didn't come back with other bytes.
-    fn retire(&mut self, list: &mut Relisted) {
-        let mut gone = HashSet::new();
-        self.entries.retain(|_, entry| {
-            let stays = entry.round == self.round;
-            if let (false, Ok(instance)) = (stays, &entry.decoded) {
-                gone.insert(instance.key());
-            }
-            stays
-        });
-        if !gone.is_empty() {
-            for key in list.changed.iter().map(|instance| instance.key()).chain(list.rejected.iter().cloned())
-            {
-                gone.remove(&key);
-            }
-        }
-        list.gone = gone.into_iter().collect();
     }
 
     fn hash(&self, bytes: &[u8]) -> u64 {

@@ -57,10 +57,28 @@ impl<T> Lanes<T> {
         Self(std::iter::repeat_with(make).take(*COUNT).map(Padded).collect())
     }
 
+    /// The cells of all threads.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|padded| &padded.0)
+    }
+
     /// The cell of this thread.
     #[inline]
     pub(crate) fn mine(&self) -> &T {
+        self.mine_at().1
+    }
+
+    /// The cell of this thread, and the number by which another thread [gets](Self::get) it.
+    #[inline]
+    pub(crate) fn mine_at(&self) -> (usize, &T) {
         // The length is a power of two.
-        &self.0[thread_number() & (self.0.len() - 1)].0
+        let at = thread_number() & (self.0.len() - 1);
+        (at, &self.0[at].0)
+    }
+
+    /// The cell of a number; numbers are below 64.
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> Option<&T> {
+        self.0.get(at).map(|cell| &cell.0)
     }
 }

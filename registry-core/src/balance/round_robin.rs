@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::{Lanes, random::random};
+use super::{Dice, Lanes};
 
 /// Not yet started.
 const START: usize = usize::MAX;
@@ -23,7 +23,7 @@ impl Default for RoundRobin {
 impl RoundRobin {
     /// The position whose turn it is on this thread, of `len`.
     #[inline]
-    pub(super) fn next(&self, len: usize) -> usize {
+    pub(super) fn next(&self, len: usize, dice: &Dice) -> usize {
         let next = self.0.mine();
         // Load and store, not an atomic addition: the lane is this thread's. Where threads share one, they
         // may choose the same instance at the same moment, which is harmless.
@@ -32,7 +32,7 @@ impl RoundRobin {
             at if at == len => 0,
             // At the start, and when the list got much shorter: many clients that begin at 0 would all hit
             // the same instance.
-            _ => random(len),
+            _ => dice.below(len),
         };
         next.store(at + 1, Ordering::Relaxed);
         at

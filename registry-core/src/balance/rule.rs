@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use super::{
-    Balancer, Draw, Members, Picker,
-    random::random,
+    Balancer, Dice, Draw, Members, PickContext, Picker,
+    least_request::{LeastRequest, LeastRule},
+    maglev::{Maglev, MaglevRule},
+    peak_ewma::{PeakEwmaBalancer, PeakEwmaRule},
+    ring::{RingBalancer, RingRule},
     round_robin::RoundRobin,
     weighted::{Tables, WeightedRandom},
 };
+use crate::snapshot::Member;
 
 /// What a view balances by. Our own policies aren't behind a trait object: that call is a tenth of a pick.
 #[derive(Debug)]
@@ -15,6 +19,10 @@ pub(crate) enum Balancing {
     RoundRobin(RoundRobin),
     Random,
     WeightedRandom(WeightedRandom),
+    LeastRequest(LeastRequest),
+    PeakEwma(PeakEwmaBalancer),
+    Maglev(Maglev),
+    RingHash(RingBalancer),
     Custom { balancer: Arc<dyn Balancer>, observes: bool },
 }
 
@@ -27,7 +35,28 @@ impl Balancing {
             Self::WeightedRandom(weighted) => {
                 weighted.tables(members).map_or(Rule::Random, |tables| Rule::Weighted(Arc::new(tables)))
             }
+            Self::LeastRequest(least) => Rule::LeastRequest(least.rule(members)),
+            Self::PeakEwma(peak) => Rule::PeakEwma(peak.rule(members)),
+            Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members))),
+            Self::RingHash(ring) => Rule::RingHash(Arc::new(ring.rule(members))),
             Self::Custom { balancer, .. } => Rule::Custom(balancer.picker(members)),
+        }
+    }
+
+    /// The same policy for a second list of the same view: what it knows of instances it shares, what it knows of
+    /// positions it doesn't.
+    pub(crate) fn beside(&self) -> Self {
+        match self {
+            Self::RoundRobin(_) => Self::RoundRobin(RoundRobin::default()),
+            Self::Random => Self::Random,
+            Self::WeightedRandom(_) => Self::WeightedRandom(WeightedRandom::default()),
+            Self::LeastRequest(least) => Self::LeastRequest(least.beside()),
+            Self::PeakEwma(peak) => Self::PeakEwma(peak.beside()),
+            Self::Maglev(_) => Self::Maglev(Maglev::default()),
+            Self::RingHash(ring) => Self::RingHash(ring.beside()),
+            Self::Custom { balancer, observes } => {
+                Self::Custom { balancer: Arc::clone(balancer), observes: *observes }
+            }
         }
     }
 
@@ -35,7 +64,15 @@ impl Balancing {
     pub(crate) fn observer(&self) -> Option<&dyn Balancer> {
         match self {
             Self::Custom { balancer, observes: true } => Some(&**balancer),
-            Self::RoundRobin(_) | Self::Random | Self::WeightedRandom(_) | Self::Custom { .. } => None,
+            Self::LeastRequest(least) => Some(least),
+            Self::PeakEwma(peak) => Some(peak),
+            Self::RingHash(ring) if ring.observes() => Some(ring),
+            Self::RoundRobin(_)
+            | Self::Random
+            | Self::WeightedRandom(_)
+            | Self::Maglev(_)
+            | Self::RingHash(_)
+            | Self::Custom { .. } => None,
         }
     }
 }
@@ -46,18 +83,34 @@ pub(crate) enum Rule {
     RoundRobin(RoundRobin),
     Random,
     Weighted(Arc<Tables>),
+    LeastRequest(LeastRule),
+    PeakEwma(PeakEwmaRule),
+    Maglev(Arc<MaglevRule>),
+    RingHash(Arc<RingRule>),
     Custom(Arc<dyn Picker>),
 }
 
 impl Rule {
-    /// See [`Picker::pick`].
+    /// A position that is there, and the member at it; see [`Picker::pick`].
     #[inline(always)]
-    pub(crate) fn pick(&self, draw: &Draw<'_>) -> usize {
+    pub(crate) fn pick<'a>(
+        &'a self,
+        members: &'a Members,
+        context: &PickContext<'_>,
+        attempt: u32,
+        dice: &Dice,
+    ) -> (usize, Option<&'a Member>) {
+        let with_member = |at| (at, members.member(at));
+        let draw = Draw { members, context, attempt, dice };
         match self {
-            Self::RoundRobin(turns) => turns.next(draw.members.len()),
-            Self::Random => random(draw.members.len()),
-            Self::Weighted(tables) => tables.draw(),
-            Self::Custom(picker) => picker.pick(draw),
+            Self::RoundRobin(turns) => with_member(turns.next(members.len(), dice)),
+            Self::Random => with_member(dice.below(members.len())),
+            Self::Weighted(tables) => tables.draw(dice),
+            Self::LeastRequest(least) => with_member(least.pick(&draw)),
+            Self::PeakEwma(peak) => with_member(peak.pick(&draw)),
+            Self::Maglev(maglev) => with_member(maglev.pick(&draw)),
+            Self::RingHash(ring) => with_member(ring.pick(&draw)),
+            Self::Custom(picker) => with_member(picker.pick(&draw).min(members.len() - 1)),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::Members;
+use super::{Dice, Members};
 use crate::snapshot::{Leaf, Member};
 
 /// Members with a table of their own.
@@ -39,24 +39,24 @@ impl WeightedRandom {
             .collect();
         last.clone_from(&runs);
         let above = table(runs.iter().map(|run| run.total)).into();
-        let runs = runs.into_iter().map(|run| (run.start, run.cells)).collect();
-        Some(Tables { above, runs })
+        Some(Tables { above, runs: runs.into() })
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct Tables {
     above: Box<[Cell]>,
-    runs: Box<[(usize, Arc<[Cell; RUN]>)]>,
+    runs: Box<[Run]>,
 }
 
 impl Tables {
-    /// A position.
+    /// A position, and the member there: the run knows its leaf, which saves the way down to it.
     #[inline]
-    pub(super) fn draw(&self) -> usize {
-        let random = fastrand::u64(..);
-        let (start, cells) = &self.runs[draw(&self.above, (random >> 32) as u32)];
-        start + draw(&cells[..], random as u32)
+    pub(super) fn draw(&self, dice: &Dice) -> (usize, Option<&Member>) {
+        let random = dice.bits();
+        let run = &self.runs[draw(&self.above, (random >> 32) as u32)];
+        let at = draw(&run.cells[..], random as u32);
+        (run.start + at, run.leaf[at % RUN].as_ref())
     }
 }
 
@@ -66,7 +66,7 @@ struct Run {
     start: usize,
     total: u64,
     /// As many as fit into a run, so that a pick needn't look: those past the last member have no share.
-    cells: Arc<[Cell; RUN]>,
+    cells: Arc<[Packed; RUN]>,
     /// What the table was made of.
     leaf: Leaf<Member>,
 }
@@ -77,7 +77,7 @@ impl Run {
         for (weight, member) in weights.iter_mut().zip(leaf.iter().flatten()) {
             *weight = u64::from(member.instance.weight().get());
         }
-        let cells = table(weights.into_iter());
+        let cells: Vec<Packed> = table(weights.into_iter()).into_iter().map(Packed::new).collect();
         let cells = cells.try_into().expect("as many cells as weights");
         Self { start, total: weights.iter().sum(), cells: Arc::new(cells), leaf: Arc::clone(leaf) }
     }
@@ -90,16 +90,55 @@ struct Cell {
     alias: u32,
 }
 
+impl Column for Cell {
+    fn cut(self) -> u32 {
+        self.cut
+    }
+
+    fn alias(self) -> usize {
+        self.alias as usize
+    }
+}
+
+/// A cell of a run in half the room, as there are as many as members and a pick meets any of them: the low five bits
+/// of the cut make way for the alias. A share is exact to 2^-27 of its run.
+#[derive(Clone, Copy, Debug)]
+struct Packed(u32);
+
+impl Packed {
+    const ALIAS: u32 = RUN as u32 - 1;
+
+    fn new(cell: Cell) -> Self {
+        Self(cell.cut & !Self::ALIAS | cell.alias)
+    }
+}
+
+impl Column for Packed {
+    fn cut(self) -> u32 {
+        self.0 & !Self::ALIAS
+    }
+
+    fn alias(self) -> usize {
+        (self.0 & Self::ALIAS) as usize
+    }
+}
+
+/// What a draw asks of a column.
+trait Column: Copy {
+    fn cut(self) -> u32;
+    fn alias(self) -> usize;
+}
+
 /// Draws from a table that isn't empty. Times the length, the whole part of the random number chooses the column and
 /// what is left the side: one number does for both, and a share is exact to 2^-32.
 #[inline(always)]
-fn draw(cells: &[Cell], random: u32) -> usize {
+fn draw(cells: &[impl Column], random: u32) -> usize {
     let product = u64::from(random) * cells.len() as u64;
     let column = (product >> 32) as usize;
     let cell = cells[column];
     // The side is as random as can be: a branch would be mispredicted half the time, which costs more than
     // the rest.
-    hint::select_unpredictable((product as u32) < cell.cut, column, cell.alias as usize)
+    hint::select_unpredictable((product as u32) < cell.cut(), column, cell.alias())
 }
 
 /// Builds an alias table. In integers, so that the shares add up whatever the weights; a share is exact to

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{Client, Inner, lock};
 use crate::{
-    Discovery, Error, Expiry, Upstream,
+    Damping, Discovery, Ejection, Error, Expiry, SlowStart, Subset, Upstream,
     balance::Balance,
     model::{Selector, Target},
     reflector::{Reflector, ReflectorConfig, ReflectorParts},
-    view::View,
+    view::{View, ViewConfig},
 };
 
 /// What to discover, and how.
@@ -18,12 +18,26 @@ pub struct Discover {
     target: Target,
     selector: Selector,
     balance: Option<Balance>,
+    subset: Option<Subset>,
+    damping: Option<Damping>,
+    zone: Option<Option<String>>,
+    slow_start: Option<SlowStart>,
+    ejection: Option<Ejection>,
 }
 
 impl Discover {
     /// All instances of a target, balanced as the client is configured.
     pub fn new(target: impl Into<Target>) -> Self {
-        Self { target: target.into(), selector: Selector::new(), balance: None }
+        Self {
+            target: target.into(),
+            selector: Selector::new(),
+            balance: None,
+            subset: None,
+            damping: None,
+            zone: None,
+            slow_start: None,
+            ejection: None,
+        }
     }
 
     /// Only the instances that match.
@@ -37,6 +51,43 @@ impl Discover {
         self.balance = Some(balance);
         self
     }
+
+    /// Another number of instances than the client's default.
+    pub fn subset(mut self, subset: Subset) -> Self {
+        self.subset = Some(subset);
+        self
+    }
+
+    /// Prefers the instances of this zone, where the client has another one or none; see
+    /// [`ClientConfig::zone`](crate::ClientConfig::zone).
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.zone = Some(Some(zone.into()));
+        self
+    }
+
+    /// Prefers no zone, although the client has one.
+    pub fn any_zone(mut self) -> Self {
+        self.zone = Some(None);
+        self
+    }
+
+    /// Another slow start than the client's default.
+    pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.slow_start = Some(slow_start);
+        self
+    }
+
+    /// Another damping than the client's default.
+    pub fn damping(mut self, damping: Damping) -> Self {
+        self.damping = Some(damping);
+        self
+    }
+
+    /// When instances that keep failing are left out; else as the client is configured.
+    pub fn ejection(mut self, ejection: Ejection) -> Self {
+        self.ejection = Some(ejection);
+        self
+    }
 }
 
 impl Client {
@@ -47,7 +98,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ErrorKind::NotReady`](crate::ErrorKind::NotReady) if the registry didn't answer and there is no disk view;
-    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for a malformed name or qualifier;
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for a malformed name or qualifier, or an option out
+    /// of range;
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) once the client is closed.
     ///
     /// # Cancel safety
@@ -95,8 +147,23 @@ impl Client {
             Some(balance) => balance,
             None => self.inner.config.balancer.parse()?,
         };
-        let view = Arc::new(View::new(discover.selector, &balance));
         let config = &self.inner.config;
+        let subset = discover.subset.unwrap_or(config.subset);
+        let damping = discover.damping.unwrap_or(config.damping);
+        let slow_start = discover.slow_start.unwrap_or(config.slow_start);
+        subset.check()?;
+        damping.check()?;
+        slow_start.check()?;
+        let view = Arc::new(View::with(ViewConfig {
+            selector: discover.selector,
+            balance,
+            ejection: discover.ejection.unwrap_or_else(|| config.ejection.clone()),
+            damping,
+            subset,
+            zone: discover.zone.unwrap_or_else(|| config.zone.clone()),
+            slow_start,
+            seed: self.inner.seed,
+        }));
         let refuses = config.expiry == Expiry::Refuse && config.max_staleness.is_some();
         let inner = Arc::clone(&self.inner);
         let target = discover.target.clone();

@@ -320,6 +320,13 @@ async fn wrong_configurations_say_what_is_valid() {
         ("memory://?shrink_guard=maybe", "off, keep-last or a duration"),
         ("memory://?balancer=best", "one of"),
         ("memory://?advertise=0.0.0.0", "wildcard"),
+        ("memory://?subset=few", "off, on (20), a number such as 20, or 20:3/10"),
+        ("memory://?subset=20:10/10", "20:3/10"),
+        ("memory://?damping=much", "off, on (10s) or a duration"),
+        ("memory://?damping=0s", "above 0"),
+        ("memory://?slow_start=gently", "off, on (30s) or a duration"),
+        ("memory://?slow_start=0s", "above 0"),
+        ("memory://?zone=", "zone is empty"),
         ("memory://?expiry=never", "serve or refuse"),
         ("memory", "no scheme"),
     ] {

@@ -132,6 +132,10 @@ pub(crate) fn view_event(service: &ServiceName, event: &ViewEvent) {
         ViewEvent::SuspiciousShrink { .. } => "suspicious_shrink",
         ViewEvent::ShrinkApplied { .. } => "shrink_applied",
         ViewEvent::Rejected { .. } => "rejected",
+        ViewEvent::Ejected { .. } => "ejected",
+        ViewEvent::Restored { .. } => "restored",
+        ViewEvent::PanicBegan { .. } => "panic_began",
+        ViewEvent::PanicEnded => "panic_ended",
         ViewEvent::Lagged { .. } => return,
     };
     count(&t::VIEW_EVENTS, &[("service", Value::Service(service)), ("event", Value::Word(word))], 1);

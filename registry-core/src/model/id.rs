@@ -1,6 +1,6 @@
 //! What identifies an instance, and one life of the client that published it.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
 use super::name::{ServiceName, foreign, strict, text};
 use crate::{Error, ErrorKind};
@@ -26,6 +26,10 @@ pub struct InstanceKey {
 /// removed by the life that wrote it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(u128);
+
+/// A map by key for long lists, of which each entry is looked up several times per re-list. Seeded at random, as what a
+/// registry lists is written by others.
+pub(crate) type KeyMap<T> = HashMap<InstanceKey, T, foldhash::fast::RandomState>;
 
 impl InstanceId {
     /// Parses an id that we create.

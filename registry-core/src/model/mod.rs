@@ -20,6 +20,7 @@ mod weight;
 pub use builder::InstanceBuilder;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::{check_dns_name, parse_port, split_port};
+pub(crate) use id::KeyMap;
 pub use id::{Incarnation, InstanceId, InstanceKey};
 pub use instance::Instance;
 pub use metadata::Metadata;

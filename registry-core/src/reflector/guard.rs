@@ -13,7 +13,7 @@
 //! merely lacks it. It was *announced* if the instance was last seen draining; announced removals are never held.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -25,7 +25,7 @@ use crate::{
     Status, ViewEvent,
     backend::{Evidence, SourceId},
     disk::Stored,
-    model::{Instance, InstanceKey},
+    model::{Instance, InstanceKey, KeyMap},
     view::ViewChange,
 };
 
@@ -43,8 +43,8 @@ pub(super) struct Guard {
     ttl: Duration,
     limit: usize,
     /// Everything served, held instances included.
-    pub(super) view: HashMap<InstanceKey, Arc<Instance>>,
-    pub(super) held: HashMap<InstanceKey, Held>,
+    pub(super) view: KeyMap<Arc<Instance>>,
+    pub(super) held: KeyMap<Held>,
     /// Recent unannounced explicit removals: when, and whether it was applied.
     pub(super) recent: VecDeque<(Instant, bool)>,
     pub(super) burst_until: Option<Instant>,
@@ -72,7 +72,9 @@ pub(super) struct Held {
 #[derive(Clone, Debug, Default)]
 struct Pending {
     /// The published version of each key touched since.
-    before: HashMap<InstanceKey, Option<Arc<Instance>>>,
+    before: KeyMap<Option<Arc<Instance>>>,
+    /// A first list, none of which has been published: all there is, in the list's order.
+    first: Vec<Arc<Instance>>,
     suspects_changed: bool,
     suspects: Option<Arc<HashSet<InstanceKey>>>,
     events: Vec<ViewEvent>,
@@ -80,6 +82,17 @@ struct Pending {
     rejected: Vec<InstanceKey>,
     next_end: Option<Instant>,
     next_confirm: Option<Instant>,
+}
+
+impl Pending {
+    /// Notes that a key is about to differ from what was published.
+    fn note(&mut self, key: InstanceKey, before: Option<Arc<Instance>>) {
+        // Rare: a first list was taken in and changed before it was published.
+        for new in self.first.drain(..) {
+            self.before.insert(new.key(), None);
+        }
+        self.before.entry(key).or_insert(before);
+    }
 }
 
 /// How an answer relates to what is known.
@@ -99,8 +112,8 @@ impl Guard {
             policy,
             ttl,
             limit: MAX_INSTANCES,
-            view: HashMap::new(),
-            held: HashMap::new(),
+            view: KeyMap::default(),
+            held: KeyMap::default(),
             recent: VecDeque::new(),
             burst_until: None,
             settling_until: None,
@@ -159,23 +172,42 @@ impl Guard {
 
     /// A whole list: what it lacks is implied to be gone (N4, N6, N7). Keys in `rejected` are there, unreadable.
     pub(super) fn list(&mut self, instances: &[Arc<Instance>], rejected: &[InstanceKey], now: Instant) {
-        // The first list can lack nothing; looking for it would cost as much as taking the list in.
-        if !self.view.is_empty() || !self.rejected.is_empty() {
+        if self.view.is_empty() && self.rejected.is_empty() && self.pending.before.is_empty() {
+            self.fill(instances);
+        } else {
             self.drop_absent(instances, rejected, now);
-        }
-        let new = instances.len().saturating_sub(self.view.len()).min(self.limit);
-        self.view.reserve(new);
-        self.pending.before.reserve(new);
-        for instance in instances {
-            self.upsert(instance);
+            for instance in instances {
+                self.upsert(instance);
+            }
         }
         self.reject(rejected);
+    }
+
+    /// Takes in a first list, which can lack nothing and of which nothing was known: that need not be asked for each
+    /// instance of many.
+    fn fill(&mut self, instances: &[Arc<Instance>]) {
+        let (room, over) = instances.split_at(instances.len().min(self.limit));
+        self.view.reserve(room.len());
+        self.pending.first.reserve(room.len());
+        for instance in room {
+            match self.view.entry(instance.key()) {
+                Entry::Vacant(place) => {
+                    place.insert(Arc::clone(instance));
+                    self.pending.first.push(Arc::clone(instance));
+                }
+                Entry::Occupied(_) => self.upsert(instance),
+            }
+        }
+        for instance in over {
+            self.upsert(instance);
+        }
     }
 
     /// Removes or holds what a list lacks.
     fn drop_absent(&mut self, instances: &[Arc<Instance>], rejected: &[InstanceKey], now: Instant) {
         let from = self.view.len();
-        let mut present: HashSet<InstanceKey> = instances.iter().map(|instance| instance.key()).collect();
+        let mut present: foldhash::HashSet<InstanceKey> =
+            instances.iter().map(|instance| instance.key()).collect();
         present.extend(rejected.iter().cloned());
         self.rejected.retain(|key| present.contains(key));
 
@@ -235,7 +267,7 @@ impl Guard {
         // Taken out first: a map keeps the key it has, and with it the texts of a record that is gone.
         let before = self.view.remove(&key);
         self.view.insert(key.clone(), Arc::clone(instance));
-        self.pending.before.entry(key).or_insert(before);
+        self.pending.note(key, before);
     }
 
     /// The registry said that the record is gone (N3).
@@ -361,6 +393,8 @@ impl Guard {
         let suspects_changed = self.pending.suspects_changed;
         self.refresh_holds();
         let mut change = self.nothing();
+        change.upserts = std::mem::take(&mut self.pending.first);
+        change.upserts.iter().for_each(|new| self.census[new.status() as usize] += 1);
         change.upserts.reserve(self.pending.before.len());
         // Not drained: the room that a long list needed would stay for ever, and be searched at every step.
         for (key, before) in std::mem::take(&mut self.pending.before) {
@@ -443,7 +477,7 @@ impl Guard {
     fn drop_key(&mut self, key: &InstanceKey) {
         self.release(key);
         if let Some(before) = self.view.remove(key) {
-            self.pending.before.entry(key.clone()).or_insert(Some(before));
+            self.pending.note(key.clone(), Some(before));
         }
     }
 

@@ -1,6 +1,11 @@
 //! The loop that carries out what [`State`](super::state::State) decides; it decides nothing itself.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt, StreamExt,
@@ -118,7 +123,8 @@ impl Task {
         // Sinks first, then the status: who sees it loaded finds the snapshot there.
         let status = Arc::new(hub.state.status().clone());
         let after = (hub.state.told(), blunder(&status).is_some());
-        let deadline = hub.state.next_deadline(now);
+        let held_back = hub.sinks.iter().filter_map(Weak::upgrade).filter_map(|sink| sink.tick()).min();
+        let deadline = hub.state.next_deadline(now).into_iter().chain(held_back).min();
         let instances = hub.state.census();
         drop(hub);
         self.levels.tell(
@@ -276,7 +282,12 @@ fn log(event: &ViewEvent) {
         | ViewEvent::Stale
         | ViewEvent::Expired
         | ViewEvent::SourceDegraded
-        | ViewEvent::Lagged { .. } => {}
+        | ViewEvent::Lagged { .. }
+        // Those of an upstream, which logs them itself.
+        | ViewEvent::Ejected { .. }
+        | ViewEvent::Restored { .. }
+        | ViewEvent::PanicBegan { .. }
+        | ViewEvent::PanicEnded => {}
     }
 }
 

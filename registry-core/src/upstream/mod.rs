@@ -33,6 +33,7 @@ use crate::{
     balance::{Lanes, PickContext, Slot},
     metrics,
     model::{Instance, ServiceName, Status, Target},
+    outlier::Outliers,
     snapshot::Snapshot,
     view::{View, ViewSink},
 };
@@ -56,6 +57,8 @@ pub struct Upstream {
     refuses_expired: bool,
     /// Whether the balancer wants to hear of picks.
     observed: bool,
+    /// Whether failures count, so that every pick needs to know whom to tell.
+    ejects: bool,
 }
 
 /// What all clones share.
@@ -82,9 +85,9 @@ impl Upstream {
             start: Box::new(start),
             budget: Budget::new(),
         });
-        let homes = Arc::new(Lanes::new(|| Arc::new(Home::new(Arc::clone(&shared)))));
-        let (seat, observed) = (view.seat(), view.observer().is_some());
-        Self { view, shared, homes, seat, refuses_expired, observed }
+        let homes = Arc::new(Lanes::new(|| Arc::new(Home::new(&shared))));
+        let (seat, observed, ejects) = (view.seat(), view.observer().is_some(), view.outliers().is_some());
+        Self { view, shared, homes, seat, refuses_expired, observed, ejects }
     }
 
     /// Starts what feeds the view, unless it was started. Needs a tokio runtime.
@@ -132,9 +135,31 @@ impl Upstream {
     #[inline]
     pub fn pick_with(&self, context: &PickContext<'_>) -> Result<Picked, Error> {
         self.check_usable()?;
+        if self.ejects
+            && let Some(outliers) = self.view.outliers()
+            && outliers.is_anything_out()
+            && let Some(picked) = self.probe(outliers, context)
+        {
+            return Ok(picked);
+        }
         let Some((instance, slot)) = self.own(context) else { return Err(self.nothing()) };
-        let is_followed = self.observed || self.view.has_suspects();
+        let is_followed = self.ejects || self.observed || self.view.has_suspects();
         Ok(Picked::new(instance, Slot::from_bits(slot), is_followed.then(|| Arc::clone(self.homes.mine()))))
+    }
+
+    /// The instance that is due to be tried again, for this one pick.
+    #[cold]
+    #[inline(never)]
+    fn probe(&self, outliers: &Outliers, context: &PickContext<'_>) -> Option<Picked> {
+        let (key, slot, probe) = outliers.claim(&self.view, context.get_tried())?;
+        let home = self.homes.mine();
+        let live = self.view.live();
+        let Some(member) = live.snapshot.serving_member(&key).filter(|member| member.slot == slot) else {
+            // It has left in this moment.
+            outliers.give_back(&self.view, slot, probe);
+            return None;
+        };
+        Some(Picked::new(Arc::clone(&member.instance), slot, Some(Arc::clone(home))).probe(probe))
     }
 
     /// An instance and the bits of its slot: two words, as they fit into registers. A guard built in here would be
@@ -250,12 +275,16 @@ impl Upstream {
         self.start().freshness()
     }
 
-    /// What happens to the view beyond plain changes: stale, fresh again, a suspicious shrink, …
+    /// What happens to the view beyond plain changes: stale, fresh again, a suspicious shrink, an ejection, …
     ///
     /// # Panics
     /// As [`pick`](Self::pick).
     pub fn events(&self) -> ViewEvents {
-        self.start().events()
+        let events = self.start().events();
+        match self.view.outliers() {
+            Some(outliers) => events.and(outliers.events()),
+            None => events,
+        }
     }
 
     /// Whether picks may use the view.
@@ -293,8 +322,9 @@ impl Upstream {
         Error::new(
             ErrorKind::NoInstance,
             format!(
-                "no instance of {service} can be picked: {} known, {} draining, {} down; {}",
+                "no instance of {service} can be picked: {} known, {} ejected, {} draining, {} down; {}",
                 snapshot.len(),
+                snapshot.ejected().count(),
                 count(Status::Draining),
                 count(Status::Down),
                 self.shared.standing()

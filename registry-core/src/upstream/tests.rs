@@ -148,7 +148,7 @@ fn picking_from_an_empty_service_says_what_is_known() {
     assert_eq!(error.kind(), ErrorKind::NoInstance);
     assert_eq!(
         error.to_string(),
-        "no instance of orders can be picked: 0 known, 0 draining, 0 down; the view is stale, 7s old"
+        "no instance of orders can be picked: 0 known, 0 ejected, 0 draining, 0 down; the view is stale, 7s old"
     );
 }
 

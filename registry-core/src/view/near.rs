@@ -20,7 +20,10 @@ use std::{
 };
 
 use super::{Live, View};
-use crate::{balance::PickContext, snapshot::Member};
+use crate::{
+    balance::{Dice, PickContext},
+    snapshot::Member,
+};
 
 /// Most views of a process that threads keep near; a table takes 32 bytes for each.
 const SEATS: usize = 1024;
@@ -37,7 +40,9 @@ static ENDS: AtomicU64 = AtomicU64::new(0);
 static FREE: Mutex<Free> = Mutex::new(Free { next: 0, returned: Vec::new() });
 
 thread_local! {
-    static TABLE: RefCell<Table> = const { RefCell::new(Table { places: Vec::new(), ends: 0 }) };
+    static TABLE: RefCell<Table> = const {
+        RefCell::new(Table { places: Vec::new(), ends: 0, dice: Dice::still() })
+    };
 }
 
 struct Free {
@@ -45,11 +50,12 @@ struct Free {
     returned: Vec<usize>,
 }
 
-#[derive(Default)]
 struct Table {
     places: Vec<Place>,
     /// How many views had ended when this table was last tidied.
     ends: u64,
+    /// Shaken when the first place is taken.
+    dice: Dice,
 }
 
 #[derive(Default)]
@@ -118,7 +124,7 @@ impl View {
                 return None;
             }
             let live = place.live.as_ref()?;
-            Some(f.take()?(live.choose(context)))
+            Some(f.take()?(live.choose(context, &table.dice)))
         });
         match picked {
             Ok(Some(result)) => result,
@@ -137,7 +143,7 @@ impl View {
             TABLE.try_with(|table| Some(table.try_borrow_mut().ok()?.hold(&self.seat, moves, &live)));
         // Outside of the borrow: what a picker does in its destructor may be a pick.
         drop(let_go);
-        f(live.choose(context))
+        f(live.choose(context, &Dice::fresh()))
     }
 }
 
@@ -160,6 +166,9 @@ impl Table {
         let at = seat.number();
         if at >= SEATS {
             return [ended, None];
+        }
+        if self.places.is_empty() {
+            self.dice.shake();
         }
         if self.places.len() <= at {
             self.places.resize_with(at + 1, Place::default);

@@ -1,5 +1,8 @@
 //! What threads hold of a view, and when they let go.
 
+mod slow_start;
+mod zone;
+
 use std::{sync::mpsc, thread};
 
 use super::*;

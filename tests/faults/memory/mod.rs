@@ -6,8 +6,10 @@ mod world;
 
 mod clocks;
 mod disk;
+mod drains;
 mod endings;
 pub(crate) mod executor;
+mod flapping;
 mod garbage;
 mod herd;
 mod interleavings;

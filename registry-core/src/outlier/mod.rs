@@ -1,0 +1,237 @@
+//! Leaving out instances that keep failing, for a while.
+//!
+//! ```text
+//!   Picked::report ──success──► Tally (no lock) ──once an interval──┐
+//!                  └─failure────────────────────────────────────────┴► Machine ──► events
+//!   View::apply ───who is there──────────────────────────────────────►   │
+//!   Upstream::pick ──is a probe due?──────────────────────────────────►   └─ who is ejected ──► Store
+//! ```
+//!
+//! [`machine`] decides; this module carries its actions out. There is no task: time passes with reports, and with picks
+//! while something is ejected. Locks are taken in the order writer of the view, machine.
+
+mod config;
+mod criteria;
+mod entry;
+mod machine;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::time::Instant;
+
+pub use self::config::{Ejection, EjectionCause};
+pub(crate) use self::machine::ProbeId;
+use self::{
+    machine::{Action, Input, Machine},
+    tally::{Read, Tally},
+};
+use crate::{
+    ViewEvent,
+    balance::{Failure, Slot},
+    feed::{Feed, Reader},
+    model::{Instance, InstanceKey},
+    snapshot::{Pool, Store},
+    view::View,
+};
+
+/// [`Outliers::due`] if nothing will be.
+const NEVER: u64 = u64::MAX;
+
+/// Who of one view is ejected, and why.
+#[derive(Debug)]
+pub(crate) struct Outliers {
+    tally: Tally,
+    /// When a pick should look in, in nanoseconds after `start`.
+    due: AtomicU64,
+    start: Instant,
+    judge: Mutex<Judge>,
+    events: Feed<ViewEvent>,
+}
+
+#[derive(Debug)]
+struct Judge {
+    machine: Machine,
+    read: Read,
+    /// The machine's moves when the next due time was computed, and when the store was told who is ejected.
+    timed: u64,
+    stored: u64,
+    /// What happened and wasn't told yet, as it isn't published.
+    news: Vec<ViewEvent>,
+}
+
+impl Outliers {
+    pub(crate) fn new(config: &Ejection) -> Self {
+        Self {
+            tally: Tally::default(),
+            due: AtomicU64::new(NEVER),
+            start: Instant::now(),
+            judge: Mutex::new(Judge {
+                machine: Machine::new(config.clone(), fastrand::u64(..)),
+                read: Read::default(),
+                timed: 0,
+                stored: 0,
+                news: Vec::new(),
+            }),
+            events: Feed::new(),
+        }
+    }
+
+    /// A request succeeded that wasn't a probe; whether [`report`](Self::report) has to be told. Takes no lock.
+    #[inline]
+    pub(crate) fn count(&self, slot: Slot) -> bool {
+        self.tally.count(slot)
+    }
+
+    /// A request ended.
+    pub(crate) fn report(
+        &self,
+        view: &View,
+        instance: &Instance,
+        slot: Slot,
+        failure: Option<Failure>,
+        probe: Option<ProbeId>,
+    ) {
+        let now = Instant::now();
+        let mut judge = self.judge();
+        let mut actions = Vec::new();
+        if failure.is_some() {
+            let live = view.live();
+            self.tally.grow(live.snapshot.active().slots());
+            if judge.machine.interval_is_over(now) {
+                let successes = self.tally.read(&live.snapshot, &mut judge.read);
+                actions = judge.machine.step(Input::Interval { successes }, now);
+            }
+        }
+        let key = instance.key();
+        let outcome = Input::Outcome { slot, key: &key, failure, probe };
+        actions.extend(judge.machine.step(outcome, now));
+        self.tally.heed(slot.index, judge.machine.heeds(slot.index));
+        self.carry_out(view, judge, &actions);
+    }
+
+    /// A probe ended without a verdict.
+    pub(crate) fn give_back(&self, view: &View, slot: Slot, probe: ProbeId) {
+        let mut judge = self.judge();
+        let actions = judge.machine.step(Input::Unproven { slot, probe }, Instant::now());
+        self.carry_out(view, judge, &actions);
+    }
+
+    /// Whether anything may be due at any time. Costs a read of what rarely changes.
+    #[inline]
+    pub(crate) fn is_anything_out(&self) -> bool {
+        self.due.load(Ordering::Relaxed) != NEVER
+    }
+
+    /// The instance that one request should be sent to now, to try whether it is well again.
+    pub(crate) fn claim(&self, view: &View, tried: &[InstanceKey]) -> Option<(InstanceKey, Slot, ProbeId)> {
+        let now = Instant::now();
+        if self.nanos(now) < self.due.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Whoever holds it may be claiming; a pick doesn't wait.
+        let mut judge = self.judge.try_lock().ok()?;
+        let actions = judge.machine.step(Input::Claim { tried }, now);
+        self.time(&mut judge);
+        self.carry_out(view, judge, &actions);
+        actions.into_iter().find_map(|action| match action {
+            Action::Try { slot, key, probe } => Some((key, slot, probe)),
+            _ => None,
+        })
+    }
+
+    /// Tells who is there, and marks in the store who is ejected; whether that changed anything. The caller has
+    /// the writer's lock.
+    pub(crate) fn settle(&self, store: &mut Store) -> bool {
+        let mut judge = self.judge();
+        let gone =
+            |(slot, key): (Slot, &InstanceKey)| (store.serving_slot(key) != Some(slot)).then_some(slot);
+        let gone = judge.machine.tracked().filter_map(gone).collect();
+        let members = Input::Members { serving: store.taking(), down: store.len(Pool::Down), gone };
+        let actions = judge.machine.step(members, Instant::now());
+        self.note(&mut judge, &actions);
+        if judge.stored == judge.machine.moves() {
+            return false;
+        }
+        judge.stored = judge.machine.moves();
+        let ejected = judge.machine.ejected().cloned().collect();
+        store.eject(ejected, !judge.machine.panics())
+    }
+
+    /// Tells what has happened, after it was published. The caller has the writer's lock, so that events come in order,
+    /// and logs what is returned without it.
+    #[must_use]
+    pub(crate) fn tell(&self) -> Vec<ViewEvent> {
+        let news = std::mem::take(&mut self.judge().news);
+        news.iter().for_each(|event| self.events.send(event));
+        news
+    }
+
+    /// What happens from now on; ends when the view does.
+    pub(crate) fn events(&self) -> Reader<ViewEvent> {
+        self.events.subscribe()
+    }
+
+    pub(crate) fn close(&self) {
+        self.events.close();
+    }
+
+    /// Takes the lock of the machine by value, as publishing takes the writer's first.
+    fn carry_out(&self, view: &View, mut judge: MutexGuard<'_, Judge>, actions: &[Action]) {
+        self.note(&mut judge, actions);
+        drop(judge);
+        if actions.iter().any(|action| !matches!(action, Action::Try { .. })) {
+            view.settle();
+        }
+    }
+
+    /// Computes when a pick should look in.
+    fn time(&self, judge: &mut Judge) {
+        judge.timed = judge.machine.moves();
+        let due = judge.machine.due().map_or(NEVER, |due| self.nanos(due));
+        self.due.store(due, Ordering::Relaxed);
+    }
+
+    fn note(&self, judge: &mut Judge, actions: &[Action]) {
+        if judge.timed != judge.machine.moves() {
+            self.time(judge);
+        }
+        judge.news.extend(actions.iter().filter_map(|action| match action.clone() {
+            Action::Settle | Action::Try { .. } => None,
+            Action::Eject { key, cause, lasts } => Some(ViewEvent::Ejected { key, cause, lasts }),
+            Action::Restore { key } => Some(ViewEvent::Restored { key }),
+            Action::PanicBegins { usable, of } => Some(ViewEvent::PanicBegan { usable, of }),
+            Action::PanicEnds => Some(ViewEvent::PanicEnded),
+        }));
+    }
+
+    fn judge(&self) -> MutexGuard<'_, Judge> {
+        self.judge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(NEVER - 1)
+    }
+}
+
+/// Logs what [`Outliers::tell`] told.
+pub(crate) fn log(news: &[ViewEvent]) {
+    for event in news {
+        match event {
+            ViewEvent::Ejected { key, cause, lasts } => {
+                tracing::warn!(instance = %key, %cause, ?lasts, "an instance is ejected");
+            }
+            ViewEvent::Restored { key } => tracing::info!(instance = %key, "an instance is restored"),
+            ViewEvent::PanicBegan { usable, of } => {
+                tracing::warn!(usable, of, "too few instances are usable: ejection is ignored");
+            }
+            ViewEvent::PanicEnded => tracing::info!("enough instances are usable: ejection counts again"),
+            _ => {}
+        }
+    }
+}
