@@ -22,6 +22,11 @@ pub mod etcd {
     pub use registry_etcd::{EtcdConfig, EtcdConnector, ReadMode};
 }
 
+/// Adapters for tower, hyper, axum and reqwest.
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+pub use registry_tower as tower;
+
 /// Connects to a registry by URL, such as `etcd://10.0.0.1:2379,10.0.0.2:2379/prod?ttl=15s` or `memory://`.
 ///
 /// Checks the configuration and does not wait for the registry: see [`Client::ready`].

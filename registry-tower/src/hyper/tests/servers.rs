@@ -108,5 +108,6 @@ async fn a_handler_of_axums_learns_who_asks() {
     let host = Host::start(&registry, app).await;
     let mut stream = host.dial().await;
     send(&mut stream, "/").await;
-    read_until(&mut stream, &format!("you are {}", stream.local_addr().unwrap())).await;
+    let answer = format!("you are {}", stream.local_addr().unwrap());
+    read_until(&mut stream, &answer).await;
 }
