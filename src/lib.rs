@@ -27,6 +27,10 @@ pub mod etcd {
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
 pub use registry_tower as tower;
 
+#[cfg(feature = "tonic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
+pub use registry_tower::tonic;
+
 /// Connects to a registry by URL, such as `etcd://10.0.0.1:2379,10.0.0.2:2379/prod?ttl=15s` or `memory://`.
 ///
 /// Checks the configuration and does not wait for the registry: see [`Client::ready`].

@@ -1,6 +1,6 @@
 //! What an answer says about the instance, and whether to ask another one.
 
-use std::{error::Error as StdError, fmt, io};
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, request, response};
 use registry_core::balance::Failure;
@@ -64,6 +64,20 @@ pub trait Classify: fmt::Debug + Send + Sync + 'static {
     fn trailers(&self, trailers: &HeaderMap) -> Option<Failure> {
         let _ = trailers;
         None
+    }
+}
+
+impl<C: Classify + ?Sized> Classify for Arc<C> {
+    fn response(&self, request: &request::Parts, response: &response::Parts) -> Verdict {
+        (**self).response(request, response)
+    }
+
+    fn error(&self, request: &request::Parts, error: &BoxError) -> Verdict {
+        (**self).error(request, error)
+    }
+
+    fn trailers(&self, trailers: &HeaderMap) -> Option<Failure> {
+        (**self).trailers(trailers)
     }
 }
 

@@ -23,6 +23,9 @@ mod replay;
 mod reqwest;
 #[cfg(feature = "tower")]
 mod service;
+#[cfg(feature = "tonic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
+pub mod tonic;
 
 #[cfg(feature = "tower")]
 #[cfg(test)]

@@ -48,6 +48,7 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
             metrics::drain_stage(stage, began.elapsed());
         };
 
+    exit.in_flight.leave();
     let was_live = exit.ever_live || exit.registrations.iter().any(Registration::was_live);
     let announce = async {
         for registration in exit.registrations {
