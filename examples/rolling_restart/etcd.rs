@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::try_join_all;
 use service_registry::Client;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -79,18 +80,26 @@ impl Fleet for EtcdFleet {
         Ok(())
     }
 
-    async fn leave(&mut self, name: &str) -> Result<Left> {
-        let Process { mut child, mut facts } =
-            self.instances.remove(name).ok_or_else(|| format!("there is no {name}"))?;
-        let pid = child.id().ok_or_else(|| format!("{name} has ended already"))?;
+    async fn leave(&mut self, names: &[String]) -> Result<Vec<Left>> {
+        let leaving = names.iter().map(|name| {
+            let process = self.instances.remove(name).ok_or_else(|| format!("there is no {name}"));
+            async move { process?.leave(name).await }
+        });
+        try_join_all(leaving).await
+    }
+}
+
+impl Process {
+    async fn leave(mut self, name: &str) -> Result<Left> {
+        let pid = self.child.id().ok_or_else(|| format!("{name} has ended already"))?;
         let sent = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
         if !sent.success() {
             return Err(format!("SIGTERM could not be sent to {name}").into());
         }
         // Waiting would close it, which means something else to the instance.
-        let _stdin = child.stdin.take();
+        let _stdin = self.child.stdin.take();
         let mut left = None;
-        while let Some(fact) = timeout(2 * BUDGET, facts.next_line()).await?? {
+        while let Some(fact) = timeout(2 * BUDGET, self.facts.next_line()).await?? {
             match fact.split(' ').collect::<Vec<_>>()[..] {
                 [LEFT, elapsed, is_clean] => {
                     let elapsed = Duration::from_millis(elapsed.parse()?);
@@ -99,7 +108,7 @@ impl Fleet for EtcdFleet {
                 _ => println!("{name}: {fact}"),
             }
         }
-        let status = child.wait().await?;
+        let status = self.child.wait().await?;
         match left {
             Some(left) if status.success() => Ok(left),
             _ => Err(format!("{name} ended with {status}").into()),

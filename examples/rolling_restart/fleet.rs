@@ -15,6 +15,6 @@ pub(crate) trait Fleet: Send + Sync {
     /// Starts an instance; done when it serves and is registered.
     fn start(&mut self, name: &str) -> impl Future<Output = Result<()>> + Send;
 
-    /// Lets an instance leave; done when it has left.
-    fn leave(&mut self, name: &str) -> impl Future<Output = Result<Left>> + Send;
+    /// Lets instances leave, all at once; done when they have left.
+    fn leave(&mut self, names: &[String]) -> impl Future<Output = Result<Vec<Left>>> + Send;
 }

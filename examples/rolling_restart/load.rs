@@ -48,6 +48,7 @@ struct Tally {
     failures: Vec<String>,
     /// By protocol and instance.
     by: BTreeMap<(&'static str, String), usize>,
+    slowest: Duration,
     is_over: bool,
 }
 
@@ -82,7 +83,7 @@ impl Load {
     /// A line for the reader.
     pub(crate) fn so_far(&self) -> String {
         let tally = lock(&self.tally);
-        format!("{} answered, {} failed so far", tally.answered, tally.failed)
+        format!("so far {} answered, {} failed", tally.answered, tally.failed)
     }
 
     /// Lets the requests that are under way end, and says what became of all.
@@ -104,8 +105,9 @@ where
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     while !lock(&tally).is_over {
         ticks.tick().await;
+        let begin = Instant::now();
         let answer = request().await;
-        lock(&tally).note(protocol, answer);
+        lock(&tally).note(protocol, answer, begin.elapsed());
     }
 }
 
@@ -126,7 +128,8 @@ async fn greet(mut greeter: GreeterClient<GrpcChannel>) -> Result<String> {
 }
 
 impl Tally {
-    fn note(&mut self, protocol: &'static str, answer: Result<String>) {
+    fn note(&mut self, protocol: &'static str, answer: Result<String>, took: Duration) {
+        self.slowest = self.slowest.max(took);
         match answer {
             Ok(instance) => {
                 self.answered += 1;
@@ -172,7 +175,11 @@ impl Sum {
 impl fmt::Display for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (answered, failed) = (self.tally.answered, self.tally.failed);
-        write!(f, "{answered} answered at {:.0} requests/s, {failed} failed", self.rate())
+        let (rate, slowest) = (self.rate(), self.tally.slowest);
+        write!(
+            f,
+            "{answered} answered at {rate:.0} requests/s, the slowest in {slowest:.1?}; {failed} failed"
+        )
     }
 }
 

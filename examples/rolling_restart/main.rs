@@ -82,25 +82,26 @@ async fn restart(mut fleet: impl Fleet) -> Result<()> {
         let begin = Instant::now();
         fleet.start(&new).await?;
         let came = begin.elapsed();
-        let left = fleet.leave(leaving).await?;
-        println!("{new} came in {came:.1?}; {leaving} left in {:.1?}; {}", left.elapsed, load.so_far());
-        within_budget(leaving, left)?;
+        for left in fleet.leave(std::slice::from_ref(leaving)).await? {
+            println!("{new} came in {came:.1?}; {leaving} left in {:.1?}; {}", left.elapsed, load.so_far());
+            within_budget(left)?;
+        }
         names.push(new);
     }
     sleep(PAUSE).await;
     let sum = load.stop().await;
 
-    for name in &names[FLEET..] {
-        within_budget(name, fleet.leave(name).await?)?;
-    }
+    fleet.leave(&names[FLEET..]).await?.into_iter().try_for_each(within_budget)?;
     client.close().await;
     println!("{sum}");
     sum.check(&names, RATE)
 }
 
-fn within_budget(name: &str, left: Left) -> Result<()> {
+fn within_budget(left: Left) -> Result<()> {
     if left.elapsed > instance::BUDGET || !left.is_clean {
-        return Err(format!("{name} did not leave cleanly within {:?}: {left:?}", instance::BUDGET).into());
+        return Err(
+            format!("an instance did not leave cleanly within {:?}: {left:?}", instance::BUDGET).into()
+        );
     }
     Ok(())
 }

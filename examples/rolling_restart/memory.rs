@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use futures_util::future::try_join_all;
 use service_registry::{Client, Drain, MemoryRegistry};
 
 use crate::{
@@ -37,10 +38,16 @@ impl Fleet for MemoryFleet {
         Ok(())
     }
 
-    async fn leave(&mut self, name: &str) -> Result<Left> {
-        let (client, running) = self.instances.remove(name).ok_or_else(|| format!("there is no {name}"))?;
-        // What a signal would do, which means all instances of a process.
-        client.drain(Drain::new().budget(BUDGET)).await;
-        running.left().await
+    async fn leave(&mut self, names: &[String]) -> Result<Vec<Left>> {
+        let leaving = names.iter().map(|name| {
+            let instance = self.instances.remove(name).ok_or_else(|| format!("there is no {name}"));
+            async move {
+                let (client, running) = instance?;
+                // What a signal would do, which means all instances of a process.
+                client.drain(Drain::new().budget(BUDGET)).await;
+                running.left().await
+            }
+        });
+        try_join_all(leaving).await
     }
 }
