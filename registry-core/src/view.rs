@@ -303,12 +303,10 @@ impl ViewSink for View {
     /// Ends all waiting; picks go on with the last snapshot.
     fn close(&self) {
         let mut writer = self.writer();
-        if let Some(rest) = writer.intake.rest() {
-            let news = self.enter(&mut writer, &rest, Instant::now());
-            drop(writer);
-            outlier::log(&news);
-        }
+        let rest = writer.intake.rest();
+        let news = rest.map(|rest| self.enter(&mut writer, &rest, Instant::now())).unwrap_or_default();
         drop(writer);
+        outlier::log(&news);
         self.wake.send_replace(None);
         if let Some(outliers) = &self.outliers {
             outliers.close();
