@@ -220,7 +220,7 @@ async fn an_ejected_instance_gets_probes_only_until_one_succeeds() {
     let mut client = GreeterClient::new(GrpcChannel::new(upstream.clone()));
     let sick = &world.nodes[1];
     sick.greeter.be_sick(true);
-    let is_out = || upstream.snapshot().ejected().any(|key| key.id().as_str() == "n1");
+    let is_out = || upstream.snapshot().ejected().any(|key| key.id.as_str() == "n1");
     while !is_out() {
         drop(client.say_hello(hello("you")).await);
     }
