@@ -10,6 +10,7 @@ pub mod balance;
 #[doc(hidden)]
 pub mod bench;
 pub mod memory;
+pub mod metrics;
 pub mod model;
 pub mod static_list;
 
@@ -61,5 +62,8 @@ pub use reflector::{Expiry, ShrinkGuard};
 pub use secret::{Credential, CredentialProvider, Secret};
 pub use snapshot::{Diff, SlowStart, Snapshot};
 pub use static_list::{StaticConnector, StaticRegistry, StaticRegistryBuilder};
-pub use upstream::{Attempt, CallError, CallOptions, Changes, Held, OpenPick, Picked, Update, Upstream};
+pub use upstream::{
+    Attempt, AttemptCause, CallError, CallOptions, Changes, Exhaustion, FailedAttempt, Held, NoneUsable,
+    OpenPick, Picked, TimeLimit, Unusable, Update, Upstream,
+};
 pub use url::{HostPort, RegistryUrl};

@@ -18,7 +18,7 @@ use crate::{
     BoxError,
     body::{End, Guard, Until},
     cache::Cache,
-    classify::{Classify, ClassifyHttp},
+    classify::{Classify, ClassifyHttp, Idempotent},
     connect::{Connect, NotSent},
     replay::Replay,
 };
@@ -36,7 +36,10 @@ const REPLAY_LIMIT: usize = 64 * 1024;
 /// It is always ready: backpressure is the instances' business, and an upstream without instances fails the call
 /// instead of keeping it. Cheap to clone.
 ///
-/// Options for one request, such as its hash key, are a [`CallOptions`] in its extensions.
+/// An instance that hangs is survived by a request that is [`Idempotent`] and a
+/// [`per_try_timeout`](CallOptions::per_try_timeout), which limits the time to the response's *head*; none is set by
+/// default. Options for one request, such as its hash key, are a [`CallOptions`] in its extensions. Hedges need a body of
+/// known length within the [`replay_limit`](Self::replay_limit).
 pub struct Balanced<C: Connect> {
     upstream: Upstream,
     cache: Arc<Cache<C>>,
@@ -132,10 +135,11 @@ impl<C: Connect> Balanced<C> {
     {
         let (mut head, body) = request.into_parts();
         let options = head.extensions.remove::<CallOptions>();
-        let options = options.as_ref().unwrap_or(&self.options);
+        let options = options.unwrap_or_else(|| CallOptions::clone(&self.options));
+        let options = self.suited(options, &head, &body);
         let sending =
             Sending { head, body: Replay::new(body, self.replay_limit), rejected: Mutex::new(None) };
-        let held = self.upstream.call_held(options, |instance| self.attempt(&sending, instance)).await;
+        let held = self.upstream.call_held(&options, |instance| self.attempt(&sending, instance)).await;
         match held {
             Ok(held) => {
                 let ((response, failure), open) = held.into_parts();
@@ -149,6 +153,18 @@ impl<C: Connect> Balanced<C> {
                 _ => Err(error),
             },
         }
+    }
+
+    /// What the request itself says about how it may be called.
+    fn suited<B: Body>(&self, mut options: CallOptions, head: &request::Parts, body: &B) -> CallOptions {
+        if Idempotent::is(head) {
+            options = options.idempotent(true);
+        }
+        // A hedge begins while the first attempt sends: only what is sure to be kept can be sent twice then.
+        if body.size_hint().upper().is_none_or(|upper| upper > self.replay_limit as u64) {
+            options = options.hedges(0);
+        }
+        options
     }
 
     /// One attempt, on one instance.

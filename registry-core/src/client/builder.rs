@@ -17,6 +17,7 @@ use crate::{
     feed::Feed,
     keeper::{AliveHook, ClientEvent, Dedicated, KeeperThread, RegistrationEvent},
     memory::MemoryConnector,
+    metrics,
     model::{InstanceKey, Namespace},
     observer::{AT_ONCE, observe},
     static_list::StaticConnector,
@@ -220,6 +221,7 @@ impl ClientBuilder {
         }
         config.check()?;
         config.balancer.parse::<crate::balance::Balance>()?;
+        metrics::describe();
         let dedicated = match config.keeper_thread {
             KeeperThread::Shared => None,
             KeeperThread::Dedicated => Some(Dedicated::start()?),

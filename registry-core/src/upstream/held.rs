@@ -26,7 +26,7 @@ pub struct OpenPick {
 }
 
 impl<T> Held<T> {
-    pub(super) fn new(answer: T, picked: Picked, began: Instant) -> Self {
+    pub(in crate::upstream) fn new(answer: T, picked: Picked, began: Instant) -> Self {
         Self { answer, open: OpenPick { picked, began } }
     }
 

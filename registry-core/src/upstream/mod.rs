@@ -10,6 +10,7 @@ mod picked;
 mod source;
 #[cfg(test)]
 mod tests;
+mod unusable;
 
 use std::{
     fmt,
@@ -20,15 +21,17 @@ use std::{
 use self::{budget::Budget, picked::Home};
 pub use self::{
     call::{Attempt, CallOptions},
-    call_error::CallError,
+    call_error::{AttemptCause, CallError, Exhaustion, FailedAttempt, TimeLimit},
     changes::{Changes, Update},
     held::{Held, OpenPick},
     picked::Picked,
+    unusable::{NoneUsable, Unusable},
 };
 pub(crate) use self::{fixed::Nothing, source::Source};
 use crate::{
     Error, ErrorKind, Freshness, ViewEvents,
     balance::{Lanes, PickContext, Slot},
+    metrics,
     model::{Instance, ServiceName, Status, Target},
     outlier::Outliers,
     snapshot::Snapshot,
@@ -295,6 +298,7 @@ impl Upstream {
         if self.start().may_serve() {
             return Ok(());
         }
+        metrics::pick_failed(self.service(), ErrorKind::NotReady);
         Err(Error::new(
             ErrorKind::NotReady,
             format!("the view of {} is too old to pick from; {}", self.service(), self.shared.standing()),
@@ -307,11 +311,13 @@ impl Upstream {
         let (service, snapshot) = (self.service(), self.shared.snapshot());
         if snapshot.version() == 0 {
             self.start();
+            metrics::pick_failed(service, ErrorKind::NotReady);
             return Error::new(
                 ErrorKind::NotReady,
                 format!("nothing is known about {service} yet; {}", self.shared.standing()),
             );
         }
+        metrics::pick_failed(service, ErrorKind::NoInstance);
         let count = |status| snapshot.iter().filter(|instance| instance.status() == status).count();
         Error::new(
             ErrorKind::NoInstance,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use registry_core::{
-    Discover, Ejection, Instance, Target, Upstream,
+    CallOptions, Discover, Ejection, Instance, Target, Upstream,
     balance::{Balance, Failure},
 };
 use registry_testkit::eventually;
@@ -185,6 +185,22 @@ async fn a_call_that_broke_after_it_was_sent_is_made_again_only_if_it_is_idempot
             assert_eq!(world.nodes[1 - first].greeter.calls(), 0);
         }
     }
+}
+
+#[tokio::test]
+async fn an_instance_that_hangs_costs_the_time_of_one_attempt_if_the_call_is_idempotent() {
+    let world = World::of(2).await;
+    let (upstream, ledger) = world.observed().await;
+    let options = CallOptions::new().per_try_timeout(Duration::from_millis(300));
+    let channel = GrpcChannel::builder(upstream).options(options);
+    let mut reading = GreeterClient::new(channel.clone().idempotent(true).build());
+    let answer = reading.say_hello(hello("wait n0")).await.unwrap().into_inner();
+    assert_eq!(answer.instance, "n1");
+    assert_eq!(ledger.verdicts(), [Err(Failure::Timeout), Ok(())]);
+
+    let mut writing = GreeterClient::new(channel.build());
+    let status = writing.say_hello(hello("wait n0")).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
 }
 
 #[tokio::test]

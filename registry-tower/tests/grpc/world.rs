@@ -70,7 +70,8 @@ impl Greeter for Arc<Obedient> {
             return Err(Status::internal("sick"));
         }
         match name.split_once(' ').unwrap_or((&name, "")) {
-            ("wait", _) => self.gate.acquire().await.unwrap().forget(),
+            // All of them wait, or the one that is named.
+            ("wait", id) if id.is_empty() || self.id == id => self.gate.acquire().await.unwrap().forget(),
             ("fail", code) => return Err(Status::new(code_called(code), "as told")),
             // One of them fails, for tests that want the others to answer.
             ("unless", id) if self.id == id => return Err(Status::unavailable("as told")),

@@ -6,6 +6,7 @@ mod world;
 
 mod clocks;
 mod disk;
+mod drains;
 mod endings;
 pub(crate) mod executor;
 mod flapping;

@@ -1,6 +1,6 @@
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use registry_core::{Instance, Upstream};
+use registry_core::{CallOptions, Instance, Upstream};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -90,6 +90,32 @@ async fn of_five_instances_one_is_killed_under_load_and_nobody_notices() {
         done += caller.await.unwrap();
     }
     assert!(done > 400, "{done}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_hangs_costs_a_call_the_time_of_one_attempt() {
+    let registry = MemoryRegistry::new();
+    let host = Host::start(&registry, app()).await;
+    // Accepts connections, as far as the system does, and never answers.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", mute.local_addr().unwrap());
+    let _mute = host.client.register(Instance::new("orders", endpoint).unwrap()).await.unwrap();
+    let (orders, upstream) = orders(&registry).await;
+    upstream.ready(2).await.unwrap();
+    let limit = Duration::from_millis(300);
+    let orders = orders.options(CallOptions::new().per_try_timeout(limit));
+    let mut slow = 0;
+    for _ in 0..10 {
+        let began = Instant::now();
+        let (status, body) = call(&orders, Method::PUT, "/").await.unwrap();
+        assert_eq!((status, &body[..]), (StatusCode::OK, &b"answer"[..]));
+        slow += usize::from(began.elapsed() >= limit);
+        assert!(began.elapsed() < 2 * limit, "{:?}", began.elapsed());
+    }
+    assert!(slow > 0, "nothing met the mute instance");
+    let error = (0..2).map(|_| call(&orders, Method::POST, "/"));
+    let failed = futures_util::future::join_all(error).await.iter().filter(|result| result.is_err()).count();
+    assert!(failed <= 1, "only the one that met the mute instance, as it may not be repeated");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
