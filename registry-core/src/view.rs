@@ -114,12 +114,14 @@ pub(crate) struct Live {
 impl Live {
     fn new(snapshot: Snapshot, balancing: &Balancing, far: Option<&Balancing>) -> Self {
         let near = snapshot.active();
-        let (members, rule) = (near.clone(), balancing.rule(near));
+        // Where zones count it isn't known of which list the ejected ones would be: their keys move meanwhile.
+        let passed_over = snapshot.passed_over().filter(|_| far.is_none());
+        let (members, rule) = (near.clone(), balancing.rule(near, passed_over));
         let Some((share, balancing)) = snapshot.spill().zip(far) else {
             return Self { members, rule, spill: None, snapshot };
         };
         let others = snapshot.pool(Pool::Far);
-        let far = (others.clone(), balancing.rule(others));
+        let far = (others.clone(), balancing.rule(others, None));
         let spill = Spill { share, near: (members, rule.clone()), far };
         Self { members: Members::default(), rule, spill: Some(Arc::new(spill)), snapshot }
     }

@@ -7,6 +7,10 @@ use super::{
     Dice, Members,
     weighted::{Tables, WeightedRandom},
 };
+use crate::snapshot::Member;
+
+/// A position, and the member there.
+pub(super) type Candidate<'a> = (usize, Option<&'a Member>);
 
 /// How two members are drawn.
 #[derive(Clone, Debug, Default)]
@@ -17,19 +21,25 @@ impl Candidates {
         Self(weights.tables(members).map(Arc::new))
     }
 
-    /// Two positions. Where all weights are equal they differ, unless there is only one; else each is as likely as
-    /// its weight says, and they may be the same.
-    #[inline]
-    pub(super) fn draw(&self, len: usize, dice: &Dice) -> (usize, usize) {
+    /// Two positions and the members there. Where all weights are equal they differ, unless there is only one; else
+    /// each is as likely as its weight says, and they may be the same.
+    #[inline(always)]
+    pub(super) fn draw<'a>(&'a self, members: &'a Members, dice: &Dice) -> (Candidate<'a>, Candidate<'a>) {
         match &self.0 {
-            None => distinct(dice.bits(), len),
-            Some(tables) => {
-                let (first, second) = (tables.draw(dice).0, tables.draw(dice).0);
-                // Once more only: beside a very heavy one it would take long to find another.
-                (first, if first == second { tables.draw(dice).0 } else { second })
+            None => {
+                let (first, second) = distinct(dice.bits(), members.len());
+                ((first, members.member(first)), (second, members.member(second)))
             }
+            Some(tables) => by_weight(tables, dice),
         }
     }
+}
+
+#[inline(never)]
+fn by_weight<'a>(tables: &'a Tables, dice: &Dice) -> (Candidate<'a>, Candidate<'a>) {
+    let (first, second) = (tables.draw(dice), tables.draw(dice));
+    // Once more only: beside a very heavy one it would take long to find another.
+    (first, if first.0 == second.0 { tables.draw(dice) } else { second })
 }
 
 /// Each pair with the same probability, exact to 2^-32.

@@ -1,6 +1,6 @@
 //! What a caller tells a pick, and what a policy is told.
 
-use super::{Dice, Members, hashing::hash_of};
+use super::{Members, hashing::hash_of};
 use crate::model::InstanceKey;
 
 /// What a caller knows about the request it picks for. Borrowed, so that a pick allocates nothing.
@@ -83,7 +83,6 @@ pub struct Draw<'a> {
     pub(super) members: &'a Members,
     pub(super) context: &'a PickContext<'a>,
     pub(super) attempt: u32,
-    pub(super) dice: &'a Dice,
 }
 
 impl<'a> Draw<'a> {

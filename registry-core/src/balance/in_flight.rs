@@ -3,32 +3,49 @@
 //! A counter that all threads share would be the one line that every pick writes; two threads that do so get less
 //! done than one. So each thread counts for itself and compares what it counted: the view that a worker of Envoy
 //! has. With many threads and few requests per instance that view tells little, and the choice becomes random.
+//!
+//! The first thread that counts in a lane owns it, and has counters of its own there which it only loads and stores.
+//! A second set is for everybody else: threads that have no lane to themselves, and those that end what another
+//! one began. A count is the sum of both.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::{Lanes, Slot, slot_table::SlotTable};
 
 /// How many requests each thread has begun and not ended, by slot.
 #[derive(Debug)]
-pub(super) struct InFlight(Lanes<SlotTable<Count>>);
+pub(super) struct InFlight(Lanes<Counts>);
 
-/// The counts of one thread. A few threads may share them.
-pub(super) type Counts = SlotTable<Count>;
-
-/// A generation in the upper half, how many requests to that one's instance in the lower.
+/// The counts of one lane.
 #[derive(Debug, Default)]
-pub(super) struct Count(AtomicU64);
+pub(super) struct Counts {
+    /// One more than the owner's number, so that 0 is nobody.
+    owner: AtomicUsize,
+    table: SlotTable<Count>,
+}
+
+/// Of one slot.
+#[derive(Debug, Default)]
+struct Count {
+    own: Part,
+    others: Part,
+}
+
+/// A generation in the upper half; in the lower, how much higher or lower the requests in flight to that one's
+/// instance are.
+#[derive(Debug, Default)]
+struct Part(AtomicU64);
 
 impl Default for InFlight {
     fn default() -> Self {
-        Self(Lanes::new(SlotTable::default))
+        Self(Lanes::new(Counts::default))
     }
 }
 
 impl InFlight {
     /// Makes room for the indexes below `slots`; picks see what they counted before.
     pub(super) fn reserve(&self, slots: usize) {
-        self.0.iter().for_each(|lane| lane.reserve(slots));
+        self.0.iter().for_each(|lane| lane.table.reserve(slots));
     }
 
     /// What this thread counts.
@@ -37,21 +54,12 @@ impl InFlight {
         self.0.mine()
     }
 
-    /// Counts a request; where it was counted. Another generation than the last begins at 0, unless it is an older
-    /// one, of which a pick from an earlier version still knows: that isn't counted.
+    /// Counts a request; where it was counted.
     #[inline]
     pub(super) fn begin(&self, slot: Slot) -> usize {
-        let (at, lane) = self.0.mine_at();
-        if let Some(count) = lane.get(slot.index) {
-            count.change(|last| {
-                let known = Slot { generation: (last >> 32) as u32, ..slot };
-                match slot.generation.wrapping_sub(known.generation) as i32 {
-                    0 if last as u32 == u32::MAX => None,
-                    0 => Some(last + 1),
-                    1.. => Some(u64::from(slot.generation) << 32 | 1),
-                    _ => None,
-                }
-            });
+        let (thread, at, lane) = self.0.numbered();
+        if let Some(count) = lane.table.get(slot.index) {
+            if lane.is_owned_by(thread) { count.own.add_alone(slot, 1) } else { count.others.add(slot, 1) }
         }
         at
     }
@@ -59,11 +67,67 @@ impl InFlight {
     /// Takes a request back where it was counted, which may be another thread's place.
     #[inline]
     pub(super) fn end(&self, slot: Slot, at: usize) {
-        if let Some(count) = self.0.get(at).and_then(|lane| lane.get(slot.index)) {
-            count
-                .change(|last| (last as u32 > 0 && (last >> 32) as u32 == slot.generation).then(|| last - 1));
+        let (thread, mine, _) = self.0.numbered();
+        let Some(lane) = self.0.get(at) else { return };
+        if let Some(count) = lane.table.get(slot.index) {
+            let is_alone = at == mine && lane.is_owned_by(thread);
+            if is_alone { count.own.add_alone(slot, -1) } else { count.others.add(slot, -1) }
         }
     }
+}
+
+impl Counts {
+    /// How many are in flight to this instance.
+    #[inline]
+    pub(super) fn of(&self, slot: Slot) -> u32 {
+        let count = |count: &Count| count.own.of(slot).wrapping_add(count.others.of(slot));
+        // Below 0 for a moment, when one part is read before a beginning and the other after the end.
+        self.table.get(slot.index).map_or(0, |of| count(of).max(0) as u32)
+    }
+
+    /// Whether the thread of this number owns the lane. It does from then on if nobody did.
+    #[inline]
+    fn is_owned_by(&self, thread: usize) -> bool {
+        match self.owner.load(Ordering::Relaxed) {
+            0 => self.owner.compare_exchange(0, thread + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok(),
+            owner => owner == thread + 1,
+        }
+    }
+}
+
+// A count is only a count: nothing else is published with it.
+impl Part {
+    #[inline]
+    fn of(&self, slot: Slot) -> i32 {
+        let last = self.0.load(Ordering::Relaxed);
+        if (last >> 32) as u32 == slot.generation { last as i32 } else { 0 }
+    }
+
+    /// For the only thread that writes here.
+    #[inline]
+    fn add_alone(&self, slot: Slot, more: i32) {
+        if let Some(next) = next(self.0.load(Ordering::Relaxed), slot, more) {
+            self.0.store(next, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn add(&self, slot: Slot, more: i32) {
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| next(last, slot, more));
+    }
+}
+
+/// Another generation than the last begins at 0, unless it is an older one, of which a pick from an earlier version
+/// still knows: that isn't counted. So nothing of one instance is ever counted for another.
+#[inline]
+fn next(last: u64, slot: Slot, more: i32) -> Option<u64> {
+    let generation = (last >> 32) as u32;
+    let count = match slot.generation.wrapping_sub(generation) as i32 {
+        0 => (last as i32).wrapping_add(more),
+        1.. => more,
+        _ => return None,
+    };
+    Some(u64::from(slot.generation) << 32 | u64::from(count as u32))
 }
 
 #[cfg(test)]
@@ -71,23 +135,6 @@ impl InFlight {
     /// Of all threads.
     pub(super) fn total(&self, slot: Slot) -> u64 {
         self.0.iter().map(|lane| u64::from(lane.of(slot))).sum()
-    }
-}
-
-impl SlotTable<Count> {
-    /// How many are in flight to this instance.
-    #[inline]
-    pub(super) fn of(&self, slot: Slot) -> u32 {
-        let count = self.get(slot.index).map_or(0, |count| count.0.load(Ordering::Relaxed));
-        if (count >> 32) as u32 == slot.generation { count as u32 } else { 0 }
-    }
-}
-
-impl Count {
-    /// A count is only a count: nothing else is published with it.
-    #[inline]
-    fn change(&self, to: impl FnMut(u64) -> Option<u64>) {
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, to);
     }
 }
 
@@ -114,9 +161,22 @@ mod tests {
         // A pick from an earlier version of the view.
         in_flight.begin(slot(3, 0));
         assert_eq!(in_flight.mine().of(slot(3, 1)), 1);
-        in_flight.end(slot(3, 1), at);
-        in_flight.end(slot(3, 1), at);
+        // From another thread.
+        std::thread::scope(|scope| scope.spawn(|| in_flight.end(slot(3, 1), at)).join().unwrap());
         assert_eq!(in_flight.mine().of(slot(3, 1)), 0);
+    }
+
+    #[test]
+    fn threads_that_share_a_lane_count_together() {
+        let in_flight = InFlight::default();
+        in_flight.reserve(1);
+        let begin = || (0..3).map(|_| in_flight.begin(slot(0, 0))).collect::<Vec<_>>();
+        // More threads than there are lanes, one after the other.
+        let lanes: Vec<usize> =
+            (0..130).flat_map(|_| std::thread::scope(|scope| scope.spawn(begin).join().unwrap())).collect();
+        assert_eq!(in_flight.total(slot(0, 0)), 390);
+        lanes.into_iter().for_each(|at| in_flight.end(slot(0, 0), at));
+        assert_eq!(in_flight.total(slot(0, 0)), 0);
     }
 
     #[test]

@@ -65,15 +65,16 @@ impl<T> Lanes<T> {
     /// The cell of this thread.
     #[inline]
     pub(crate) fn mine(&self) -> &T {
-        self.mine_at().1
+        self.numbered().2
     }
 
-    /// The cell of this thread, and the number by which another thread [gets](Self::get) it.
+    /// This thread's number, its cell, and between them the number by which another thread [gets](Self::get) that.
     #[inline]
-    pub(crate) fn mine_at(&self) -> (usize, &T) {
+    pub(crate) fn numbered(&self) -> (usize, usize, &T) {
+        let thread = thread_number();
         // The length is a power of two.
-        let at = thread_number() & (self.0.len() - 1);
-        (at, &self.0[at].0)
+        let at = thread & (self.0.len() - 1);
+        (thread, at, &self.0[at].0)
     }
 
     /// The cell of a number; numbers are below 64.

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use super::{
-    Balancer, Draw, Members, Outcome, Picker, Slot, Ticket, candidates::Candidates, in_flight::InFlight,
+    Balancer, Dice, Members, Outcome, Picker, Rule, Slot, Ticket,
+    candidates::{Candidate, Candidates},
+    in_flight::InFlight,
     weighted::WeightedRandom,
 };
+use crate::snapshot::Member;
 
 /// Counts what is in flight.
 #[derive(Debug, Default)]
@@ -36,7 +39,7 @@ impl LeastRequest {
 
 impl Balancer for LeastRequest {
     fn picker(&self, members: &Members) -> Arc<dyn Picker> {
-        Arc::new(self.rule(members))
+        Arc::new(Rule::LeastRequest(self.rule(members)))
     }
 
     fn observes(&self) -> bool {
@@ -52,24 +55,23 @@ impl Balancer for LeastRequest {
     }
 }
 
-impl Picker for LeastRule {
-    #[inline]
-    fn pick(&self, draw: &Draw<'_>) -> usize {
-        let members = draw.members;
-        let (first, second) = self.candidates.draw(members.len(), draw.dice);
-        let Some(slot) = members.slot(first) else { return first };
+impl LeastRule {
+    // Not compiled into its caller, where it would be in the way of the default policy.
+    #[inline(never)]
+    pub(super) fn pick<'a>(&'a self, members: &'a Members, dice: &Dice) -> Candidate<'a> {
+        let (first, second) = self.candidates.draw(members, dice);
+        let (Some(one), Some(other)) = (first.1, second.1) else { return first };
         let counts = self.in_flight.mine();
         // An idle one is as good as any; so while all are idle, each gets what its weight says, and not the heavier
         // of two everything.
-        let mine @ 1.. = counts.of(slot) else { return first };
-        let Some(other) = members.slot(second).map(|slot| counts.of(slot)) else { return first };
+        let busy @ 1.. = counts.of(one.slot) else { return first };
+        let busy_other = counts.of(other.slot);
         let is_less = if members.has_equal_weights() {
-            other < mine
+            busy_other < busy
         } else {
-            let load =
-                |count: u32, weight: usize| (u64::from(count) + 1) * u64::from(members.weight(weight).get());
+            let weight = |member: &Member| u64::from(member.instance.weight().get());
             // Requests per weight, multiplied out.
-            load(other, first) < load(mine, second)
+            (u64::from(busy_other) + 1) * weight(one) < (u64::from(busy) + 1) * weight(other)
         };
         if is_less { second } else { first }
     }

@@ -13,7 +13,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
-    Draw, Members,
+    Dice, Members, PickContext,
     hashing::{below, mix, rehash},
     roster::{Entry, Places, Roster, unit},
 };
@@ -45,9 +45,9 @@ pub(crate) struct MaglevRule {
 }
 
 impl Maglev {
-    pub(super) fn rule(&self, members: &Members) -> MaglevRule {
+    pub(super) fn rule(&self, members: &Members, passed_over: Option<&Members>) -> MaglevRule {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (moves, places) = kept.roster.follow(members);
+        let (moves, places) = kept.roster.follow(members, passed_over);
         if !moves.is_empty() {
             kept.table = build(&kept.roster.entries()).into();
         }
@@ -57,23 +57,42 @@ impl Maglev {
 
 impl MaglevRule {
     /// The position that the key belongs to; a random one without a key. At a further attempt, the next one.
-    #[inline]
-    pub(super) fn pick(&self, draw: &Draw<'_>) -> usize {
-        let key = draw.context.get_hash_key().unwrap_or_else(|| draw.dice.bits());
+    // See `LeastRule::pick`.
+    #[inline(never)]
+    pub(super) fn pick(
+        &self,
+        members: &Members,
+        context: &PickContext<'_>,
+        attempt: u32,
+        dice: &Dice,
+    ) -> usize {
+        let key = context.get_hash_key().unwrap_or_else(|| dice.bits());
         let at = below(mix(key), self.table.len());
         match self.table.get(at).and_then(|slot| self.places.of(*slot)) {
-            Some(position) if draw.attempt == 0 => position,
+            Some(position) if attempt == 0 => position,
             _ => {
                 let (before, after) = self.table.split_at(at.min(self.table.len()));
-                following(after.iter().chain(before), &self.places, draw)
+                following(after.iter().chain(before), &self.places, members.len(), attempt)
             }
         }
     }
 }
 
+#[cfg(test)]
+impl MaglevRule {
+    pub(super) fn has_table_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.table, &other.table)
+    }
+}
+
 /// The first position of those that follow, but for as many different ones as there were attempts.
 #[cold]
-pub(super) fn following<'a>(slots: impl Iterator<Item = &'a u32>, places: &Places, draw: &Draw<'_>) -> usize {
+pub(super) fn following<'a>(
+    slots: impl Iterator<Item = &'a u32>,
+    places: &Places,
+    members: usize,
+    attempt: u32,
+) -> usize {
     // A pick makes at most six attempts.
     let mut seen = [usize::MAX; 8];
     let (mut last, mut count) = (0, 0);
@@ -81,7 +100,7 @@ pub(super) fn following<'a>(slots: impl Iterator<Item = &'a u32>, places: &Place
         if seen[..count].contains(&position) {
             continue;
         }
-        if count == draw.attempt as usize || count == seen.len() {
+        if count == attempt as usize || count == seen.len() {
             return position;
         }
         last = position;
@@ -89,7 +108,7 @@ pub(super) fn following<'a>(slots: impl Iterator<Item = &'a u32>, places: &Place
         count += 1;
     }
     // A heavy one has all of them: any other.
-    (last + draw.attempt as usize) % draw.members.len().max(1)
+    (last + attempt as usize) % members.max(1)
 }
 
 fn size(members: usize) -> usize {

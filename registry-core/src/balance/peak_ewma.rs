@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Balancer, Draw, Members, Outcome, Picker, Slot, Ticket,
-    candidates::Candidates,
+    Balancer, Dice, Members, Outcome, Picker, Rule, Slot, Ticket,
+    candidates::{Candidate, Candidates},
     cost::{Costs, Tick},
     in_flight::InFlight,
     weighted::WeightedRandom,
@@ -128,7 +128,7 @@ impl Learnt {
 
 impl Balancer for PeakEwmaBalancer {
     fn picker(&self, members: &Members) -> Arc<dyn Picker> {
-        Arc::new(self.rule(members))
+        Arc::new(Rule::PeakEwma(self.rule(members)))
     }
 
     fn observes(&self) -> bool {
@@ -155,23 +155,22 @@ impl Balancer for PeakEwmaBalancer {
     }
 }
 
-impl Picker for PeakEwmaRule {
-    #[inline]
-    fn pick(&self, draw: &Draw<'_>) -> usize {
-        let (first, second) = self.candidates.draw(draw.members.len(), draw.dice);
-        let (Some(one), Some(other)) = (draw.members.slot(first), draw.members.slot(second)) else {
-            return first;
-        };
+impl PeakEwmaRule {
+    // See `LeastRule::pick`.
+    #[inline(never)]
+    pub(super) fn pick<'a>(&'a self, members: &'a Members, dice: &Dice) -> Candidate<'a> {
+        let (first, second) = self.candidates.draw(members, dice);
+        let (Some(one), Some(other)) = (first.1, second.1) else { return first };
         let Learnt { costs, in_flight, .. } = &*self.learnt;
         let counts = in_flight.mine();
         let now = || Tick::after(self.learnt.elapsed());
-        let dearer = costs.compare(costs.of(one, now), costs.of(other, now));
+        let dearer = costs.compare(costs.of(one.slot, now), costs.of(other.slot, now));
         // Load = cost × (in flight + 1), in logarithms.
-        let (busy, other_busy) = (counts.of(one), counts.of(other));
-        let dearer = if busy == other_busy {
+        let (busy, busy_other) = (counts.of(one.slot), counts.of(other.slot));
+        let dearer = if busy == busy_other {
             dearer
         } else {
-            dearer + ((busy as f32 + 1.0) / (other_busy as f32 + 1.0)).log2()
+            dearer + ((busy as f32 + 1.0) / (busy_other as f32 + 1.0)).log2()
         };
         if dearer > 0.0 { second } else { first }
     }

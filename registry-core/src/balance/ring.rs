@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    Balancer, Draw, Lanes, Members, Outcome, Picker, Slot, Ticket,
+    Balancer, Dice, Lanes, Members, Outcome, PickContext, Picker, Rule, Slot, Ticket,
     hashing::{mix, rehash},
     in_flight::InFlight,
     maglev::following,
@@ -97,10 +97,10 @@ impl RingBalancer {
         Self { kept: Mutex::default(), load: self.load.clone() }
     }
 
-    pub(super) fn rule(&self, members: &Members) -> RingRule {
+    pub(super) fn rule(&self, members: &Members, passed_over: Option<&Members>) -> RingRule {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let Kept { roster, scale, ring } = &mut *kept;
-        let (moves, places) = roster.follow(members);
+        let (moves, places) = roster.follow(members, passed_over);
         if !moves.is_empty() {
             let entries = roster.entries();
             let new = Scale::of(&entries);
@@ -119,7 +119,7 @@ impl RingBalancer {
 
 impl Balancer for RingBalancer {
     fn picker(&self, members: &Members) -> Arc<dyn Picker> {
-        Arc::new(self.rule(members))
+        Arc::new(Rule::RingHash(Arc::new(self.rule(members, None))))
     }
 
     fn observes(&self) -> bool {
@@ -137,33 +137,39 @@ impl Balancer for RingBalancer {
     }
 }
 
-impl Picker for RingRule {
-    #[inline]
-    fn pick(&self, draw: &Draw<'_>) -> usize {
-        let key = draw.context.get_hash_key().unwrap_or_else(|| draw.dice.bits());
+impl RingRule {
+    /// The position that the key belongs to, or the next one with room; a random one without a key. At a further
+    /// attempt, the next one.
+    // See `LeastRule::pick`.
+    #[inline(never)]
+    pub(super) fn pick(
+        &self,
+        members: &Members,
+        context: &PickContext<'_>,
+        attempt: u32,
+        dice: &Dice,
+    ) -> usize {
+        let key = context.get_hash_key().unwrap_or_else(|| dice.bits());
         let at = self.ring.find(mix(key));
-        if draw.attempt == 0
+        let has_room = |position| self.bounded.as_ref().is_none_or(|load| load.has_room(members, position));
+        if attempt == 0
             && let Some(position) = self.ring.owners.get(at).and_then(|slot| self.places.of(*slot))
-            && self.bounded.as_ref().is_none_or(|bounded| bounded.has_room(draw.members, position))
+            && has_room(position)
         {
             return position;
         }
-        self.next(at, draw)
+        let (before, after) = self.ring.owners.split_at(at.min(self.ring.owners.len()));
+        let further = || after.iter().chain(before);
+        let mut positions = further().take(STEPS).filter_map(|slot| self.places.of(*slot));
+        let roomy = if attempt == 0 { positions.find(|position| has_room(*position)) } else { None };
+        roomy.unwrap_or_else(|| following(further(), &self.places, members.len(), attempt))
     }
 }
 
+#[cfg(test)]
 impl RingRule {
-    /// The next on the ring that is there and has room, but for as many as there were attempts.
-    #[cold]
-    fn next(&self, at: usize, draw: &Draw<'_>) -> usize {
-        let (before, after) = self.ring.owners.split_at(at.min(self.ring.owners.len()));
-        if let Some(bounded) = self.bounded.as_ref().filter(|_| draw.attempt == 0) {
-            let positions = after.iter().chain(before).take(STEPS).filter_map(|slot| self.places.of(*slot));
-            if let Some(position) = { positions }.find(|at| bounded.has_room(draw.members, *at)) {
-                return position;
-            }
-        }
-        following(after.iter().chain(before), &self.places, draw)
+    pub(super) fn has_ring_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.ring, &other.ring)
     }
 }
 

@@ -5,14 +5,15 @@ use std::{collections::HashMap, sync::Arc};
 use super::{Members, hashing::hash_of_instance};
 use crate::snapshot::{Leaf, Member};
 
-/// In a list of positions: not a member.
+/// In a list of positions: not among those that are picked.
 const ABSENT: u32 = u32::MAX;
 
 /// The members of the last version, by slot index.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    /// With the position of each one's first; what is still the same needn't be looked through.
-    runs: Vec<(usize, Leaf<Member>)>,
+    /// With the position of each one's first, unless they are passed over; what is still the same needn't be looked
+    /// through.
+    runs: Vec<(Option<usize>, Leaf<Member>)>,
     entries: Vec<Option<Entry>>,
     places: Vec<u32>,
 }
@@ -43,7 +44,7 @@ impl Moves {
 pub(super) struct Places(Arc<[u32]>);
 
 impl Places {
-    /// Where the instance of a slot is now; `None` if it isn't a member.
+    /// Where the instance of a slot is now; `None` if it isn't picked.
     #[inline]
     pub(super) fn of(&self, slot: u32) -> Option<usize> {
         match self.0.get(slot as usize) {
@@ -54,10 +55,14 @@ impl Places {
 }
 
 impl Roster {
-    /// Takes in a version. Looks at the runs that changed; a copy of the list of places is all that grows with the
-    /// number of members.
-    pub(super) fn follow(&mut self, members: &Members) -> (Moves, Places) {
-        let runs: Vec<_> = members.runs().map(|(start, leaf)| (start, Arc::clone(leaf))).collect();
+    /// Takes in a version: those that are picked, and those that are passed over for a while, which keep what they
+    /// have in a table. Looks at the runs that changed; a copy of the list of places is all that grows with the number
+    /// of members.
+    pub(super) fn follow(&mut self, members: &Members, passed_over: Option<&Members>) -> (Moves, Places) {
+        let passed_over =
+            passed_over.into_iter().flat_map(|members| members.runs()).map(|(_, leaf)| (None, leaf));
+        let runs = members.runs().map(|(start, leaf)| (Some(start), leaf)).chain(passed_over);
+        let runs: Vec<_> = runs.map(|(start, leaf)| (start, Arc::clone(leaf))).collect();
         let old = std::mem::replace(&mut self.runs, runs);
         self.entries.resize(members.slots().max(self.entries.len()), None);
         self.places.resize(self.entries.len(), ABSENT);
@@ -85,7 +90,8 @@ impl Roster {
                     weight: member.instance.weight().get(),
                 };
                 self.entries[slot as usize] = Some(entry);
-                self.places[slot as usize] = u32::try_from(start + at).unwrap_or(ABSENT);
+                let place = start.and_then(|start| u32::try_from(start + at).ok());
+                self.places[slot as usize] = place.unwrap_or(ABSENT);
                 match before.remove(&slot) {
                     Some(same) if same == entry => {}
                     other => {

@@ -27,8 +27,8 @@ pub(crate) enum Balancing {
 }
 
 impl Balancing {
-    /// The rule for one version of the view.
-    pub(crate) fn rule(&self, members: &Members) -> Rule {
+    /// The rule for one version of a list; `passed_over` would be on it if they weren't ejected.
+    pub(crate) fn rule(&self, members: &Members, passed_over: Option<&Members>) -> Rule {
         match self {
             Self::RoundRobin(turns) => Rule::RoundRobin(turns.clone()),
             Self::Random => Rule::Random,
@@ -37,8 +37,8 @@ impl Balancing {
             }
             Self::LeastRequest(least) => Rule::LeastRequest(least.rule(members)),
             Self::PeakEwma(peak) => Rule::PeakEwma(peak.rule(members)),
-            Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members))),
-            Self::RingHash(ring) => Rule::RingHash(Arc::new(ring.rule(members))),
+            Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members, passed_over))),
+            Self::RingHash(ring) => Rule::RingHash(Arc::new(ring.rule(members, passed_over))),
             Self::Custom { balancer, .. } => Rule::Custom(balancer.picker(members)),
         }
     }
@@ -101,16 +101,36 @@ impl Rule {
         dice: &Dice,
     ) -> (usize, Option<&'a Member>) {
         let with_member = |at| (at, members.member(at));
-        let draw = Draw { members, context, attempt, dice };
         match self {
             Self::RoundRobin(turns) => with_member(turns.next(members.len(), dice)),
             Self::Random => with_member(dice.below(members.len())),
             Self::Weighted(tables) => tables.draw(dice),
-            Self::LeastRequest(least) => with_member(least.pick(&draw)),
-            Self::PeakEwma(peak) => with_member(peak.pick(&draw)),
-            Self::Maglev(maglev) => with_member(maglev.pick(&draw)),
-            Self::RingHash(ring) => with_member(ring.pick(&draw)),
-            Self::Custom(picker) => with_member(picker.pick(&draw).min(members.len() - 1)),
+            Self::LeastRequest(least) => least.pick(members, dice),
+            Self::PeakEwma(peak) => peak.pick(members, dice),
+            Self::Maglev(maglev) => with_member(maglev.pick(members, context, attempt, dice)),
+            Self::RingHash(ring) => with_member(ring.pick(members, context, attempt, dice)),
+            Self::Custom(picker) => {
+                with_member(picker.pick(&Draw { members, context, attempt }).min(members.len() - 1))
+            }
         }
+    }
+}
+
+#[cfg(test)]
+impl Rule {
+    /// Whether two look keys up in the very same table.
+    pub(super) fn has_table_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Maglev(one), Self::Maglev(other)) => one.has_table_of(other),
+            (Self::RingHash(one), Self::RingHash(other)) => one.has_ring_of(other),
+            _ => false,
+        }
+    }
+}
+
+/// For whoever takes a policy of this crate for one of another's.
+impl Picker for Rule {
+    fn pick(&self, draw: &Draw<'_>) -> usize {
+        Self::pick(self, draw.members, draw.context, draw.attempt, &Dice::fresh()).0
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-/// Entries of the first segment, as a power of two.
+/// Entries of the first further segment, as a power of two.
 const FIRST: u32 = 5;
 /// Each is as long as all before it, so that they have room for every `u32`.
 const SEGMENTS: usize = 33 - FIRST as usize;
@@ -13,8 +13,13 @@ const BLOCK: usize = 16;
 /// that was counted is lost when it grows. It never shrinks, as slots are reused.
 #[derive(Debug)]
 pub(super) struct SlotTable<T> {
-    segments: [OnceLock<Box<[Block<T>]>>; SEGMENTS],
+    /// As long as was asked for at first, and a quarter more: usually all there ever is, and found at once.
+    base: OnceLock<Segment<T>>,
+    /// What came later.
+    further: [OnceLock<Segment<T>>; SEGMENTS],
 }
+
+type Segment<T> = Box<[Block<T>]>;
 
 /// Aligned to pairs of cache lines, in which processors fetch: two tables never share one.
 #[derive(Debug, Default)]
@@ -23,32 +28,47 @@ struct Block<T>([T; BLOCK]);
 
 impl<T> Default for SlotTable<T> {
     fn default() -> Self {
-        Self { segments: [const { OnceLock::new() }; SEGMENTS] }
+        Self { base: OnceLock::new(), further: [const { OnceLock::new() }; SEGMENTS] }
     }
 }
 
 impl<T: Default> SlotTable<T> {
     /// Makes room for the indexes below `slots`. Allocates; may be called by any thread.
     pub(super) fn reserve(&self, slots: usize) {
-        let Some(last) = slots.checked_sub(1) else { return };
-        let (segment, _) = place(u32::try_from(last).expect("slots are counted in 32 bits"));
-        for (segment, cell) in self.segments.iter().enumerate().take(segment + 1) {
-            let blocks = (1 << (FIRST as usize + segment.saturating_sub(1))) / BLOCK;
-            cell.get_or_init(|| (0..blocks).map(|_| Block::default()).collect());
+        if slots == 0 {
+            return;
+        }
+        let base = self.base.get_or_init(|| segment(slots + slots / 4)).len() * BLOCK;
+        let Some(last) = slots.checked_sub(base + 1) else { return };
+        let (last, _) = place(u32::try_from(last).expect("slots are counted in 32 bits"));
+        for (number, further) in self.further.iter().enumerate().take(last + 1) {
+            further.get_or_init(|| segment(1 << (FIRST as usize + number.saturating_sub(1))));
         }
     }
 
     /// The entry of an index that there is room for.
     #[inline]
     pub(super) fn get(&self, index: u32) -> Option<&T> {
+        let (base, at) = (self.base.get()?, index as usize);
+        match base.get(at / BLOCK) {
+            Some(block) => Some(&block.0[at % BLOCK]),
+            None => self.get_further((at - base.len() * BLOCK) as u32),
+        }
+    }
+
+    #[inline(never)]
+    fn get_further(&self, index: u32) -> Option<&T> {
         let (segment, at) = place(index);
-        let block = self.segments[segment].get()?.get(at / BLOCK)?;
+        let block = self.further[segment].get()?.get(at / BLOCK)?;
         Some(&block.0[at % BLOCK])
     }
 }
 
+fn segment<T: Default>(len: usize) -> Segment<T> {
+    (0..len.div_ceil(BLOCK)).map(|_| Block::default()).collect()
+}
+
 /// Segment and place within it: 0..32, 32..64, 64..128, 128..256 and so on.
-#[inline]
 fn place(index: u32) -> (usize, usize) {
     let width = u32::BITS - (index >> FIRST).leading_zeros();
     let start = if width == 0 { 0 } else { 1 << (FIRST + width - 1) };

@@ -20,7 +20,7 @@ use self::{
     table as t,
 };
 use crate::{
-    DrainReport, DrainStage, ErrorKind, ViewEvent,
+    DrainReport, DrainStage, EjectionCause, ErrorKind, ViewEvent,
     keeper::{Deregistration, LossCause, Phase, RegistrationEvent},
     model::{InstanceKey, ServiceName},
 };
@@ -139,6 +139,32 @@ pub(crate) fn view_event(service: &ServiceName, event: &ViewEvent) {
         ViewEvent::Lagged { .. } => return,
     };
     count(&t::VIEW_EVENTS, &[("service", Value::Service(service)), ("event", Value::Word(word))], 1);
+}
+
+// === ejection ===
+
+/// Something happened to who is ejected.
+pub(crate) fn ejection(service: &ServiceName, event: &ViewEvent) {
+    if let ViewEvent::Ejected { cause, .. } = event {
+        let cause = match cause {
+            EjectionCause::Consecutive => "consecutive",
+            EjectionCause::Share => "share",
+            EjectionCause::SuccessRate => "success_rate",
+            EjectionCause::Probe => "probe",
+        };
+        count(&t::EJECTIONS, &[("service", Value::Service(service)), ("cause", Value::Word(cause))], 1);
+    }
+    view_event(service, event);
+}
+
+/// So many instances are ejected, until `level` says otherwise.
+pub(crate) fn ejected(level: &Level, service: &ServiceName, instances: usize) {
+    level.set(&t::EJECTED_INSTANCES, &[("service", Value::Service(service))], instances);
+}
+
+/// Whether ejection is ignored, until `level` says otherwise.
+pub(crate) fn panicking(level: &Level, service: &ServiceName, panics: bool) {
+    level.set(&t::PANICKING_VIEWS, &[("service", Value::Service(service))], usize::from(panics));
 }
 
 // === picks and calls ===

@@ -79,6 +79,12 @@ metrics! {
         "watch sessions that ended, by error kind";
     VIEW_SAVES = Counter "view_saves_total" ["service", "result"]
         "writes of the disk view";
+    EJECTIONS = Counter "ejections_total" ["service", "cause"]
+        "instances that were ejected, or for longer";
+    EJECTED_INSTANCES = Gauge "ejected_instances" ["service"]
+        "instances that get no requests for now, as those before failed";
+    PANICKING_VIEWS = Gauge "panicking_views" ["service"]
+        "views that ignore ejection, as too few instances are usable";
     PICK_ERRORS = Counter "pick_errors_total" ["service", "kind"]
         "picks that found nothing";
     CALLS = Counter "calls_total" ["service", "result"]

@@ -18,9 +18,12 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::time::Instant;
@@ -35,7 +38,8 @@ use crate::{
     ViewEvent,
     balance::{Failure, Slot},
     feed::{Feed, Reader},
-    model::{Instance, InstanceKey},
+    metrics::{self, Level},
+    model::{Instance, InstanceKey, ServiceName},
     snapshot::{Pool, Store},
     view::View,
 };
@@ -52,6 +56,10 @@ pub(crate) struct Outliers {
     start: Instant,
     judge: Mutex<Judge>,
     events: Feed<ViewEvent>,
+    /// Whose instances they are, for counting; unknown until there is an upstream.
+    service: OnceLock<ServiceName>,
+    ejected: Level,
+    panicking: Level,
 }
 
 #[derive(Debug)]
@@ -79,7 +87,15 @@ impl Outliers {
                 news: Vec::new(),
             }),
             events: Feed::new(),
+            service: OnceLock::new(),
+            ejected: Level::default(),
+            panicking: Level::default(),
         }
+    }
+
+    /// Tells whose instances they are.
+    pub(crate) fn name(&self, service: &ServiceName) {
+        self.service.get_or_init(|| service.clone());
     }
 
     /// A request succeeded that wasn't a probe; whether [`report`](Self::report) has to be told. Takes no lock.
@@ -159,7 +175,11 @@ impl Outliers {
             return false;
         }
         judge.stored = judge.machine.moves();
-        let ejected = judge.machine.ejected().cloned().collect();
+        let ejected: HashSet<_> = judge.machine.ejected().cloned().collect();
+        if let Some(service) = self.service.get() {
+            metrics::ejected(&self.ejected, service, ejected.len());
+            metrics::panicking(&self.panicking, service, judge.machine.panics());
+        }
         store.eject(ejected, !judge.machine.panics())
     }
 
@@ -168,7 +188,10 @@ impl Outliers {
     #[must_use]
     pub(crate) fn tell(&self) -> Vec<ViewEvent> {
         let news = std::mem::take(&mut self.judge().news);
-        news.iter().for_each(|event| self.events.send(event));
+        for event in &news {
+            self.events.send(event);
+            self.service.get().iter().for_each(|service| metrics::ejection(service, event));
+        }
         news
     }
 

@@ -189,6 +189,11 @@ impl Snapshot {
         self.0.spill
     }
 
+    /// Who would be among the [active](Self::active) ones if they weren't ejected.
+    pub(crate) fn passed_over(&self) -> Option<&Members> {
+        matches!(self.0.active, Pool::Serving).then(|| self.pool(Pool::Ejected))
+    }
+
     #[inline]
     pub(crate) fn pool(&self, pool: Pool) -> &Members {
         &self.0.pools[pool as usize]

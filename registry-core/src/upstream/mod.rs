@@ -78,6 +78,9 @@ impl Upstream {
         refuses_expired: bool,
         start: impl Fn() -> Arc<dyn Source> + Send + Sync + 'static,
     ) -> Self {
+        if let Some(outliers) = view.outliers() {
+            outliers.name(target.service());
+        }
         let shared = Arc::new(Shared {
             target,
             view: Arc::clone(&view),

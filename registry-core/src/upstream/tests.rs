@@ -8,9 +8,9 @@ use std::{
 
 use super::*;
 use crate::{
-    Instance, InstanceKey, Selector, ViewState,
+    Ejection, Instance, InstanceKey, Selector, ViewState,
     balance::{Balance, Balancer, Failure, Members, Outcome, PickContext, Picker, Slot, Ticket},
-    view::ViewChange,
+    view::{ViewChange, ViewConfig},
 };
 
 /// A source that tests drive.
@@ -84,9 +84,24 @@ pub(super) fn lazy(balance: &Balance) -> (Upstream, Arc<Feed>) {
 }
 
 fn lazy_refusing(balance: &Balance, expired: bool) -> (Upstream, Arc<Feed>) {
+    over(View::new(Selector::new(), balance), expired)
+}
+
+pub(super) fn upstream_ejecting(
+    ejection: &Ejection,
+    ids: impl IntoIterator<Item = u32>,
+) -> (Upstream, Arc<Feed>) {
+    let config = ViewConfig { ejection: ejection.clone(), ..ViewConfig::default() };
+    let (upstream, feed) = over(View::with(config), false);
+    upstream.start();
+    feed.upsert(ids);
+    (upstream, feed)
+}
+
+fn over(view: View, expired: bool) -> (Upstream, Arc<Feed>) {
     let feed = Arc::new(Feed::default());
     let source = Arc::clone(&feed);
-    let view = Arc::new(View::new(Selector::new(), balance));
+    let view = Arc::new(view);
     let upstream = Upstream::new(Target::try_from("orders").unwrap(), view, expired, move || {
         source.started.fetch_add(1, Ordering::SeqCst);
         Arc::<Feed>::clone(&source)

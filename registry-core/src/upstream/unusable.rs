@@ -33,11 +33,12 @@ impl Unusable {
     const ALL: [Self; 4] = [Self::Ejected, Self::Draining, Self::Starting, Self::Down];
 
     /// Why this instance isn't usable; `None` if it is.
-    fn of(instance: &Instance, _snapshot: &Snapshot) -> Option<Self> {
+    fn of(instance: &Instance, snapshot: &Snapshot) -> Option<Self> {
         match instance.status() {
             Status::Draining => Some(Self::Draining),
             Status::Starting => Some(Self::Starting),
             Status::Down => Some(Self::Down),
+            Status::Serving if snapshot.is_ejected(&instance.key()) => Some(Self::Ejected),
             Status::Serving => None,
         }
     }

@@ -163,15 +163,17 @@ proptest! {
         let upserts = weights.iter().enumerate().map(|(id, weight)| instance(id, *weight, status)).collect();
         let view = view(&Balance::random(), upserts);
         let live = view.live();
-        let rule = balancing.rule(&live.members);
+        let rule = balancing.rule(&live.members, live.snapshot.passed_over());
         for _ in 0..held {
             let slot = live.members.slot(fastrand::usize(..live.members.len())).unwrap();
             balancing.observer().map(|observer| observer.begin(slot));
         }
         let context = key.map_or(PickContext::new(), |key| PickContext::new().hash_key(key));
         for attempt in 0..attempts {
-            let (at, _) = rule.pick(&live.members, &context, attempt, &Dice::fresh());
+            let (at, member) = rule.pick(&live.members, &context, attempt, &Dice::fresh());
             prop_assert!(at < live.members.len(), "{balance:?} chose {at}");
+            let (member, there) = (member.unwrap(), live.members.member(at).unwrap());
+            prop_assert_eq!(member.slot, there.slot);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The policies by which a key has an instance.
 
 use super::*;
+use crate::snapshot::Store;
 
 const HASHED: [Balance; 2] = [Balance::maglev(), Balance::ring_hash()];
 
@@ -100,6 +101,38 @@ fn keys_of_a_suspect_go_elsewhere_and_come_back_and_no_other_key_moves() {
         }
         view.apply(&ViewChange::default());
         assert_eq!(owners(&view), before);
+    }
+}
+
+#[test]
+fn the_keys_of_an_ejected_instance_go_elsewhere_and_come_back_and_nothing_is_rebuilt() {
+    let instances: Vec<_> = serving(&[100, 200, 300, 400, 500]);
+    let mut store = Store::default();
+    for instance in &instances {
+        store.upsert(instance, None);
+    }
+    let (maglev, ring) = (Balance::maglev().balancing(), Balance::ring_hash().balancing());
+    let mut rules = |ejected: &[InstanceKey], version| {
+        store.eject(ejected.iter().cloned().collect(), true);
+        let snapshot = store.snapshot(version, None);
+        [&maglev, &ring].map(|balancing| (snapshot.clone(), balancing.rule(snapshot.active(), snapshot.passed_over())))
+    };
+    let owners = |(snapshot, rule): &(Snapshot, Rule)| -> Vec<InstanceKey> {
+        let owner = |number| {
+            let (_, member) = rule.pick(snapshot.active(), &context(number), 0, &Dice::still());
+            member.unwrap().instance.key()
+        };
+        (0..1_000).map(owner).collect()
+    };
+    let [before, during, after] = [rules(&[], 1), rules(&[key(2)], 2), rules(&[], 3)];
+    for at in 0..2 {
+        let [before_owners, during_owners, after_owners] =
+            [&before, &during, &after].map(|of| owners(&of[at]));
+        for (before, during) in before_owners.iter().zip(&during_owners) {
+            assert_eq!(before != during, *before == key(2));
+        }
+        assert_eq!(before_owners, after_owners);
+        assert!(before[at].1.has_table_of(&during[at].1) && before[at].1.has_table_of(&after[at].1));
     }
 }
 

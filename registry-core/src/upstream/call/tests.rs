@@ -12,11 +12,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 use crate::{
-    ErrorKind, Status,
+    Ejection, ErrorKind, Status,
     balance::{Failure, Outcome},
     upstream::{
         AttemptCause, Exhaustion, FailedAttempt, TimeLimit, Unusable,
-        tests::{Observer, instance, key, observed, upstream_of},
+        tests::{Observer, instance, key, observed, upstream_ejecting, upstream_of},
     },
     view::ViewChange,
 };
@@ -268,11 +268,9 @@ async fn a_hedge_that_answers_first_wins_and_the_slow_one_is_dropped_without_bla
     assert_eq!(begin.elapsed(), 110 * MS);
     assert_eq!((script.attempts(), script.ended()), (2, 2));
     let ended = observer.ended.lock().unwrap();
-    assert_ne!(ended[0].0, ended[1].0, "another instance");
-    assert_eq!(
-        ended.iter().map(|(_, _, o)| *o).collect::<Vec<_>>(),
-        [Some(Outcome::success().took(10 * MS)), None]
-    );
+    let [(loser, _, None), (winner, _, Some(won))] = ended[..] else { panic!("{ended:?}") };
+    assert_ne!(loser, winner, "another instance");
+    assert_eq!(won, Outcome::success().took(10 * MS));
 }
 
 #[tokio::test(start_paused = true)]
@@ -434,6 +432,22 @@ async fn instances_that_do_not_serve_are_tried_unless_the_caller_wants_none_of_t
     feed.upsert([1]);
     let error = Script::new([refused()]).run(&upstream, &strict.attempts(2)).await.unwrap_err();
     assert!(matches!(error, CallError::Exhausted { because: Exhaustion::Instances, .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_that_are_ejected_are_told_apart_from_those_that_are_down() {
+    // With nothing to spare: by default most instances stay in use, whatever they do.
+    let ejection = Ejection::new().consecutive(1).most(1.0).panic(0.0);
+    let (upstream, feed) = upstream_ejecting(&ejection, 0..3);
+    feed.apply(&ViewChange { upserts: vec![instance(4, Status::Down)], ..ViewChange::default() });
+    let everywhere = Script::new([refused(), refused(), refused()]);
+    assert!(everywhere.run(&upstream, &CallOptions::new()).await.is_err());
+    let strict = CallOptions::new().usable_only(true);
+    let error = Script::new([]).run(&upstream, &strict).await.unwrap_err();
+    let expected = "none of 4 instances of orders is usable: 3 ejected, 1 down;";
+    assert!(error.to_string().starts_with(expected), "{error}");
+    let fails_open = Script::new([(MS, Ok(7))]);
+    assert_eq!(fails_open.run(&upstream, &CallOptions::new()).await.ok(), Some(7));
 }
 
 #[tokio::test(start_paused = true)]
