@@ -50,7 +50,7 @@ impl LookUp {
         let published = Published::new(balance);
         published.apply(instances, Vec::new());
         let snapshot = published.snapshot();
-        let rule = balance.balancing().rule(&snapshot);
+        let rule = balance.balancing().rule(snapshot.active(), None);
         let members = snapshot.active().clone();
         Self { members, rule }
     }

@@ -51,7 +51,8 @@ impl<'a> PickContext<'a> {
         self
     }
 
-    /// The caller's zone, for policies that prefer the near.
+    /// The caller's zone, for policies of your own. Which instances are near is told by the client's zone
+    /// ([`ClientConfig::zone`](crate::ClientConfig::zone)), whatever this says: requests travel from this process.
     pub const fn zone(mut self, zone: &'a str) -> Self {
         self.zone = Some(zone);
         self

@@ -25,6 +25,11 @@ pub(crate) struct LeastRule {
 }
 
 impl LeastRequest {
+    /// For a second list of the same view.
+    pub(super) fn beside(&self) -> Self {
+        Self { in_flight: Arc::clone(&self.in_flight), weights: WeightedRandom::default() }
+    }
+
     pub(super) fn rule(&self, members: &Members) -> LeastRule {
         self.in_flight.reserve(members.slots());
         let candidates = Candidates::new(members, &self.weights);

@@ -5,10 +5,13 @@
 //! only read. The pipeline around a policy is the same for all:
 //!
 //! 1. the members: instances that serve, else the best of the rest, so that something is always tried;
-//! 2. the policy draws one;
-//! 3. a suspect is drawn once more, so that held instances get less traffic (a lone one under round robin: none);
-//! 4. an instance the caller has tried is drawn again at most 4 times, then the next untried one is taken; if
-//!    the serving ones have all been tried, a draining one is; if all have, one is repeated.
+//! 2. if the client's zone is known and six or more serve, those of its zone; if too few of them are well, a part of the
+//!    requests goes to the others, and if there are none, all do;
+//! 3. the policy draws one;
+//! 4. a suspect is drawn once more, so that held instances get less traffic (a lone one under round robin: none); one
+//!    that warms up is drawn again, at most 4 times, unless its share is reached;
+//! 5. an instance the caller has tried is drawn again at most 4 times, then the next untried one is taken; if
+//!    those have all been tried, one of another zone or a draining one is; if all have, one is repeated.
 //!
 //! An instance of weight 0 gets no traffic under any policy, as long as another one serves.
 
@@ -35,8 +38,9 @@ mod weighted;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-pub(crate) use choose::choose;
+pub(crate) use choose::{Spill, choose};
 pub use context::{Draw, PickContext};
+pub(crate) use hashing::{hash_of_instance, rehash};
 pub(crate) use lane::Lanes;
 use least_request::LeastRequest;
 use maglev::Maglev;
@@ -55,7 +59,8 @@ pub use crate::snapshot::{Members, Slot};
 pub trait Balancer: fmt::Debug + Send + Sync + 'static {
     /// Makes the rule for one version of the view. Called at each change, by one caller at a time, in order,
     /// and not while picking: but a version isn't visible before this returns, so the work must not grow with
-    /// the number of members by much.
+    /// the number of members by much. Where requests are shared between two zones, it is called for each of the two
+    /// lists.
     fn picker(&self, members: &Members) -> Arc<dyn Picker>;
 
     /// Whether [`begin`](Self::begin) and [`end`](Self::end) have any effect; fixed for the balancer's life.

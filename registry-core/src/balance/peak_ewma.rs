@@ -107,6 +107,11 @@ pub(crate) struct PeakEwmaRule {
 const LANE_BITS: u32 = 6;
 
 impl PeakEwmaBalancer {
+    /// For a second list of the same view.
+    pub(super) fn beside(&self) -> Self {
+        Self { learnt: Arc::clone(&self.learnt), penalty: self.penalty, weights: WeightedRandom::default() }
+    }
+
     pub(super) fn rule(&self, members: &Members) -> PeakEwmaRule {
         self.learnt.costs.reserve(members.slots());
         self.learnt.in_flight.reserve(members.slots());

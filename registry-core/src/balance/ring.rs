@@ -92,6 +92,11 @@ pub(crate) struct RingRule {
 }
 
 impl RingBalancer {
+    /// For a second list of the same view.
+    pub(super) fn beside(&self) -> Self {
+        Self { kept: Mutex::default(), load: self.load.clone() }
+    }
+
     pub(super) fn rule(&self, members: &Members, passed_over: Option<&Members>) -> RingRule {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let Kept { roster, scale, ring } = &mut *kept;

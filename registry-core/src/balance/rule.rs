@@ -11,7 +11,7 @@ use super::{
     round_robin::RoundRobin,
     weighted::{Tables, WeightedRandom},
 };
-use crate::snapshot::{Member, Snapshot};
+use crate::snapshot::Member;
 
 /// What a view balances by. Our own policies aren't behind a trait object: that call is a tenth of a pick.
 #[derive(Debug)]
@@ -27,9 +27,8 @@ pub(crate) enum Balancing {
 }
 
 impl Balancing {
-    /// The rule for one version of the view.
-    pub(crate) fn rule(&self, snapshot: &Snapshot) -> Rule {
-        let members = snapshot.active();
+    /// The rule for one version of a list; `passed_over` would be on it if they weren't ejected.
+    pub(crate) fn rule(&self, members: &Members, passed_over: Option<&Members>) -> Rule {
         match self {
             Self::RoundRobin(turns) => Rule::RoundRobin(turns.clone()),
             Self::Random => Rule::Random,
@@ -38,9 +37,26 @@ impl Balancing {
             }
             Self::LeastRequest(least) => Rule::LeastRequest(least.rule(members)),
             Self::PeakEwma(peak) => Rule::PeakEwma(peak.rule(members)),
-            Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members, snapshot.passed_over()))),
-            Self::RingHash(ring) => Rule::RingHash(Arc::new(ring.rule(members, snapshot.passed_over()))),
+            Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members, passed_over))),
+            Self::RingHash(ring) => Rule::RingHash(Arc::new(ring.rule(members, passed_over))),
             Self::Custom { balancer, .. } => Rule::Custom(balancer.picker(members)),
+        }
+    }
+
+    /// The same policy for a second list of the same view: what it knows of instances it shares, what it knows of
+    /// positions it doesn't.
+    pub(crate) fn beside(&self) -> Self {
+        match self {
+            Self::RoundRobin(_) => Self::RoundRobin(RoundRobin::default()),
+            Self::Random => Self::Random,
+            Self::WeightedRandom(_) => Self::WeightedRandom(WeightedRandom::default()),
+            Self::LeastRequest(least) => Self::LeastRequest(least.beside()),
+            Self::PeakEwma(peak) => Self::PeakEwma(peak.beside()),
+            Self::Maglev(_) => Self::Maglev(Maglev::default()),
+            Self::RingHash(ring) => Self::RingHash(ring.beside()),
+            Self::Custom { balancer, observes } => {
+                Self::Custom { balancer: Arc::clone(balancer), observes: *observes }
+            }
         }
     }
 

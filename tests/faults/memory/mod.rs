@@ -4,10 +4,13 @@ mod scripted;
 mod support;
 mod world;
 
+mod balance;
 mod clocks;
 mod disk;
+mod drains;
 mod endings;
 pub(crate) mod executor;
+mod flapping;
 mod garbage;
 mod herd;
 mod interleavings;

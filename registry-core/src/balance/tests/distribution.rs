@@ -163,7 +163,7 @@ proptest! {
         let upserts = weights.iter().enumerate().map(|(id, weight)| instance(id, *weight, status)).collect();
         let view = view(&Balance::random(), upserts);
         let live = view.live();
-        let rule = balancing.rule(&live.snapshot);
+        let rule = balancing.rule(&live.members, live.snapshot.passed_over());
         for _ in 0..held {
             let slot = live.members.slot(fastrand::usize(..live.members.len())).unwrap();
             balancing.observer().map(|observer| observer.begin(slot));

@@ -109,13 +109,14 @@ fn the_keys_of_an_ejected_instance_go_elsewhere_and_come_back_and_nothing_is_reb
     let instances: Vec<_> = serving(&[100, 200, 300, 400, 500]);
     let mut store = Store::default();
     for instance in &instances {
-        store.upsert(instance);
+        store.upsert(instance, None);
     }
     let (maglev, ring) = (Balance::maglev().balancing(), Balance::ring_hash().balancing());
     let mut rules = |ejected: &[InstanceKey], version| {
         store.eject(ejected.iter().cloned().collect(), true);
         let snapshot = store.snapshot(version, None);
-        [&maglev, &ring].map(|balancing| (snapshot.clone(), balancing.rule(&snapshot)))
+        [&maglev, &ring]
+            .map(|balancing| (snapshot.clone(), balancing.rule(snapshot.active(), snapshot.passed_over())))
     };
     let owners = |(snapshot, rule): &(Snapshot, Rule)| -> Vec<InstanceKey> {
         let owner = |number| {
