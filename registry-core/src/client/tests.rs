@@ -319,6 +319,7 @@ async fn wrong_configurations_say_what_is_valid() {
         ("memory://?ttl=soon", "a duration"),
         ("memory://?shrink_guard=maybe", "off, keep-last or a duration"),
         ("memory://?balancer=best", "one of"),
+        ("memory://?ejection=maybe", "on or off"),
         ("memory://?advertise=0.0.0.0", "wildcard"),
         ("memory://?expiry=never", "serve or refuse"),
         ("memory", "no scheme"),
