@@ -2,14 +2,15 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use registry_core::{
-    Attempt, CallError, CallOptions, Changes, Client, ClientBuilder, ClientConfig, ClientEvent, Credential,
-    CredentialProvider, Deregistration, Diff, Discover, Drain, DrainOnSignal, DrainReport, DrainStage,
-    Endpoint, Error, ErrorClass, ErrorKind, Expiry, Freshness, Health, InFlight, InFlightGuard, Instance,
-    InstanceBuilder, InstanceId, InstanceKey, KeeperThread, Lifecycle, LossCause, Metadata, Namespace,
-    OnDuplicate, OnMissing, Phase, Picked, RegisterOptions, Registration, RegistrationEvent,
-    RegistrationEvents, RegistrationState, RegistryPhase, RegistryUrl, Secret, Selector, ServiceName,
-    ShrinkGuard, Snapshot, Start, Status, Target, Update, Upstream, Upstreams, ViewEvent, ViewEvents,
-    ViewState, Weight, backend, balance,
+    Attempt, AttemptCause, CallError, CallOptions, Changes, Client, ClientBuilder, ClientConfig, ClientEvent,
+    Credential, CredentialProvider, Deregistration, Diff, Discover, Drain, DrainOnSignal, DrainReport,
+    DrainStage, Endpoint, Error, ErrorClass, ErrorKind, Exhaustion, Expiry, FailedAttempt, Freshness, Health,
+    Held, InFlight, InFlightGuard, Instance, InstanceBuilder, InstanceId, InstanceKey, KeeperThread,
+    Lifecycle, LossCause, Metadata, Namespace, NoneUsable, OnDuplicate, OnMissing, OpenPick, Phase, Picked,
+    RegisterOptions, Registration, RegistrationEvent, RegistrationEvents, RegistrationState, RegistryPhase,
+    RegistryUrl, Secret, Selector, ServiceName, ShrinkGuard, Snapshot, Start, Status, Target, TimeLimit,
+    Unusable, Update, Upstream, Upstreams, ViewEvent, ViewEvents, ViewState, Weight, backend, balance,
+    metrics,
 };
 #[cfg(feature = "memory")]
 pub use registry_core::{MemoryRegistry, StaticRegistry, memory, static_list};
@@ -20,6 +21,10 @@ pub use registry_core::{MemoryRegistry, StaticRegistry, memory, static_list};
 pub mod etcd {
     pub use registry_etcd::{EtcdConfig, EtcdConnector, ReadMode};
 }
+
+#[cfg(feature = "tonic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
+pub use registry_tower::tonic;
 
 /// Connects to a registry by URL, such as `etcd://10.0.0.1:2379,10.0.0.2:2379/prod?ttl=15s` or `memory://`.
 ///

@@ -4,33 +4,34 @@
 use registry_bench_support::{CountingAllocator, allocations};
 use registry_core::{
     Instance, InstanceKey, Target, Upstream,
-    balance::{Balance, Failure, Outcome, PickContext},
+    balance::{Balance, Failure, Outcome, PickContext, RingHash},
 };
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-const POLICIES: [&str; 3] = ["round_robin", "random", "weighted_random"];
+const POLICIES: [&str; 7] =
+    ["round_robin", "random", "weighted_random", "least_request", "peak_ewma", "maglev", "ring_hash"];
 
-fn upstream(policy: &str, instances: u32) -> Upstream {
+fn upstream(balance: &Balance, instances: u32) -> Upstream {
     let instances = (0..instances).map(|id| {
         let builder = Instance::builder("orders").id(format!("i{id}")).endpoint("http://10.0.0.1:80");
         builder.weight(1 + id % 7 * 50).build().expect("a valid instance")
     });
-    let balance: Balance = policy.parse().expect("a policy of this crate");
-    let upstream = Upstream::fixed(Target::try_from("orders").expect("a valid name"), instances, &balance);
+    let upstream = Upstream::fixed(Target::try_from("orders").expect("a valid name"), instances, balance);
     upstream.with_pick(|_| ()).expect("instances to pick");
     upstream
 }
 
 /// Runs a pick a thousand times for each policy and size, and fails if any of them allocates.
 fn never_allocates(pick: impl Fn(&Upstream, &[InstanceKey])) {
-    for policy in POLICIES {
+    let policies = POLICIES.map(|policy| policy.parse().expect("a policy of this crate"));
+    for balance in policies.into_iter().chain([RingHash::new().bounded_load(1.25).into()]) {
         for instances in [1, 10, 1_000, 10_000] {
-            let upstream = upstream(policy, instances);
+            let upstream = upstream(&balance, instances);
             let tried: Vec<_> = upstream.snapshot().iter().take(3).map(|i| i.key()).collect();
             let (count, ()) = allocations(|| (0..1_000).for_each(|_| pick(&upstream, &tried)));
-            assert_eq!(count, 0, "{policy} of {instances}");
+            assert_eq!(count, 0, "{balance:?} of {instances}");
         }
     }
 }
@@ -54,6 +55,14 @@ fn an_owning_pick_allocates_nothing() {
 #[test]
 fn a_pick_that_reports_allocates_nothing() {
     never_allocates(|upstream, _| upstream.pick().unwrap().report(Outcome::failure(Failure::Connect)));
+}
+
+#[test]
+fn a_pick_by_key_allocates_nothing() {
+    never_allocates(|upstream, _| {
+        let key = PickContext::hash_of("customer 4711");
+        upstream.pick_with(&PickContext::new().hash_key(key)).unwrap().report(Outcome::success());
+    });
 }
 
 #[test]

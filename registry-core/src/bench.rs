@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    balance::{Balance, Failure, PickContext},
+    balance::{Balance, Dice, Failure, Members, PickContext, Rule},
     model::{Instance, InstanceKey, Selector},
     snapshot::Snapshot,
     view::{View, ViewChange, ViewSink},
@@ -51,5 +51,37 @@ impl Published {
 impl fmt::Debug for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Published").field(&self.0).finish()
+    }
+}
+
+/// The choice of a policy, without the pick around it.
+pub struct LookUp {
+    members: Members,
+    rule: Rule,
+}
+
+impl LookUp {
+    /// The rule for these instances, whose positions are their order here.
+    #[must_use]
+    pub fn new(balance: &Balance, instances: Vec<Arc<Instance>>) -> Self {
+        let published = Published::new(balance);
+        published.apply(instances, Vec::new());
+        let snapshot = published.snapshot();
+        let rule = balance.balancing().rule(snapshot.active(), None);
+        let members = snapshot.active().clone();
+        Self { members, rule }
+    }
+
+    /// The position that a key belongs to.
+    #[must_use]
+    pub fn position(&self, key: u64) -> usize {
+        let context = PickContext::new().hash_key(key);
+        self.rule.pick(&self.members, &context, 0, &Dice::still()).0
+    }
+}
+
+impl fmt::Debug for LookUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LookUp").field("members", &self.members).field("rule", &self.rule).finish()
     }
 }

@@ -10,6 +10,7 @@ pub mod balance;
 #[doc(hidden)]
 pub mod bench;
 pub mod memory;
+pub mod metrics;
 pub mod model;
 pub mod static_list;
 
@@ -24,6 +25,7 @@ mod error;
 mod explore;
 mod feed;
 mod freshness;
+mod intake;
 mod keeper;
 mod observer;
 mod outlier;
@@ -45,6 +47,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use drain::{Drain, DrainOnSignal, DrainReport, DrainStage, InFlight, InFlightGuard};
 pub use error::{Error, ErrorClass, ErrorKind};
 pub use freshness::{Freshness, ViewEvent, ViewEvents, ViewState};
+pub use intake::{Damping, Subset};
 pub use keeper::{
     ClientEvent, Deregistration, KeeperThread, LossCause, OnMissing, Phase, RegistrationEvent,
     RegistrationState,
@@ -57,7 +60,10 @@ pub use model::{
 pub use outlier::{Ejection, EjectionCause, Probe, TcpProbe};
 pub use reflector::{Expiry, ShrinkGuard};
 pub use secret::{Credential, CredentialProvider, Secret};
-pub use snapshot::{Diff, Snapshot};
+pub use snapshot::{Diff, SlowStart, Snapshot};
 pub use static_list::{StaticConnector, StaticRegistry, StaticRegistryBuilder};
-pub use upstream::{Attempt, CallError, CallOptions, Changes, Picked, Update, Upstream};
+pub use upstream::{
+    Attempt, AttemptCause, CallError, CallOptions, Changes, Exhaustion, FailedAttempt, Held, NoneUsable,
+    OpenPick, Picked, TimeLimit, Unusable, Update, Upstream,
+};
 pub use url::{HostPort, RegistryUrl};

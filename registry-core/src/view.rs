@@ -12,20 +12,22 @@ use std::{
     collections::HashSet,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use self::near::{Seat, moved};
 use crate::{
-    balance::{Balance, Balancer, Balancing, Dice, Members, PickContext, Rule, choose},
+    ViewEvent,
+    balance::{Balance, Balancer, Balancing, Dice, Members, PickContext, Rule, Spill, choose},
+    intake::{Damping, Intake, Subset},
     model::{Instance, InstanceKey, Selector},
     outlier::{self, Ejection, Outliers},
-    snapshot::{Member, Snapshot, Store},
+    snapshot::{Member, Pool, SlowStart, Snapshot, Store},
 };
 
 /// One step of a guarded view: applied whole, removals before upserts.
@@ -47,16 +49,39 @@ pub(crate) trait ViewSink: Send + Sync {
     /// (or that a view from disk serves). Changes come in order, from one caller at a time; doesn't block.
     fn apply(&self, change: &ViewChange);
 
+    /// Publishes what was held back until now; when to call again, unless a change comes first.
+    fn tick(&self) -> Option<Instant> {
+        None
+    }
+
     /// Nothing will come any more: whoever waits for changes is told so.
     fn close(&self) {}
 }
 
+/// What distinguishes the views of one target.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ViewConfig {
+    pub(crate) selector: Selector,
+    pub(crate) balance: Balance,
+    pub(crate) ejection: Ejection,
+    pub(crate) damping: Damping,
+    pub(crate) subset: Subset,
+    /// The client's zone, if zones count.
+    pub(crate) zone: Option<String>,
+    pub(crate) slow_start: SlowStart,
+    /// The client's own random number.
+    pub(crate) seed: u64,
+}
+
 /// What an upstream sees of one target.
 pub(crate) struct View {
-    selector: Selector,
     balancing: Arc<Balancing>,
+    /// For instances of other zones; `None` if zones don't count.
+    far: Option<Balancing>,
     /// `None` if nothing is ever ejected.
     outliers: Option<Arc<Outliers>>,
+    /// Whether [`tick`](ViewSink::tick) has anything to do, ever.
+    ticks: bool,
     writer: Mutex<Writer>,
     live: ArcSwap<Live>,
     seat: Arc<Seat>,
@@ -68,6 +93,7 @@ pub(crate) struct View {
 
 #[derive(Default)]
 struct Writer {
+    intake: Intake,
     store: Store,
     version: u64,
     revision: Option<u64>,
@@ -78,40 +104,60 @@ struct Writer {
 
 /// What readers load in one step.
 pub(crate) struct Live {
-    /// What picks choose from; the snapshot has it too, but further away.
+    /// What picks choose from; the snapshot has it too, but further away. Empty while they `spill`.
     pub(crate) members: Members,
     rule: Rule,
+    spill: Option<Arc<Spill>>,
     pub(crate) snapshot: Snapshot,
 }
 
 impl Live {
-    fn new(snapshot: Snapshot, rule: Rule) -> Self {
-        Self { members: snapshot.active().clone(), rule, snapshot }
+    fn new(snapshot: Snapshot, balancing: &Balancing, far: Option<&Balancing>) -> Self {
+        let near = snapshot.active();
+        // Where zones count it isn't known of which list the ejected ones would be: their keys move meanwhile.
+        let passed_over = snapshot.passed_over().filter(|_| far.is_none());
+        let (members, rule) = (near.clone(), balancing.rule(near, passed_over));
+        let Some((share, balancing)) = snapshot.spill().zip(far) else {
+            return Self { members, rule, spill: None, snapshot };
+        };
+        let others = snapshot.pool(Pool::Far);
+        let far = (others.clone(), balancing.rule(others, None));
+        let spill = Spill { share, near: (members, rule.clone()), far };
+        Self { members: Members::default(), rule, spill: Some(Arc::new(spill)), snapshot }
+    }
+
+    /// The same instances in a later snapshot.
+    fn renewed(&self, snapshot: Snapshot) -> Self {
+        let Self { members, rule, spill, snapshot: _ } = self;
+        Self { members: members.clone(), rule: rule.clone(), spill: spill.clone(), snapshot }
     }
 
     /// Chooses an instance; `None` only if none is known at all.
     #[inline(always)]
     pub(crate) fn choose(&self, context: &PickContext<'_>, dice: &Dice) -> Option<&Member> {
-        choose(&self.members, &self.rule, context, &self.snapshot, dice)
+        choose(&self.members, &self.rule, context, &self.snapshot, &self.spill, dice)
     }
 }
 
 impl View {
     /// A view that ejects as by default.
     pub(crate) fn new(selector: Selector, balance: &Balance) -> Self {
-        Self::with_ejection(selector, balance, &Ejection::default())
+        Self::with(ViewConfig { selector, balance: balance.clone(), ..ViewConfig::default() })
     }
 
-    pub(crate) fn with_ejection(selector: Selector, balance: &Balance, ejection: &Ejection) -> Self {
+    pub(crate) fn with(config: ViewConfig) -> Self {
+        let ViewConfig { selector, balance, ejection, damping, subset, zone, slow_start, seed } = config;
         let balancing = Arc::new(balance.balancing());
-        let snapshot = Snapshot::unfilled();
-        let rule = balancing.rule(snapshot.active());
+        let live = Live::new(Snapshot::unfilled(), &balancing, None);
+        let intake = Intake::new(selector, damping, subset, seed);
+        let store = Store::new(zone.as_deref(), slow_start.window());
         Self {
-            selector,
+            far: zone.is_some().then(|| balancing.beside()),
             balancing,
-            outliers: ejection.is_on().then(|| Arc::new(Outliers::new(ejection))),
-            writer: Mutex::default(),
-            live: ArcSwap::from_pointee(Live::new(snapshot, rule)),
+            outliers: ejection.is_on().then(|| Arc::new(Outliers::new(&ejection))),
+            ticks: intake.has_deadlines() || slow_start != SlowStart::Off,
+            writer: Mutex::new(Writer { intake, store, ..Writer::default() }),
+            live: ArcSwap::from_pointee(live),
             seat: Seat::take(),
             suspects: AtomicBool::new(false),
             wake: watch::Sender::new(Some(0)),
@@ -160,23 +206,21 @@ impl View {
     /// Publishes who is ejected now.
     pub(crate) fn settle(&self) {
         let Some(outliers) = &self.outliers else { return };
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer();
         if outliers.settle(&mut writer.store) {
             self.advance(&mut writer);
         }
         let news = outliers.tell();
         drop(writer);
-        // Without a lock, as whoever takes the log may pick from this view.
         outlier::log(&news);
     }
 
     /// Publishes the next version and wakes who waits for it.
     fn advance(&self, writer: &mut Writer) {
-        let Writer { store, version, revision, replaced } = writer;
+        let Writer { store, version, revision, replaced, .. } = writer;
         *version += 1;
         let snapshot = store.snapshot(*version, *revision);
-        let rule = self.balancing.rule(snapshot.active());
-        self.publish(Live::new(snapshot, rule), replaced);
+        self.publish(Live::new(snapshot, &self.balancing, self.far.as_ref()), replaced);
         self.wake.send_if_modified(|wake| {
             let open = wake.is_some();
             *wake = wake.map(|_| *version);
@@ -190,9 +234,15 @@ impl View {
     }
 }
 
-impl ViewSink for View {
-    fn apply(&self, change: &ViewChange) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+impl View {
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores what the intake lets through, and publishes it. What is to be logged then is logged without a lock, as
+    /// whoever takes the log may pick from this view.
+    #[must_use]
+    fn enter(&self, writer: &mut Writer, change: &ViewChange, now: Instant) -> Vec<ViewEvent> {
         let Writer { store, version, revision, .. } = &mut *writer;
         // The first batch is an answer, even if it is empty.
         let mut changed = *version == 0;
@@ -203,12 +253,10 @@ impl ViewSink for View {
         if *version == 0 {
             store.reserve(change.upserts.len());
         }
+        // Whoever was there before us needn't warm up.
+        let warms_from = (*version > 0).then_some(now);
         for instance in &change.upserts {
-            changed |= if self.selector.matches(instance) {
-                store.upsert(instance)
-            } else {
-                store.remove(&instance.key())
-            };
+            changed |= store.upsert(instance, warms_from);
         }
         if changed && let Some(outliers) = &self.outliers {
             outliers.settle(store);
@@ -216,21 +264,51 @@ impl ViewSink for View {
         let moved = change.revision.is_some() && change.revision != *revision;
         *revision = change.revision.or(*revision);
         if changed {
-            self.advance(&mut writer);
+            self.advance(writer);
         } else if moved {
             // The same instances at a later revision: nobody needs to wake up for that.
-            let Writer { store, version, revision, replaced } = &mut *writer;
-            let rule = self.live.load().rule.clone();
+            let Writer { store, version, revision, replaced, .. } = writer;
             let snapshot = store.snapshot(*version, *revision);
-            self.publish(Live::new(snapshot, rule), replaced);
+            let live = self.live.load().renewed(snapshot);
+            self.publish(live, replaced);
         }
-        let news = self.outliers.as_ref().filter(|_| changed).map(|outliers| outliers.tell());
+        let outliers = self.outliers.as_ref().filter(|_| changed);
+        outliers.map(|outliers| outliers.tell()).unwrap_or_default()
+    }
+}
+
+impl ViewSink for View {
+    fn apply(&self, change: &ViewChange) {
+        let (mut writer, now) = (self.writer(), Instant::now());
+        let change = writer.intake.take(change, now);
+        let news = self.enter(&mut writer, &change, now);
         drop(writer);
-        outlier::log(&news.unwrap_or_default());
+        outlier::log(&news);
+    }
+
+    fn tick(&self) -> Option<Instant> {
+        if !self.ticks {
+            return None;
+        }
+        let (mut writer, now) = (self.writer(), Instant::now());
+        let due = writer.intake.due(now);
+        let news = due.map(|due| self.enter(&mut writer, &due, now)).unwrap_or_default();
+        if writer.store.cool(now) {
+            self.advance(&mut writer);
+        }
+        let next = writer.intake.deadline().into_iter().chain(writer.store.deadline()).min();
+        drop(writer);
+        outlier::log(&news);
+        next
     }
 
     /// Ends all waiting; picks go on with the last snapshot.
     fn close(&self) {
+        let mut writer = self.writer();
+        let rest = writer.intake.rest();
+        let news = rest.map(|rest| self.enter(&mut writer, &rest, Instant::now())).unwrap_or_default();
+        drop(writer);
+        outlier::log(&news);
         self.wake.send_replace(None);
         if let Some(outliers) = &self.outliers {
             outliers.close();
@@ -241,7 +319,6 @@ impl ViewSink for View {
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View")
-            .field("selector", &self.selector)
             .field("balancing", &self.balancing)
             .field("snapshot", &self.live().snapshot)
             .finish_non_exhaustive()

@@ -22,8 +22,12 @@ use crate::{
     watch,
 };
 
-/// Keys per page: small enough for a page to be quick, large enough for most services to be one.
+/// Keys of the first page: small enough for a page to be quick, large enough for most services to be one.
 const PAGE: i64 = 1000;
+/// Most keys of a further page. The server counts what is left for each page, so many small ones cost it more than few.
+const MAX_PAGE: i64 = 4000;
+/// What a further page should weigh, by the mean of what came before: as long as that takes, the one before is decoded.
+const PAGE_BYTES: usize = 4 << 20;
 
 /// Finding in etcd.
 #[derive(Debug)]
@@ -97,13 +101,13 @@ pub(crate) async fn read_range(
     mut take: impl FnMut(Vec<PbKeyValue>) + Send,
 ) -> Result<Range, Error> {
     let end = range_end(prefix);
-    let options = move |end: Vec<u8>| {
-        let options = GetOptions::new().with_range(end).with_limit(PAGE);
+    let options = move |end: Vec<u8>, limit: i64| {
+        let options = GetOptions::new().with_range(end).with_limit(limit);
         if serializable { options.with_serializable() } else { options }
     };
     let first = session
         .call(call, |lane| {
-            let options = options(end.clone());
+            let options = options(end.clone(), PAGE);
             async move { page(&lane, prefix, options, serializable).await }
         })
         .await?;
@@ -112,11 +116,11 @@ pub(crate) async fn read_range(
     let Some(header) = header else {
         return Err(Fault::protocol("the answer has no header").into_error(call.operation));
     };
-    let mut bytes: usize = kvs.iter().map(size).sum();
+    let (mut count, mut bytes) = (kvs.len(), kvs.iter().map(size).sum::<usize>());
     while more && let Some(last) = kvs.last() {
         let mut from = last.key.clone();
         from.push(0);
-        let options = options(end.clone()).with_revision(header.revision);
+        let options = options(end.clone(), further(count, bytes)).with_revision(header.revision);
         let limit: Duration = session.config().request_timeout;
         let pending = timeout(limit, page(&lane, &from, options, serializable));
         let taken = std::mem::take(&mut kvs);
@@ -138,6 +142,7 @@ pub(crate) async fn read_range(
         if next.kvs.is_empty() {
             break;
         }
+        count += next.kvs.len();
         bytes += next.kvs.iter().map(size).sum::<usize>();
         if bytes > MAX_ANSWER {
             let fault = Fault::new(
@@ -163,6 +168,12 @@ async fn page(
     // A member without a leader still answers serializable reads, unless it is told to insist on one.
     let mut kv = if serializable { lane.local_kv.clone() } else { lane.kv.clone() };
     Ok(kv.get(from, Some(options)).await?.0)
+}
+
+/// How many keys to ask for after `count` that weighed `bytes`.
+fn further(count: usize, bytes: usize) -> i64 {
+    let fitting = PAGE_BYTES.saturating_mul(count) / bytes.max(1);
+    i64::try_from(fitting).unwrap_or(MAX_PAGE).clamp(PAGE, MAX_PAGE)
 }
 
 fn size(kv: &PbKeyValue) -> usize {
@@ -221,4 +232,17 @@ pub(crate) async fn probe(
         })
         .await?;
     Ok(answer.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_further_page_is_larger_where_records_are_small_and_never_smaller_than_the_first() {
+        assert_eq!(further(1000, 1000 * 300), MAX_PAGE);
+        assert_eq!(further(1000, 1000 * 2048), 2048);
+        assert_eq!(further(1000, 1000 * 65_536), PAGE);
+        assert_eq!((further(0, 0), further(1, 0)), (PAGE, MAX_PAGE));
+    }
 }

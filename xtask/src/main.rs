@@ -3,6 +3,7 @@
 //! Everything the project promises is checked by a command of this program, so that a contributor and a build server
 //! run the same thing. It depends on none of our crates and compiles in seconds.
 
+mod apart;
 mod bench;
 mod chaos;
 mod cli;

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::apart;
 use crate::chaos;
 use crate::cli::{Registry, Selection};
 use crate::deps;
@@ -106,6 +107,18 @@ impl Suite {
         // With the default features, as somebody would who has just found the crate.
         self.step("example quickstart", None, || run(&mut cargo(&["run", "--example", "quickstart"])));
         self.thorough("packages", || package::assemble(&root));
+        self.crates_apart();
+    }
+
+    /// Those that are not in this workspace.
+    fn crates_apart(&mut self) {
+        const CHECK: &str = "crates with lock files of their own";
+        let root = self.root.clone();
+        let reason = if self.selection.quick { Some(QUICK) } else { apart::obstacle() };
+        match reason {
+            Some(reason) => self.not_run(CHECK, None, reason),
+            None => self.step_with_tests(CHECK, None, None, || apart::check(&root)),
+        }
     }
 
     /// The facade's library with each feature alone: what a user compiles who asks for only that.

@@ -1,34 +1,69 @@
 //! The pipeline around every policy.
 
+use std::{mem, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
 use super::{Dice, PickContext, Rule};
 use crate::{
     model::{Instance, InstanceKey},
-    snapshot::{Member, Members, Pool, Snapshot},
+    snapshot::{Member, Members, Pool, Share, Snapshot, Standing},
 };
 
-/// How often an instance that was tried is drawn again before the next untried one is taken.
+/// How often an instance that was tried is drawn again before the next untried one is taken, and one that warms up
+/// before it is taken all the same.
 const REDRAWS: u32 = 4;
+/// The least share of an instance that warms up is one of this many (Envoy's 10 %).
+const LEAST: u32 = 10;
 
-/// Chooses by the policy among the active members of a snapshot; `None` only if there are none.
+/// Two lists that share the requests, as the near one can't take all; neither is empty.
+#[derive(Debug)]
+pub(crate) struct Spill {
+    pub(crate) share: Share,
+    pub(crate) near: (Members, Rule),
+    pub(crate) far: (Members, Rule),
+}
+
+/// Chooses by the policy among the active members of a snapshot; `None` only if there are none. While requests spill,
+/// `members` is empty: the usual pick then needs no further question.
 #[inline(always)]
 pub(crate) fn choose<'a>(
     members: &'a Members,
     rule: &'a Rule,
     context: &PickContext<'_>,
     snapshot: &'a Snapshot,
+    spill: &'a Option<Arc<Spill>>,
     dice: &Dice,
 ) -> Option<&'a Member> {
     if members.is_empty() {
-        return None;
+        return elsewhere(context, snapshot, spill, dice);
     }
     let (at, member) = rule.pick(members, context, 0, dice);
-    if members.is_suspect(at) || !context.get_tried().is_empty() {
+    if !members.is_trusted(at) || !context.get_tried().is_empty() {
         return reconsider(members, rule, context, snapshot, dice, at);
     }
     member
 }
 
-/// What to do about a suspect, or where some have been tried. Out of the way of the usual pick, which is compiled
+/// Chooses near or far, and there by the policy. Requests with a key stay on one side, as long as the share is the same.
+#[cold]
+#[inline(never)]
+fn elsewhere<'a>(
+    context: &PickContext<'_>,
+    snapshot: &'a Snapshot,
+    spill: &'a Option<Arc<Spill>>,
+    dice: &Dice,
+) -> Option<&'a Member> {
+    let Spill { share, near, far } = spill.as_deref()?;
+    let thrown = match context.get_hash_key() {
+        Some(key) => Dice::of(key).below(share.of),
+        None => dice.below(share.of),
+    };
+    let (members, rule) = if thrown < share.near { near } else { far };
+    choose(members, rule, context, snapshot, &None, dice)
+}
+
+/// What to do about one in doubt, or where some have been tried. Out of the way of the usual pick, which is compiled
 /// into its caller.
 #[cold]
 #[inline(never)]
@@ -40,8 +75,19 @@ fn reconsider<'a>(
     dice: &Dice,
     mut at: usize,
 ) -> Option<&'a Member> {
-    if members.is_suspect(at) {
-        at = rule.pick(members, context, 1, dice).0;
+    let mut doubted = false;
+    for attempt in 1..=REDRAWS {
+        let stays = match members.standing(at) {
+            Standing::Trusted => true,
+            Standing::Suspect => mem::replace(&mut doubted, true),
+            Standing::Warming { since } => {
+                context.get_hash_key().is_some() || is_warm(since, snapshot.warms_for(), dice)
+            }
+        };
+        if stays {
+            break;
+        }
+        at = rule.pick(members, context, attempt, dice).0;
     }
     if context.get_tried().is_empty() {
         return members.member(at);
@@ -65,16 +111,25 @@ fn untried<'a>(
         }
         at = rule.pick(members, context, attempt, dice).0;
     }
-    // Ends after as many steps as instances were tried, plus one.
-    let around = || (at..members.len()).chain(0..at).filter_map(|at| members.member(at));
-    around()
-        .find(is_untried)
-        .or_else(|| first_untried(snapshot.pool(Pool::Draining), is_untried))
+    first_untried(members, at, is_untried)
+        .or_else(|| {
+            let others = [Pool::Serving, Pool::Far, Pool::Draining].map(|pool| snapshot.pool(pool));
+            let others = others.into_iter().filter(|others| !others.is_empty());
+            others.filter_map(|others| first_untried(others, dice.below(others.len()), is_untried)).next()
+        })
         .or_else(|| members.member(at))
 }
 
-fn first_untried(members: &Members, is_untried: impl Fn(&&Member) -> bool) -> Option<&Member> {
-    (0..members.len()).filter_map(|at| members.member(at)).find(is_untried)
+/// Ends after as many steps as instances were tried, plus one.
+fn first_untried(members: &Members, from: usize, is_untried: impl Fn(&&Member) -> bool) -> Option<&Member> {
+    (from..members.len()).chain(0..from).filter_map(|at| members.member(at)).find(is_untried)
+}
+
+/// Throws for an instance that warms up.
+fn is_warm(since: Instant, window: Duration, dice: &Dice) -> bool {
+    let micros = |time: Duration| usize::try_from(time.as_micros()).unwrap_or(usize::MAX);
+    let share = since.elapsed().max(window / LEAST);
+    share >= window || dice.below(micros(window).max(1)) < micros(share)
 }
 
 fn is_tried(instance: &Instance, tried: &[InstanceKey]) -> bool {

@@ -1,6 +1,6 @@
 //! What a caller tells a pick, and what a policy is told.
 
-use super::Members;
+use super::{Members, hashing::hash_of};
 use crate::model::InstanceKey;
 
 /// What a caller knows about the request it picks for. Borrowed, so that a pick allocates nothing.
@@ -24,10 +24,25 @@ impl<'a> PickContext<'a> {
         Self { hash_key: None, tried: &[], zone: None }
     }
 
-    /// Requests of one key go to one instance, under policies that hash.
+    /// Requests of one key go to one instance, under policies that hash; without one, to a random instance. Any
+    /// number will do, such as a customer's; for anything else see [`hash_of`](Self::hash_of).
     pub const fn hash_key(mut self, key: u64) -> Self {
         self.hash_key = Some(key);
         self
+    }
+
+    /// A [`hash_key`](Self::hash_key) of bytes or text. XXH64 with seed 0, in this and every later version, so that
+    /// clients that aren't updated together agree.
+    ///
+    /// ```
+    /// use registry_core::balance::PickContext;
+    ///
+    /// let context = PickContext::new().hash_key(PickContext::hash_of("customer 4711"));
+    /// assert_eq!(PickContext::hash_of("abc"), 0x44bc_2cf5_ad77_0999);
+    /// ```
+    #[must_use]
+    pub fn hash_of(key: impl AsRef<[u8]>) -> u64 {
+        hash_of(key.as_ref())
     }
 
     /// Instances this request has been tried on; picked again only when no other is left.
@@ -36,7 +51,8 @@ impl<'a> PickContext<'a> {
         self
     }
 
-    /// The caller's zone, for policies that prefer the near.
+    /// The caller's zone, for policies of your own. Which instances are near is told by the client's zone
+    /// ([`ClientConfig::zone`](crate::ClientConfig::zone)), whatever this says: requests travel from this process.
     pub const fn zone(mut self, zone: &'a str) -> Self {
         self.zone = Some(zone);
         self

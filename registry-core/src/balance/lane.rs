@@ -65,7 +65,21 @@ impl<T> Lanes<T> {
     /// The cell of this thread.
     #[inline]
     pub(crate) fn mine(&self) -> &T {
+        self.numbered().2
+    }
+
+    /// This thread's number, its cell, and between them the number by which another thread [gets](Self::get) that.
+    #[inline]
+    pub(crate) fn numbered(&self) -> (usize, usize, &T) {
+        let thread = thread_number();
         // The length is a power of two.
-        &self.0[thread_number() & (self.0.len() - 1)].0
+        let at = thread & (self.0.len() - 1);
+        (thread, at, &self.0[at].0)
+    }
+
+    /// The cell of a number; numbers are below 64.
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> Option<&T> {
+        self.0.get(at).map(|cell| &cell.0)
     }
 }

@@ -15,6 +15,11 @@ impl Dice {
         Self(Cell::new(0))
     }
 
+    /// Dice that always throw the same for one number.
+    pub(super) const fn of(number: u64) -> Self {
+        Self(Cell::new(number))
+    }
+
     /// Dice for one pick.
     pub(crate) fn fresh() -> Self {
         let dice = Self::still();

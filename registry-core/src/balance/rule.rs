@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use super::{
     Balancer, Dice, Draw, Members, PickContext, Picker,
+    least_request::{LeastRequest, LeastRule},
+    maglev::{Maglev, MaglevRule},
+    peak_ewma::{PeakEwmaBalancer, PeakEwmaRule},
+    ring::{RingBalancer, RingRule},
     round_robin::RoundRobin,
     weighted::{Tables, WeightedRandom},
 };
@@ -15,19 +19,44 @@ pub(crate) enum Balancing {
     RoundRobin(RoundRobin),
     Random,
     WeightedRandom(WeightedRandom),
+    LeastRequest(LeastRequest),
+    PeakEwma(PeakEwmaBalancer),
+    Maglev(Maglev),
+    RingHash(RingBalancer),
     Custom { balancer: Arc<dyn Balancer>, observes: bool },
 }
 
 impl Balancing {
-    /// The rule for one version of the view.
-    pub(crate) fn rule(&self, members: &Members) -> Rule {
+    /// The rule for one version of a list; `passed_over` would be on it if they weren't ejected.
+    pub(crate) fn rule(&self, members: &Members, passed_over: Option<&Members>) -> Rule {
         match self {
             Self::RoundRobin(turns) => Rule::RoundRobin(turns.clone()),
             Self::Random => Rule::Random,
             Self::WeightedRandom(weighted) => {
                 weighted.tables(members).map_or(Rule::Random, |tables| Rule::Weighted(Arc::new(tables)))
             }
+            Self::LeastRequest(least) => Rule::LeastRequest(least.rule(members)),
+            Self::PeakEwma(peak) => Rule::PeakEwma(peak.rule(members)),
+            Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members, passed_over))),
+            Self::RingHash(ring) => Rule::RingHash(Arc::new(ring.rule(members, passed_over))),
             Self::Custom { balancer, .. } => Rule::Custom(balancer.picker(members)),
+        }
+    }
+
+    /// The same policy for a second list of the same view: what it knows of instances it shares, what it knows of
+    /// positions it doesn't.
+    pub(crate) fn beside(&self) -> Self {
+        match self {
+            Self::RoundRobin(_) => Self::RoundRobin(RoundRobin::default()),
+            Self::Random => Self::Random,
+            Self::WeightedRandom(_) => Self::WeightedRandom(WeightedRandom::default()),
+            Self::LeastRequest(least) => Self::LeastRequest(least.beside()),
+            Self::PeakEwma(peak) => Self::PeakEwma(peak.beside()),
+            Self::Maglev(_) => Self::Maglev(Maglev::default()),
+            Self::RingHash(ring) => Self::RingHash(ring.beside()),
+            Self::Custom { balancer, observes } => {
+                Self::Custom { balancer: Arc::clone(balancer), observes: *observes }
+            }
         }
     }
 
@@ -35,7 +64,15 @@ impl Balancing {
     pub(crate) fn observer(&self) -> Option<&dyn Balancer> {
         match self {
             Self::Custom { balancer, observes: true } => Some(&**balancer),
-            Self::RoundRobin(_) | Self::Random | Self::WeightedRandom(_) | Self::Custom { .. } => None,
+            Self::LeastRequest(least) => Some(least),
+            Self::PeakEwma(peak) => Some(peak),
+            Self::RingHash(ring) if ring.observes() => Some(ring),
+            Self::RoundRobin(_)
+            | Self::Random
+            | Self::WeightedRandom(_)
+            | Self::Maglev(_)
+            | Self::RingHash(_)
+            | Self::Custom { .. } => None,
         }
     }
 }
@@ -46,6 +83,10 @@ pub(crate) enum Rule {
     RoundRobin(RoundRobin),
     Random,
     Weighted(Arc<Tables>),
+    LeastRequest(LeastRule),
+    PeakEwma(PeakEwmaRule),
+    Maglev(Arc<MaglevRule>),
+    RingHash(Arc<RingRule>),
     Custom(Arc<dyn Picker>),
 }
 
@@ -64,9 +105,32 @@ impl Rule {
             Self::RoundRobin(turns) => with_member(turns.next(members.len(), dice)),
             Self::Random => with_member(dice.below(members.len())),
             Self::Weighted(tables) => tables.draw(dice),
+            Self::LeastRequest(least) => least.pick(members, dice),
+            Self::PeakEwma(peak) => peak.pick(members, dice),
+            Self::Maglev(maglev) => with_member(maglev.pick(members, context, attempt, dice)),
+            Self::RingHash(ring) => with_member(ring.pick(members, context, attempt, dice)),
             Self::Custom(picker) => {
                 with_member(picker.pick(&Draw { members, context, attempt }).min(members.len() - 1))
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Rule {
+    /// Whether two look keys up in the very same table.
+    pub(super) fn has_table_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Maglev(one), Self::Maglev(other)) => one.has_table_of(other),
+            (Self::RingHash(one), Self::RingHash(other)) => one.has_ring_of(other),
+            _ => false,
+        }
+    }
+}
+
+/// For whoever takes a policy of this crate for one of another's.
+impl Picker for Rule {
+    fn pick(&self, draw: &Draw<'_>) -> usize {
+        Self::pick(self, draw.members, draw.context, draw.attempt, &Dice::fresh()).0
     }
 }

@@ -1,3 +1,8 @@
+mod distribution;
+mod hashed;
+mod learning;
+mod survival;
+
 use std::collections::HashMap;
 
 use super::*;
@@ -60,7 +65,7 @@ fn chi_square_limit(instances: usize) -> f64 {
     k * (1.0 - 2.0 / (9.0 * k) + 2.326 * (2.0 / (9.0 * k)).sqrt()).powi(3)
 }
 
-const ALL: [Balance; 3] = POLICIES;
+const ALL: [Balance; 7] = POLICIES;
 
 #[test]
 fn round_robin_gives_each_instance_its_turn_even_when_two_upstreams_are_picked_alternately() {
@@ -156,6 +161,14 @@ fn if_all_weights_are_zero_they_count_as_equal() {
     for balance in ALL {
         fastrand::seed(5);
         let counts = count(&view(&balance, serving(&[0; 8])), 8_000);
+        if balance == Balance::ring_hash() {
+            // Its shares are only about equal.
+            assert!(
+                counts.len() == 8 && counts.values().all(|count| (700..1_300).contains(count)),
+                "{counts:?}"
+            );
+            continue;
+        }
         let chi = chi_square(&counts, &[1; 8], 8_000);
         assert!(chi < chi_square_limit(8), "{balance:?} gave {counts:?}");
     }

@@ -10,12 +10,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Client, ClientConfig, Inner, config::OPTIONS};
 use crate::{
-    Backend, Clock, ConnectContext, Connector, CredentialProvider, Error, RegistryUrl, SystemClock,
+    Backend, Clock, ConnectContext, Connector, CredentialProvider, Damping, Error, RegistryUrl, SlowStart,
+    Subset, SystemClock,
     disk::DiskView,
     drain::InFlight,
     feed::Feed,
     keeper::{AliveHook, ClientEvent, Dedicated, KeeperThread, RegistrationEvent},
     memory::MemoryConnector,
+    metrics,
     model::{InstanceKey, Namespace},
     observer::{AT_ONCE, observe},
     static_list::StaticConnector,
@@ -120,6 +122,30 @@ impl ClientBuilder {
         self
     }
 
+    /// How many instances of each service this client uses; see [`Subset`].
+    pub fn subset(mut self, subset: Subset) -> Self {
+        self.config.subset = subset;
+        self
+    }
+
+    /// The zone this process runs in; see [`ClientConfig::zone`].
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.config.zone = Some(zone.into());
+        self
+    }
+
+    /// Whether new instances get their share of requests little by little; see [`SlowStart`].
+    pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.config.slow_start = slow_start;
+        self
+    }
+
+    /// Whether instances that flap are held still; see [`Damping`].
+    pub fn damping(mut self, damping: Damping) -> Self {
+        self.config.damping = damping;
+        self
+    }
+
     /// Asked before each renewal: `false` withholds it, so that a process whose application is dead doesn't stay
     /// registered. Must not block; a hook that panics counts as `true`.
     pub fn alive(mut self, hook: impl Fn() -> bool + Send + Sync + 'static) -> Self {
@@ -195,6 +221,7 @@ impl ClientBuilder {
         }
         config.check()?;
         config.balancer.parse::<crate::balance::Balance>()?;
+        metrics::describe();
         let dedicated = match config.keeper_thread {
             KeeperThread::Shared => None,
             KeeperThread::Dedicated => Some(Dedicated::start()?),
@@ -216,6 +243,7 @@ impl ClientBuilder {
                 leaving: Vec::new().into(),
                 reflectors: HashMap::new().into(),
                 relists: Arc::new(Semaphore::new(RELISTS)),
+                seed: fastrand::u64(..),
                 disk,
                 events: Arc::new(Feed::new()),
                 callbacks: Arc::new(Semaphore::new(AT_ONCE)),

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{Ejection, Error, Expiry, KeeperThread, RegistryUrl, ShrinkGuard};
+use crate::{Damping, Ejection, Error, Expiry, KeeperThread, RegistryUrl, ShrinkGuard, SlowStart, Subset};
 
 /// Shortest time to live that can be configured.
 const MIN_TTL: Duration = Duration::from_secs(3);
@@ -65,6 +65,23 @@ pub struct ClientConfig {
     pub advertise: Option<IpAddr>,
     /// The default balancer of `discover`, by name; `round_robin`.
     pub balancer: String,
+    /// The zone this process runs in; none by default. If it is known, and at least 6 instances of a service serve,
+    /// requests go to those of the same zone. When less than 71 % of the zone's instances are well (serving, and neither
+    /// in doubt nor ejected), a part of the requests goes to other zones: with 50 %, it is 30 %; and when none is left,
+    /// all do. The percentage is Envoy's. It knows nothing of other clients: a zone with many clients and few instances is
+    /// overloaded, so set it only where they are spread alike.
+    pub zone: Option<String>,
+    /// Whether instances that are new get their share of requests little by little: `off` (default), `on` (30 s) or how
+    /// long that takes.
+    #[serde(deserialize_with = "text")]
+    pub slow_start: SlowStart,
+    /// How many instances of a service this client uses: `off` (default), `on` (20), a number, or with the client's
+    /// index and the number of clients `20:3/10`.
+    #[serde(deserialize_with = "text")]
+    pub subset: Subset,
+    /// Whether instances that flap are held still: `off` (default), `on` (10 s) or the epoch.
+    #[serde(deserialize_with = "text")]
+    pub damping: Damping,
     /// Whether `discover` leaves out instances that keep failing: `on` (default) or `off`. The numbers can be changed
     /// in code, here or per [`Discover`](crate::Discover).
     #[serde(deserialize_with = "text")]
@@ -91,6 +108,10 @@ impl Default for ClientConfig {
             disk: None,
             advertise: None,
             balancer: "round_robin".to_owned(),
+            zone: None,
+            slow_start: SlowStart::default(),
+            subset: Subset::default(),
+            damping: Damping::default(),
             ejection: Ejection::default(),
             keeper_thread: KeeperThread::Shared,
         }
@@ -102,6 +123,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "advertise",
     "audit",
     "balancer",
+    "damping",
     "disk",
     "ejection",
     "expiry",
@@ -113,7 +135,10 @@ pub(crate) const OPTIONS: &[&str] = &[
     "register_timeout",
     "relist",
     "shrink_guard",
+    "slow_start",
+    "subset",
     "ttl",
+    "zone",
 ];
 
 impl ClientConfig {
@@ -167,6 +192,18 @@ impl ClientConfig {
         if let Some(value) = url.parsed_option("shrink_guard", "off, keep-last or a duration such as 30s")? {
             self.shrink_guard = value;
         }
+        if let Some(value) = url.option("zone") {
+            self.zone = Some(value.to_owned());
+        }
+        if let Some(value) = url.parsed_option("slow_start", SlowStart::EXPECTS)? {
+            self.slow_start = value;
+        }
+        if let Some(value) = url.parsed_option("subset", Subset::EXPECTS)? {
+            self.subset = value;
+        }
+        if let Some(value) = url.parsed_option("damping", Damping::EXPECTS)? {
+            self.damping = value;
+        }
         if let Some(value) = url.parsed_option("advertise", "an IP address")? {
             self.advertise = Some(value);
         }
@@ -211,6 +248,12 @@ impl ClientConfig {
         }
         if matches!(self.shrink_guard, ShrinkGuard::Hold(hold) if hold > super::FAR) {
             return Err(Error::invalid("shrink_guard must be at most one year; keep-last holds for ever"));
+        }
+        self.subset.check()?;
+        self.damping.check()?;
+        self.slow_start.check()?;
+        if self.zone.as_ref().is_some_and(String::is_empty) {
+            return Err(Error::invalid("zone is empty; leave it out where there are no zones"));
         }
         if self.advertise.is_some_and(|ip| ip.is_unspecified()) {
             return Err(Error::invalid("advertise must not be a wildcard address such as 0.0.0.0"));

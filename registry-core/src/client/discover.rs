@@ -6,13 +6,13 @@ use tracing::Instrument;
 
 use super::{Client, Inner, lock};
 use crate::{
-    Discovery, Ejection, Error, Expiry, Upstream,
+    Damping, Discovery, Ejection, Error, Expiry, SlowStart, Subset, Upstream,
     balance::Balance,
     model::{Selector, Target},
     outlier::Prober,
     reflector::{Reflector, ReflectorConfig, ReflectorParts},
     upstream::Source,
-    view::View,
+    view::{View, ViewConfig},
 };
 
 /// What to discover, and how.
@@ -22,13 +22,26 @@ pub struct Discover {
     target: Target,
     selector: Selector,
     balance: Option<Balance>,
+    subset: Option<Subset>,
+    damping: Option<Damping>,
+    zone: Option<Option<String>>,
+    slow_start: Option<SlowStart>,
     ejection: Option<Ejection>,
 }
 
 impl Discover {
     /// All instances of a target, balanced as the client is configured.
     pub fn new(target: impl Into<Target>) -> Self {
-        Self { target: target.into(), selector: Selector::new(), balance: None, ejection: None }
+        Self {
+            target: target.into(),
+            selector: Selector::new(),
+            balance: None,
+            subset: None,
+            damping: None,
+            zone: None,
+            slow_start: None,
+            ejection: None,
+        }
     }
 
     /// Only the instances that match.
@@ -40,6 +53,37 @@ impl Discover {
     /// Another policy than the client's.
     pub fn balance(mut self, balance: Balance) -> Self {
         self.balance = Some(balance);
+        self
+    }
+
+    /// Another number of instances than the client's default.
+    pub fn subset(mut self, subset: Subset) -> Self {
+        self.subset = Some(subset);
+        self
+    }
+
+    /// Prefers the instances of this zone, where the client has another one or none; see
+    /// [`ClientConfig::zone`](crate::ClientConfig::zone).
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.zone = Some(Some(zone.into()));
+        self
+    }
+
+    /// Prefers no zone, although the client has one.
+    pub fn any_zone(mut self) -> Self {
+        self.zone = Some(None);
+        self
+    }
+
+    /// Another slow start than the client's default.
+    pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.slow_start = Some(slow_start);
+        self
+    }
+
+    /// Another damping than the client's default.
+    pub fn damping(mut self, damping: Damping) -> Self {
+        self.damping = Some(damping);
         self
     }
 
@@ -58,7 +102,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ErrorKind::NotReady`](crate::ErrorKind::NotReady) if the registry didn't answer and there is no disk view;
-    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for a malformed name or qualifier;
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for a malformed name or qualifier, or an option out
+    /// of range;
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) once the client is closed.
     ///
     /// # Cancel safety
@@ -107,8 +152,22 @@ impl Client {
             None => self.inner.config.balancer.parse()?,
         };
         let config = &self.inner.config;
-        let ejection = discover.ejection.as_ref().unwrap_or(&config.ejection);
-        let view = Arc::new(View::with_ejection(discover.selector, &balance, ejection));
+        let subset = discover.subset.unwrap_or(config.subset);
+        let damping = discover.damping.unwrap_or(config.damping);
+        let slow_start = discover.slow_start.unwrap_or(config.slow_start);
+        subset.check()?;
+        damping.check()?;
+        slow_start.check()?;
+        let view = Arc::new(View::with(ViewConfig {
+            selector: discover.selector,
+            balance,
+            ejection: discover.ejection.unwrap_or_else(|| config.ejection.clone()),
+            damping,
+            subset,
+            zone: discover.zone.unwrap_or_else(|| config.zone.clone()),
+            slow_start,
+            seed: self.inner.seed,
+        }));
         let refuses = config.expiry == Expiry::Refuse && config.max_staleness.is_some();
         let inner = Arc::clone(&self.inner);
         let target = discover.target.clone();

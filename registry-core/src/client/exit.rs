@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::{Client, Lifecycle, STOP_WITHIN, registration::WITHDRAW_WITHIN};
 use crate::{
@@ -35,7 +36,7 @@ impl Client {
             leaving: Box::pin(inner.left()),
             stop: Box::pin(inner.end()),
         };
-        let report = drain::run(&drain, exit).await;
+        let report = drain::run(&drain, exit).instrument(tracing::info_span!("drain")).await;
         inner.lifecycle.store(2, Ordering::SeqCst);
         inner.drained.send_replace(Some(report.clone()));
         report

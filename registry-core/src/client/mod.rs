@@ -104,6 +104,8 @@ pub(crate) struct Inner {
     leaving: Mutex<Vec<Arc<Cell>>>,
     reflectors: Mutex<HashMap<Target, WeakReflector>>,
     relists: Arc<Semaphore>,
+    /// Of its subsets: one per client, so that its views of a target agree, and not the one of others.
+    seed: u64,
     disk: Option<DiskView>,
     events: Arc<Feed<ClientEvent>>,
     callbacks: Arc<Semaphore>,

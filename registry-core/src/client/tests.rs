@@ -2,7 +2,7 @@ mod corners;
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use super::*;
@@ -199,15 +199,19 @@ async fn a_drain_announces_deregisters_serves_on_and_waits_for_what_is_in_flight
         let client = client.clone();
         async move { client.drain(Drain::default()).await }
     });
+    in_flight.leaving().await;
+    assert!(!in_flight.is_refusing(), "peers are told while it serves");
     registry.until(|registry| registry.snapshot_of("orders").is_empty()).await;
     assert!(!in_flight.is_refusing(), "it keeps serving while the news travels");
     in_flight.refusing().await;
     assert!(started.elapsed() >= 2 * SECOND, "propagation was skipped: {:?}", started.elapsed());
     tokio::time::sleep(3 * SECOND).await;
     assert!(!draining.is_finished(), "a request is in flight");
+    assert!(in_flight.aborted().now_or_never().is_none(), "nothing is dropped yet");
     drop(request);
     let report = draining.await.unwrap();
     assert!(report.is_clean(), "{report:?}");
+    in_flight.aborted().await;
     assert!(report.elapsed < 7 * SECOND, "{report:?}");
     assert_eq!(client.register(orders("b")).await.unwrap_err().kind(), ErrorKind::Closed);
 }
@@ -321,6 +325,13 @@ async fn wrong_configurations_say_what_is_valid() {
         ("memory://?balancer=best", "one of"),
         ("memory://?ejection=maybe", "on or off"),
         ("memory://?advertise=0.0.0.0", "wildcard"),
+        ("memory://?subset=few", "off, on (20), a number such as 20, or 20:3/10"),
+        ("memory://?subset=20:10/10", "20:3/10"),
+        ("memory://?damping=much", "off, on (10s) or a duration"),
+        ("memory://?damping=0s", "above 0"),
+        ("memory://?slow_start=gently", "off, on (30s) or a duration"),
+        ("memory://?slow_start=0s", "above 0"),
+        ("memory://?zone=", "zone is empty"),
         ("memory://?expiry=never", "serve or refuse"),
         ("memory", "no scheme"),
     ] {

@@ -18,6 +18,7 @@ struct Inner {
     requests: AtomicUsize,
     idle: Notify,
     tasks: TaskTracker,
+    leaving: CancellationToken,
     refusing: CancellationToken,
     ending: CancellationToken,
     abort: CancellationToken,
@@ -34,6 +35,7 @@ impl InFlight {
             requests: AtomicUsize::new(0),
             idle: Notify::new(),
             tasks: TaskTracker::new(),
+            leaving: CancellationToken::new(),
             refusing: CancellationToken::new(),
             ending: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -74,6 +76,15 @@ impl InFlight {
         self.0.tasks.spawn(task.instrument(span));
     }
 
+    /// Waits until the process begins to leave, while it still serves: the time to tell peers, by a health service
+    /// for example.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn leaving(&self) {
+        self.0.leaving.cancelled().await;
+    }
+
     /// Whether new work is to be refused.
     #[must_use]
     pub fn is_refusing(&self) -> bool {
@@ -96,7 +107,20 @@ impl InFlight {
         self.0.ending.cancelled().await;
     }
 
+    /// Waits until the drain is over, or its budget: what still runs is to be dropped, connections included.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn aborted(&self) {
+        self.0.abort.cancelled().await;
+    }
+
+    pub(crate) fn leave(&self) {
+        self.0.leaving.cancel();
+    }
+
     pub(crate) fn refuse(&self) {
+        self.0.leaving.cancel();
         self.0.refusing.cancel();
     }
 
@@ -126,7 +150,7 @@ impl InFlight {
 
     /// Drops the tasks that are left.
     pub(crate) fn abort(&self) {
-        self.0.refusing.cancel();
+        self.refuse();
         self.0.ending.cancel();
         self.0.abort.cancel();
     }

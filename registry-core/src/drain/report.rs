@@ -23,10 +23,11 @@ pub struct DrainReport {
 }
 
 impl DrainReport {
-    /// Whether everything was confirmed and finished.
+    /// Whether everything was confirmed and finished, by a drain that was configured well.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.cut_in.is_none()
+        self.fault.is_none()
+            && self.cut_in.is_none()
             && self.in_flight_aborted == 0
             && self.tasks_aborted == 0
             && self.deregistered.iter().all(|(_, outcome)| *outcome == Deregistration::Confirmed)

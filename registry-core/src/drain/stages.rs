@@ -10,6 +10,7 @@ use super::{Drain, DrainReport, DrainStage, Hook, InFlight};
 use crate::{
     client::Registration,
     keeper::Deregistration,
+    metrics,
     model::{InstanceKey, Status},
 };
 
@@ -40,11 +41,14 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
     let mut bounded =
         async |stage, bound: Duration, work: std::pin::Pin<&mut (dyn Future<Output = ()> + Send)>| {
             tracing::info!(?stage, "drain");
+            let began = Instant::now();
             if !budget.run(bound, work).await {
                 cut_in.get_or_insert(stage);
             }
+            metrics::drain_stage(stage, began.elapsed());
         };
 
+    exit.in_flight.leave();
     let was_live = exit.ever_live || exit.registrations.iter().any(Registration::was_live);
     let announce = async {
         for registration in exit.registrations {
@@ -101,9 +105,11 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
     exit.in_flight.abort();
 
     // Not under the budget's cut: ending our own tasks takes no waiting for anybody.
+    let began = Instant::now();
     if timeout(drain.stop, exit.stop).await.is_err() {
         cut_in.get_or_insert(DrainStage::Stop);
     }
+    metrics::drain_stage(DrainStage::Stop, began.elapsed());
     let report = DrainReport {
         deregistered,
         in_flight_aborted,
@@ -112,6 +118,7 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
         cut_in,
         fault: drain.check(exit.propagation).err(),
     };
+    metrics::drained(&report);
     tracing::info!(clean = report.is_clean(), elapsed = ?report.elapsed, cut_in = ?report.cut_in, "drained");
     report
 }

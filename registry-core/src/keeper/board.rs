@@ -15,6 +15,8 @@ use super::{
 use crate::{
     Clock, Error,
     feed::Feed,
+    metrics,
+    metrics::Level,
     model::{Instance, InstanceKey},
 };
 
@@ -54,6 +56,8 @@ pub(crate) struct Cell {
     state: watch::Sender<RegistrationState>,
     pub(crate) feed: Feed<RegistrationEvent>,
     heartbeat: Arc<Heartbeat>,
+    /// Its share in the count of registrations by phase.
+    pub(super) level: Level,
     /// What was asked for last, which the keeper may not have read yet.
     desired: Mutex<Option<Arc<Instance>>>,
 }
@@ -96,6 +100,7 @@ impl Cell {
             state: watch::Sender::new(state),
             feed: Feed::new(),
             heartbeat,
+            level: Level::default(),
             desired: Mutex::new(None),
         })
     }
@@ -148,6 +153,14 @@ impl Cell {
         self.state.send_modify(|state| state.is_current = false);
     }
 
+    /// Counts the registration under its phase.
+    pub(crate) fn gauge(&self, registry: &'static str) {
+        let state = self.state.borrow();
+        if !state.ended {
+            metrics::phase(&self.level, registry, &self.key.service, state.phase);
+        }
+    }
+
     /// Whether nothing will change any more.
     pub(crate) fn has_ended(&self) -> bool {
         self.state.borrow().ended
@@ -166,6 +179,7 @@ impl Cell {
             state.safe = None;
             state.ended = true;
         });
+        self.level.clear();
         self.feed.send(&RegistrationEvent::Deregistered { outcome });
         self.feed.close();
     }
@@ -178,6 +192,7 @@ impl Cell {
             }
             state.ended = true;
         });
+        self.level.clear();
         self.feed.close();
     }
 

@@ -21,11 +21,11 @@ use super::{
     Desk, Edit, KeeperParts,
     board::{Cell, Heartbeat},
     calls::Answer,
-    input::{Action, Input, KeeperConfig, LeaseNo},
+    input::{Action, Input, KeeperConfig, LeaseNo, Reply},
     phase::{Deregistration, RegistrationEvent},
     state::KeeperState,
 };
-use crate::{Lease, keeper::ClientEvent, model::InstanceKey};
+use crate::{Error, Lease, keeper::ClientEvent, metrics, model::InstanceKey};
 
 /// A wake-up far enough away to mean never.
 const NEVER: Duration = Duration::from_secs(86_400);
@@ -86,6 +86,7 @@ impl Task {
     async fn supervise(mut self) {
         while AssertUnwindSafe(self.run()).catch_unwind().await.is_err() {
             tracing::error!("the keeper panicked; restarting it with the same desired state");
+            metrics::keeper_restarted(self.parts.name);
             self.calls = JoinSet::new();
             self.attempts += 1;
             if self.attempts > MOST_ATTEMPTS {
@@ -125,6 +126,10 @@ impl Task {
                     if let Some((no, lease)) = answer.granted {
                         self.leases.insert(no, lease);
                     }
+                    if let Reply::Renewed(renewed) = &answer.reply {
+                        let result = renewed.as_ref().map(|_| ()).map_err(Error::kind);
+                        metrics::renewed(self.parts.name, result, self.parts.clock.wall());
+                    }
                     self.step(Input::Reply { op: answer.op, reply: answer.reply });
                 }
                 () = sleep_until(wake) => self.step(Input::Wake),
@@ -153,6 +158,7 @@ impl Task {
                 Edit::Withdraw { key, by } => {
                     if let Some(cell) = self.cells.get(&key) {
                         cell.withdrawn();
+                        cell.gauge(self.parts.name);
                     }
                     inputs.push(Input::Withdraw { key, by });
                 }
@@ -173,6 +179,7 @@ impl Task {
         self.step(Input::Many(inputs));
         for cell in begun.values() {
             cell.update(&self.state);
+            cell.gauge(self.parts.name);
         }
         self.cells.extend(begun);
     }
@@ -189,6 +196,7 @@ impl Task {
         for key in self.state.take_touched() {
             if let Some(cell) = self.cells.get(&key) {
                 cell.update(&self.state);
+                cell.gauge(self.parts.name);
             }
         }
         for action in actions {
@@ -203,6 +211,7 @@ impl Task {
     fn tell(&mut self, events: Vec<(InstanceKey, RegistrationEvent)>) {
         log(&events);
         for (key, event) in &events {
+            metrics::registration(self.parts.name, key, event);
             let Some(cell) = self.cells.get(key) else { continue };
             if let RegistrationEvent::Deregistered { outcome } = event {
                 cell.finish(*outcome);

@@ -62,6 +62,14 @@ impl ServiceName {
     }
 }
 
+#[cfg(feature = "metrics")]
+impl ServiceName {
+    /// The name as shared text, for labels.
+    pub(crate) fn to_shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+}
+
 impl Namespace {
     /// Parses a namespace; leading and trailing slashes are ignored.
     ///

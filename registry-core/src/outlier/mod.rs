@@ -20,9 +20,12 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use tokio::{sync::Notify, time::Instant};
@@ -40,7 +43,8 @@ use crate::{
     ViewEvent,
     balance::{Failure, Slot},
     feed::{Feed, Reader},
-    model::{Instance, InstanceKey},
+    metrics::{self, Level},
+    model::{Instance, InstanceKey, ServiceName},
     snapshot::{Pool, Store},
     view::View,
 };
@@ -62,6 +66,10 @@ pub(crate) struct Outliers {
     moved: Notify,
     judge: Mutex<Judge>,
     events: Feed<ViewEvent>,
+    /// Whose instances they are, for counting; unknown until there is an upstream.
+    service: OnceLock<ServiceName>,
+    ejected: Level,
+    panicking: Level,
 }
 
 #[derive(Debug)]
@@ -94,7 +102,15 @@ impl Outliers {
                 news: Vec::new(),
             }),
             events: Feed::new(),
+            service: OnceLock::new(),
+            ejected: Level::default(),
+            panicking: Level::default(),
         }
+    }
+
+    /// Tells whose instances they are.
+    pub(crate) fn name(&self, service: &ServiceName) {
+        self.service.get_or_init(|| service.clone());
     }
 
     /// A request succeeded that wasn't a probe; whether [`report`](Self::report) has to be told. Takes no lock.
@@ -117,7 +133,7 @@ impl Outliers {
         let mut actions = Vec::new();
         if failure.is_some() {
             let live = view.live();
-            self.tally.grow(live.members.slots());
+            self.tally.grow(live.snapshot.active().slots());
             if judge.machine.interval_is_over(now) {
                 let successes = self.tally.read(&live.snapshot, &mut judge.read);
                 actions = judge.machine.step(Input::Interval { successes }, now);
@@ -201,18 +217,18 @@ impl Outliers {
         let gone =
             |(slot, key): (Slot, &InstanceKey)| (store.serving_slot(key) != Some(slot)).then_some(slot);
         let gone = judge.machine.tracked().filter_map(gone).collect();
-        let members = Input::Members {
-            serving: store.len(Pool::Serving) + store.len(Pool::Ejected),
-            down: store.len(Pool::Down),
-            gone,
-        };
+        let members = Input::Members { serving: store.taking(), down: store.len(Pool::Down), gone };
         let actions = judge.machine.step(members, Instant::now());
         self.note(&mut judge, &actions);
         if judge.stored == judge.machine.moves() {
             return false;
         }
         judge.stored = judge.machine.moves();
-        let ejected = judge.machine.ejected().cloned().collect();
+        let ejected: HashSet<_> = judge.machine.ejected().cloned().collect();
+        if let Some(service) = self.service.get() {
+            metrics::ejected(&self.ejected, service, ejected.len());
+            metrics::panicking(&self.panicking, service, judge.machine.panics());
+        }
         store.eject(ejected, !judge.machine.panics())
     }
 
@@ -221,7 +237,10 @@ impl Outliers {
     #[must_use]
     pub(crate) fn tell(&self) -> Vec<ViewEvent> {
         let news = std::mem::take(&mut self.judge().news);
-        news.iter().for_each(|event| self.events.send(event));
+        for event in &news {
+            self.events.send(event);
+            self.service.get().iter().for_each(|service| metrics::ejection(service, event));
+        }
         news
     }
 

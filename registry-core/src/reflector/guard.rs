@@ -54,6 +54,8 @@ pub(super) struct Guard {
     pub(super) revision: Option<u64>,
     rejected: HashSet<InstanceKey>,
     rejected_total: u64,
+    /// Published instances by status.
+    census: [usize; 4],
     pending: Pending,
 }
 
@@ -119,6 +121,7 @@ impl Guard {
             revision: None,
             rejected: HashSet::new(),
             rejected_total: 0,
+            census: [0; 4],
             pending: Pending::default(),
         }
     }
@@ -353,6 +356,11 @@ impl Guard {
         self.rejected_total
     }
 
+    /// How many published instances have each status, in the order of [`Status`](crate::Status).
+    pub(super) fn census(&self) -> [usize; 4] {
+        self.census
+    }
+
     pub(super) fn instances(&self) -> impl ExactSizeIterator<Item = &Arc<Instance>> {
         self.view.values()
     }
@@ -386,10 +394,15 @@ impl Guard {
         self.refresh_holds();
         let mut change = self.nothing();
         change.upserts = std::mem::take(&mut self.pending.first);
+        change.upserts.iter().for_each(|new| self.census[new.status() as usize] += 1);
         change.upserts.reserve(self.pending.before.len());
         // Not drained: the room that a long list needed would stay for ever, and be searched at every step.
         for (key, before) in std::mem::take(&mut self.pending.before) {
-            match (before, self.view.get(&key)) {
+            let after = self.view.get(&key);
+            // Added first, so that no number is ever below what it counts.
+            after.iter().for_each(|after| self.census[after.status() as usize] += 1);
+            before.iter().for_each(|before| self.census[before.status() as usize] -= 1);
+            match (before, after) {
                 (Some(before), Some(after)) if before.is_same_record(after) => {}
                 (_, Some(after)) => change.upserts.push(Arc::clone(after)),
                 (Some(_), None) => change.removals.push(key),

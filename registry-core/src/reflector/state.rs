@@ -163,6 +163,11 @@ impl State {
         self.limits
     }
 
+    /// See [`Guard::census`].
+    pub(super) fn census(&self) -> [usize; 4] {
+        self.guard.census()
+    }
+
     pub(super) fn everything(&self) -> ViewChange {
         self.guard.everything()
     }

@@ -1,6 +1,11 @@
 //! The loop that carries out what [`State`](super::state::State) decides; it decides nothing itself.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt, StreamExt,
@@ -21,7 +26,8 @@ use crate::{
     Error, ErrorKind, ViewEvent,
     backend::{Cursor, Discovery, Listing, Read, WatchStream},
     disk::DiskFile,
-    model::{InstanceKey, Target},
+    metrics::{self, ViewFigures, ViewLevels},
+    model::{InstanceKey, ServiceName, Target},
 };
 
 /// Deadline of one lookup, once it runs.
@@ -41,6 +47,7 @@ pub(super) struct Task {
     watch: Option<(u64, ReadyChunks<WatchStream>)>,
     /// Lookups, loads and saves; few, as the state asks for one of each at a time.
     jobs: FuturesUnordered<BoxFuture<'static, Input>>,
+    levels: ViewLevels,
 }
 
 impl Task {
@@ -52,7 +59,8 @@ impl Task {
         cancel: CancellationToken,
         linger: Duration,
     ) -> Self {
-        Self { shared, discovery, relists, file, cancel, linger, watch: None, jobs: FuturesUnordered::new() }
+        let (watch, jobs, levels) = (None, FuturesUnordered::new(), ViewLevels::default());
+        Self { shared, discovery, relists, file, cancel, linger, watch, jobs, levels }
     }
 
     pub(super) async fn run(mut self, mut failures: mpsc::Receiver<InstanceKey>) {
@@ -88,6 +96,8 @@ impl Task {
     fn step(&mut self, input: Input) -> Option<Instant> {
         let now = moment(&*self.shared.clock);
         let shared = Arc::clone(&self.shared);
+        let service = shared.target.service();
+        note(service, &input);
         let mut hub = shared.hub();
         let before = (hub.state.told(), blunder(hub.state.status()).is_some());
         let actions = hub.state.step(input, now);
@@ -104,6 +114,7 @@ impl Task {
                     }
                 }
                 Action::Apply(change) => {
+                    metrics::view_updated(service);
                     hub.sinks.retain(|sink| sink.upgrade().map(|sink| sink.apply(&change)).is_some());
                 }
                 Action::Emit(event) => events.push(event),
@@ -112,11 +123,24 @@ impl Task {
         // Sinks first, then the status: who sees it loaded finds the snapshot there.
         let status = Arc::new(hub.state.status().clone());
         let after = (hub.state.told(), blunder(&status).is_some());
-        let deadline = hub.state.next_deadline(now);
+        let held_back = hub.sinks.iter().filter_map(Weak::upgrade).filter_map(|sink| sink.tick()).min();
+        let deadline = hub.state.next_deadline(now).into_iter().chain(held_back).min();
+        let instances = hub.state.census();
         drop(hub);
+        self.levels.tell(
+            service,
+            ViewFigures {
+                state: after.0,
+                instances,
+                held: status.held,
+                rejected: status.rejected,
+                proof: status.proof.map(|proof| proof.wall),
+            },
+        );
         shared.status.store(status);
         for event in events {
             log(&event);
+            metrics::view_event(service, &event);
             shared.emit(event);
         }
         if before.0 != after.0 {
@@ -229,6 +253,22 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
     let message =
         panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
     Error::new(ErrorKind::Protocol, format!("the backend panicked: {}", message.unwrap_or("no message")))
+}
+
+/// Counts what was reported.
+fn note(service: &ServiceName, input: &Input) {
+    match input {
+        Input::Watched { items, .. } => {
+            let errors = items.iter().filter_map(|item| item.as_ref().err());
+            errors.for_each(|error| metrics::watch_broke(service, Some(error.kind())));
+        }
+        Input::Ended { .. } => metrics::watch_broke(service, None),
+        Input::Listed { answer, .. } => {
+            metrics::relisted(service, answer.as_ref().map(|_| ()).map_err(Error::kind));
+        }
+        Input::DiskSaved(saved) => metrics::view_saved(service, *saved),
+        Input::Tick | Input::DiskLoaded(_) | Input::Failed(_) => {}
+    }
 }
 
 fn log(event: &ViewEvent) {

@@ -29,7 +29,7 @@ impl Diff {
         let mut diff = Self { from: old.version(), to: new.version(), ..Self::default() };
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for (old, new) in old.0.pools.iter().zip(&new.0.pools) {
-            for (old, new) in [(&old.trusted, &new.trusted), (&old.suspects, &new.suspects)] {
+            for (old, new) in old.lists().into_iter().zip(new.lists()) {
                 // By the pointer: a look into each neighbour of what changed would cost more than all the rest.
                 let same = |a: &Member, b: &Member| Arc::ptr_eq(&a.instance, &b.instance);
                 Chunks::unshared(old, new, same, |m| before.push(&m.instance), |m| after.push(&m.instance));

@@ -1,6 +1,11 @@
 //! What a pick chooses from.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
+
+use tokio::time::Instant;
 
 use super::chunks::{Chunks, Leaf};
 use crate::model::{Instance, Weight};
@@ -40,14 +45,43 @@ impl Slot {
 /// The instances a pick chooses from, at positions `0..len`: those that serve; if there are none, the best of
 /// the rest.
 ///
-/// Instances that the shrink guard holds (suspects) come last. Cheap to clone; the clone doesn't change.
+/// Instances that are warming up ([`SlowStart`](crate::SlowStart)) come after the others, and those that the shrink
+/// guard holds (suspects) last. Cheap to clone; the clone doesn't change.
 #[derive(Clone, Default)]
 pub struct Members {
     pub(super) trusted: Chunks<Member>,
+    /// Few and seldom, so out of the way of all others.
+    pub(super) warming: Option<Arc<Warming>>,
     pub(super) suspects: Chunks<Member>,
+    /// Of all lists; known once they are published.
+    pub(super) len: usize,
     /// Whether all weights are the same.
     pub(super) equal: bool,
     pub(super) slots: u32,
+}
+
+/// Instances that are warming up, and since when each is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Warming {
+    pub(super) members: Chunks<Member>,
+    pub(super) since: Chunks<Instant>,
+}
+
+/// One of the lists of [`Members`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum List {
+    Trusted,
+    /// With the moment that this began.
+    Warming(Instant),
+    Suspect,
+}
+
+/// How far the instance at a position is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Trusted,
+    Warming { since: Instant },
+    Suspect,
 }
 
 impl Members {
@@ -55,7 +89,7 @@ impl Members {
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        self.trusted.len() + self.suspects.len()
+        self.len
     }
 
     /// Whether there are none; a [`Picker`](crate::balance::Picker) is not asked then.
@@ -102,7 +136,24 @@ impl Members {
     #[must_use]
     #[inline]
     pub fn is_suspect(&self, at: usize) -> bool {
-        at >= self.trusted.len()
+        at >= self.trusted.len() + self.warming().len()
+    }
+
+    /// Whether there is nothing to be said against the instance at a position.
+    #[inline]
+    pub(crate) fn is_trusted(&self, at: usize) -> bool {
+        at < self.trusted.len()
+    }
+
+    /// How far the instance at a position is trusted.
+    pub(crate) fn standing(&self, at: usize) -> Standing {
+        match at.checked_sub(self.trusted.len()) {
+            None => Standing::Trusted,
+            Some(at) => match self.warming.as_ref().and_then(|warming| warming.since.get(at)) {
+                Some(since) => Standing::Warming { since: *since },
+                None => Standing::Suspect,
+            },
+        }
     }
 
     /// All instances, by position.
@@ -115,13 +166,18 @@ impl Members {
     }
 
     pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
-        self.trusted.iter().chain(self.suspects.iter())
+        self.lists().into_iter().flat_map(Chunks::iter)
     }
 
     #[inline]
     pub(crate) fn member(&self, at: usize) -> Option<&Member> {
-        match at.checked_sub(self.trusted.len()) {
-            None => self.trusted.get(at),
+        if self.is_trusted(at) { self.trusted.get(at) } else { self.doubtful(at - self.trusted.len()) }
+    }
+
+    fn doubtful(&self, at: usize) -> Option<&Member> {
+        let warming = self.warming();
+        match at.checked_sub(warming.len()) {
+            None => warming.get(at),
             Some(at) => self.suspects.get(at),
         }
     }
@@ -129,8 +185,81 @@ impl Members {
     /// The runs of neighbours, each with the position of its first; unchanged runs are the same allocation in
     /// the next version, so that a balancer recomputes only what changed.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (usize, &Leaf<Member>)> {
-        let starts = |base: usize| (base..).step_by(32);
-        starts(0).zip(self.trusted.leaves()).chain(starts(self.trusted.len()).zip(self.suspects.leaves()))
+        let [trusted, warming, _] = self.lists();
+        let starts = [0, trusted.len(), trusted.len() + warming.len()];
+        starts
+            .into_iter()
+            .zip(self.lists())
+            .flat_map(|(start, list)| (start..).step_by(32).zip(list.leaves()))
+    }
+
+    /// The lists, by position.
+    pub(super) fn lists(&self) -> [&Chunks<Member>; 3] {
+        [&self.trusted, self.warming(), &self.suspects]
+    }
+
+    fn warming(&self) -> &Chunks<Member> {
+        static NONE: LazyLock<Chunks<Member>> = LazyLock::new(Chunks::default);
+        self.warming.as_ref().map_or_else(|| &*NONE, |warming| &warming.members)
+    }
+}
+
+/// The writer's side. The length is only known once the lists are [`finish`](Self::finish)ed.
+impl Members {
+    /// How many there are now.
+    pub(super) fn count(&self) -> usize {
+        self.lists().into_iter().map(Chunks::len).sum()
+    }
+
+    /// Appends to a list; the position within it.
+    pub(super) fn push(&mut self, list: List, member: Member) -> usize {
+        if let List::Warming(since) = list {
+            Arc::make_mut(self.warming.get_or_insert_default()).since.push(since);
+        }
+        let list = self.list_mut(list);
+        list.push(member);
+        list.len() - 1
+    }
+
+    /// Replaces an entry of a list.
+    pub(super) fn set(&mut self, list: List, at: usize, member: Member) {
+        self.list_mut(list).set(at, member);
+    }
+
+    /// Takes an entry out of a list; the last one moves into its place.
+    pub(super) fn swap_remove(&mut self, list: List, at: usize) -> Option<Member> {
+        let member = self.list_mut(list).swap_remove(at);
+        if let List::Warming(_) = list
+            && let Some(warming) = &mut self.warming
+        {
+            Arc::make_mut(warming).since.swap_remove(at);
+            if warming.since.len() == 0 {
+                self.warming = None;
+            }
+        }
+        member
+    }
+
+    /// An entry of a list.
+    pub(super) fn at(&self, list: List, at: usize) -> Option<&Member> {
+        match list {
+            List::Trusted => self.trusted.get(at),
+            List::Warming(_) => self.warming().get(at),
+            List::Suspect => self.suspects.get(at),
+        }
+    }
+
+    /// As it is published.
+    pub(super) fn finish(&mut self, equal: bool, slots: u32) {
+        (self.len, self.equal, self.slots) = (self.count(), equal, slots);
+    }
+
+    fn list_mut(&mut self, list: List) -> &mut Chunks<Member> {
+        match list {
+            List::Trusted => &mut self.trusted,
+            List::Warming(_) => &mut Arc::make_mut(self.warming.get_or_insert_default()).members,
+            List::Suspect => &mut self.suspects,
+        }
     }
 }
 
@@ -138,6 +267,7 @@ impl fmt::Debug for Members {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Members")
             .field("trusted", &self.trusted.len())
+            .field("warming", &self.warming().len())
             .field("suspects", &self.suspects.len())
             .field("equal", &self.equal)
             .finish_non_exhaustive()

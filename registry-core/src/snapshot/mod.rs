@@ -1,6 +1,6 @@
 //! Immutable views of one service, and the differences between them.
 //!
-//! The writer files each instance in one of six pools, so that filtering is choosing a list. A version costs
+//! The writer files each instance in one of seven pools, so that filtering is choosing a list. A version costs
 //! what changed, not what there is; see [`chunks`].
 
 mod chunks;
@@ -9,21 +9,31 @@ mod members;
 mod store;
 #[cfg(test)]
 mod tests;
+mod warmth;
+mod zone;
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
-pub(crate) use self::{chunks::Leaf, members::Member, store::Store};
+pub(crate) use self::{
+    chunks::Leaf,
+    members::{Member, Standing},
+    store::Store,
+    zone::Share,
+};
 pub use self::{
     diff::Diff,
     members::{Members, Slot},
+    warmth::SlowStart,
 };
 use crate::model::{Instance, InstanceId, InstanceKey, Status};
 
 /// Where an instance is filed, in the order in which picks use the pools: the first one that isn't empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pool {
-    /// Takes requests.
+    /// Takes requests. If zones count, and enough instances serve: those of the client's zone.
     Serving,
+    /// Serving in another zone.
+    Far,
     /// Serving, but ejected as it kept failing.
     Ejected,
     /// Serving with weight 0: no traffic while any other serves; if all have weight 0, they count as equal.
@@ -37,14 +47,16 @@ pub(crate) enum Pool {
 }
 
 /// Where the instances are that say of themselves that they serve.
-const USABLE: [Pool; 3] = [Pool::Serving, Pool::Ejected, Pool::Resting];
+const USABLE: [Pool; 4] = [Pool::Serving, Pool::Far, Pool::Ejected, Pool::Resting];
+/// Where those are that take requests, or would if they weren't ejected.
+pub(crate) const TAKING: [Pool; 3] = [Pool::Serving, Pool::Far, Pool::Ejected];
 
 impl Pool {
-    pub(crate) const COUNT: usize = 6;
+    pub(crate) const COUNT: usize = 7;
     const ALL: [Self; Self::COUNT] =
-        [Self::Serving, Self::Ejected, Self::Resting, Self::Draining, Self::Starting, Self::Down];
+        [Self::Serving, Self::Far, Self::Ejected, Self::Resting, Self::Draining, Self::Starting, Self::Down];
 
-    fn of(instance: &Instance) -> Self {
+    pub(crate) fn of(instance: &Instance) -> Self {
         match instance.status() {
             Status::Serving if instance.weight().get() == 0 => Self::Resting,
             Status::Serving => Self::Serving,
@@ -66,6 +78,9 @@ struct Contents {
     revision: Option<u64>,
     pools: [Members; Pool::COUNT],
     active: Pool,
+    spill: Option<Share>,
+    /// How long an instance warms up, if any does.
+    warms_for: Option<Duration>,
     suspects: Option<Arc<HashSet<InstanceKey>>>,
     ejected: Option<Arc<HashSet<InstanceKey>>>,
 }
@@ -73,19 +88,7 @@ struct Contents {
 impl Snapshot {
     /// The view before anything arrived: version 0, no instances.
     pub(crate) fn unfilled() -> Self {
-        Self::new(0, None, Default::default(), None, None)
-    }
-
-    fn new(
-        version: u64,
-        revision: Option<u64>,
-        pools: [Members; Pool::COUNT],
-        suspects: Option<Arc<HashSet<InstanceKey>>>,
-        ejected: Option<Arc<HashSet<InstanceKey>>>,
-    ) -> Self {
-        let active =
-            Pool::ALL.into_iter().find(|pool| !pools[*pool as usize].is_empty()).unwrap_or(Pool::Serving);
-        Self(Arc::new(Contents { version, revision, pools, active, suspects, ejected }))
+        Store::default().snapshot(0, None)
     }
 
     /// Counts the versions of this upstream's view, from 1; 0 as long as nothing has arrived. Not comparable
@@ -166,19 +169,34 @@ impl Snapshot {
 
     /// The slots of the instances that take requests, or would if they weren't ejected.
     pub(crate) fn serving_slots(&self) -> impl Iterator<Item = Slot> {
-        [Pool::Serving, Pool::Ejected].into_iter().flat_map(|pool| self.pool(pool).members()).map(|m| m.slot)
+        TAKING.into_iter().flat_map(|pool| self.pool(pool).members()).map(|member| member.slot)
     }
 
     /// An instance that takes requests, or would if it weren't ejected. Walks the view, beginning with the ejected.
     pub(crate) fn serving_member(&self, key: &InstanceKey) -> Option<&Member> {
         let is_it = |m: &&Member| *m.instance.id() == key.id && *m.instance.service() == key.service;
-        [Pool::Ejected, Pool::Serving].into_iter().flat_map(|pool| self.pool(pool).members()).find(is_it)
+        TAKING.into_iter().rev().flat_map(|pool| self.pool(pool).members()).find(is_it)
     }
 
     /// What picks choose from.
     #[inline]
     pub(crate) fn active(&self) -> &Members {
         self.pool(self.0.active)
+    }
+
+    /// How long an instance warms up; nothing if none does.
+    pub(crate) fn warms_for(&self) -> Duration {
+        self.0.warms_for.unwrap_or_default()
+    }
+
+    /// How far the near instances can take all requests; `None` if they can, or if zones don't count.
+    pub(crate) fn spill(&self) -> Option<Share> {
+        self.0.spill
+    }
+
+    /// Who would be among the [active](Self::active) ones if they weren't ejected.
+    pub(crate) fn passed_over(&self) -> Option<&Members> {
+        matches!(self.0.active, Pool::Serving).then(|| self.pool(Pool::Ejected))
     }
 
     #[inline]

@@ -3,10 +3,18 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
-use super::{Member, Members, Pool, Slot, Snapshot, chunks::Chunks};
-use crate::model::{Instance, InstanceKey, KeyMap, Weight};
+use tokio::time::Instant;
+
+use super::{
+    Contents, Member, Members, Pool, Slot, Snapshot, TAKING,
+    members::List,
+    warmth::Warmth,
+    zone::{ENOUGH, Zone},
+};
+use crate::model::{Instance, InstanceKey, KeyMap, Status, Weight};
 
 /// Every instance of one view, filed by pool. Each operation takes constant time, but for
 /// [`suspect`](Self::suspect).
@@ -19,32 +27,49 @@ pub(crate) struct Store {
     suspects: Option<Arc<HashSet<InstanceKey>>>,
     ejected: Option<Arc<HashSet<InstanceKey>>>,
     slots: Slots,
+    /// `None` if zones don't count.
+    zone: Option<Zone>,
+    /// `None` if all are warm from the start.
+    warmth: Option<Warmth>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
     pool: Pool,
-    suspect: bool,
+    list: List,
     at: usize,
 }
 
+impl Place {
+    fn is_suspect(self) -> bool {
+        self.list == List::Suspect
+    }
+}
+
 impl Store {
+    pub(crate) fn new(zone: Option<&str>, slow_start: Option<Duration>) -> Self {
+        Self { zone: zone.map(Zone::new), warmth: slow_start.map(Warmth::new), ..Self::default() }
+    }
+
     /// Makes room for `more` instances at once.
     pub(crate) fn reserve(&mut self, more: usize) {
         self.index.reserve(more);
     }
 
-    /// Adds or replaces an instance; whether that changed anything.
-    pub(crate) fn upsert(&mut self, instance: &Arc<Instance>) -> bool {
+    /// Adds or replaces an instance; whether that changed anything. One that begins to serve warms up from `now` on; from
+    /// nothing on if it may have served before.
+    pub(crate) fn upsert(&mut self, instance: &Arc<Instance>, now: Option<Instant>) -> bool {
         let key = instance.key();
         // A key shares its texts with its record: the new one's takes the place of the old one's.
         let Some((known, place)) = self.index.remove_entry(&key) else {
             let suspect = self.suspects.as_ref().is_some_and(|suspects| suspects.contains(&key));
             let member = Member { instance: Arc::clone(instance), slot: self.slots.take() };
-            self.file(key, Pool::of(instance), suspect, member);
+            self.warm(None, &key, instance, now);
+            self.file(key, self.pool_of(instance), suspect, member);
+            self.rezone();
             return true;
         };
-        let old = self.list(place).get(place.at).expect("the index points at entries").clone();
+        let old = self.member(place).clone();
         if old.instance.is_same_record(instance) {
             self.index.insert(known, place);
             return false;
@@ -52,18 +77,21 @@ impl Store {
         let is_same_life = is_same_life(&old.instance, instance);
         let slot = if is_same_life { old.slot } else { self.slots.renew(old.slot) };
         let member = Member { instance: Arc::clone(instance), slot };
-        let pool = match Pool::of(instance) {
-            Pool::Serving if place.pool == Pool::Ejected && is_same_life => Pool::Ejected,
+        let pool = match self.pool_of(instance) {
+            Pool::Serving | Pool::Far if place.pool == Pool::Ejected && is_same_life => Pool::Ejected,
             pool => pool,
         };
-        if place.pool == pool {
-            self.count(place.pool, old.instance.weight(), instance.weight());
-            self.list(place).set(place.at, member);
+        self.warm(Some(&old.instance), &key, instance, now);
+        if place.pool == pool && place.list == self.list_of(&key, pool, place.is_suspect()) {
+            self.uncount(pool, &old.instance);
+            self.count(pool, instance);
+            self.pools[pool as usize].set(place.list, place.at, member);
             self.index.insert(key, place);
         } else {
             self.unfile(&key, place);
-            self.file(key, pool, place.suspect, member);
+            self.file(key, pool, place.is_suspect(), member);
         }
+        self.rezone();
         true
     }
 
@@ -72,7 +100,28 @@ impl Store {
         let Some(place) = self.index.get(key).copied() else { return false };
         let member = self.unfile(key, place);
         self.slots.release(member.slot);
+        if let Some(warmth) = &mut self.warmth {
+            warmth.forget(key);
+        }
+        self.rezone();
         true
+    }
+
+    /// Takes in who is warm by now; whether anybody is.
+    pub(crate) fn cool(&mut self, now: Instant) -> bool {
+        let Some(warmth) = &mut self.warmth else { return false };
+        let warm = warmth.cool(now);
+        for key in &warm {
+            if let Some(place) = self.index.get(key).copied() {
+                self.move_to(key, place, place.pool, place.is_suspect());
+            }
+        }
+        !warm.is_empty()
+    }
+
+    /// When [`cool`](Self::cool) has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.warmth.as_ref()?.deadline()
     }
 
     /// Sets which instances are suspect, all others being trusted; whether that changed anything. Takes time
@@ -105,97 +154,174 @@ impl Store {
         let mut moved = false;
         for key in old.iter().flat_map(|old| old.iter()) {
             let stays = apart && self.ejected.as_ref().is_some_and(|ejected| ejected.contains(key));
-            moved |= self.refile(key, if stays { Pool::Ejected } else { Pool::Serving });
+            moved |= self.refile(key, stays);
         }
         if apart && let Some(ejected) = self.ejected.clone() {
             for key in &*ejected {
-                moved |= self.refile(key, Pool::Ejected);
+                moved |= self.refile(key, true);
             }
         }
+        self.rezone();
         moved || !same_set
     }
 
     /// The slot of an instance that takes requests, or would if it weren't ejected.
-    pub(crate) fn serving_slot(&mut self, key: &InstanceKey) -> Option<Slot> {
+    pub(crate) fn serving_slot(&self, key: &InstanceKey) -> Option<Slot> {
         let place = self.index.get(key).copied()?;
-        let serves = matches!(place.pool, Pool::Serving | Pool::Ejected);
-        serves.then(|| self.list(place).get(place.at).expect("the index points at entries").slot)
+        TAKING.contains(&place.pool).then(|| self.member(place).slot)
+    }
+
+    /// How many instances take requests, or would if they weren't ejected.
+    pub(crate) fn taking(&self) -> usize {
+        TAKING.into_iter().map(|pool| self.len(pool)).sum()
     }
 
     /// How many instances there are in a pool.
     pub(crate) fn len(&self, pool: Pool) -> usize {
-        self.pools[pool as usize].len()
-    }
-
-    /// Moves an instance between those that are picked and those that are ejected; whether it was in the other list.
-    fn refile(&mut self, key: &InstanceKey, to: Pool) -> bool {
-        let place = self.index.get(key).copied();
-        let other = |place: &Place| place.pool != to && matches!(place.pool, Pool::Serving | Pool::Ejected);
-        let Some(place) = place.filter(other) else { return false };
-        let member = self.unfile(key, place);
-        self.file(member.instance.key(), to, place.suspect, member);
-        true
+        self.pools[pool as usize].count()
     }
 
     /// The present state as a snapshot.
     pub(crate) fn snapshot(&self, version: u64, revision: Option<u64>) -> Snapshot {
         let mut pools = self.pools.clone();
         for (pool, weights) in pools.iter_mut().zip(&self.weights) {
-            pool.equal = weights.len() <= 1;
-            pool.slots = self.slots.used();
+            pool.finish(weights.len() <= 1, self.slots.used());
         }
-        Snapshot::new(version, revision, pools, self.suspects.clone(), self.ejected.clone())
+        let first = Pool::ALL.into_iter().find(|pool| !pools[*pool as usize].is_empty());
+        let active = first.unwrap_or(Pool::Serving);
+        let near = &pools[Pool::Serving as usize];
+        let has_choice = active == Pool::Serving && !pools[Pool::Far as usize].is_empty();
+        let spill = self.zone.as_ref().filter(|_| has_choice);
+        let spill = spill.and_then(|zone| zone.share(near.len() - near.suspects.len()));
+        let warms_for = self.warmth.as_ref().map(Warmth::window);
+        let (suspects, ejected) = (self.suspects.clone(), self.ejected.clone());
+        Snapshot(Arc::new(Contents { version, revision, pools, active, spill, warms_for, suspects, ejected }))
+    }
+
+    /// Moves an instance between those that are picked and those that are ejected; whether it was in the other list.
+    fn refile(&mut self, key: &InstanceKey, out: bool) -> bool {
+        let place = self.index.get(key).copied();
+        let other = |place: &Place| TAKING.contains(&place.pool) && (place.pool == Pool::Ejected) != out;
+        let Some(place) = place.filter(other) else { return false };
+        let to = if out { Pool::Ejected } else { self.pool_of(&self.member(place).instance) };
+        self.move_to(key, place, to, place.is_suspect());
+        true
     }
 
     fn mark(&mut self, key: &InstanceKey, suspect: bool) {
         if let Some(place) = self.index.get(key).copied()
-            && place.suspect != suspect
+            && place.is_suspect() != suspect
         {
-            let member = self.unfile(key, place);
-            self.file(key.clone(), place.pool, suspect, member);
+            self.move_to(key, place, place.pool, suspect);
         }
     }
 
+    /// Notes when an instance began to serve: as it appeared, or after it said that it was starting. A process that was
+    /// started anew begins again; one that was registered anew doesn't.
+    fn warm(
+        &mut self,
+        old: Option<&Arc<Instance>>,
+        key: &InstanceKey,
+        new: &Arc<Instance>,
+        now: Option<Instant>,
+    ) {
+        let (Some(warmth), Some(now)) = (&mut self.warmth, now) else { return };
+        let is_new = old.is_none_or(|old| old.status() == Status::Starting || !is_same_process(old, new));
+        if is_new && new.status() == Status::Serving {
+            warmth.begin(key, now);
+        }
+    }
+
+    /// Keeps near and far apart if there are enough to choose from. Takes time in proportion to their number only when
+    /// that begins or ends, hence when there are few.
+    fn rezone(&mut self) {
+        let enough = self.zone.is_some() && self.taking() >= ENOUGH;
+        let Some(zone) = self.zone.as_mut().filter(|zone| zone.split != enough) else { return };
+        zone.split = enough;
+        for pool in [Pool::Serving, Pool::Far] {
+            let instances: Vec<_> = self.pools[pool as usize].members().map(|m| m.instance.key()).collect();
+            for key in instances {
+                let place = *self.index.get(&key).expect("whoever is filed is in the index");
+                let to = self.pool_of(&self.member(place).instance);
+                if to != place.pool {
+                    self.move_to(&key, place, to, place.is_suspect());
+                }
+            }
+        }
+    }
+
+    /// Where an instance belongs, if it isn't ejected.
+    fn pool_of(&self, instance: &Instance) -> Pool {
+        match (Pool::of(instance), &self.zone) {
+            (Pool::Serving, Some(zone)) => zone.pool(instance),
+            (pool, _) => pool,
+        }
+    }
+
+    /// The list of its pool that an instance belongs to.
+    fn list_of(&self, key: &InstanceKey, pool: Pool, suspect: bool) -> List {
+        let since = || self.warmth.as_ref().and_then(|warmth| warmth.since(key));
+        match pool {
+            _ if suspect => List::Suspect,
+            Pool::Serving | Pool::Far => since().map_or(List::Trusted, List::Warming),
+            _ => List::Trusted,
+        }
+    }
+
+    fn member(&self, place: Place) -> &Member {
+        self.pools[place.pool as usize].at(place.list, place.at).expect("the index points at entries")
+    }
+
+    fn move_to(&mut self, key: &InstanceKey, from: Place, to: Pool, suspect: bool) {
+        let member = self.unfile(key, from);
+        // By the record's own key, whose texts it shares.
+        self.file(member.instance.key(), to, suspect, member);
+    }
+
     fn file(&mut self, key: InstanceKey, pool: Pool, suspect: bool, member: Member) {
-        *self.weights[pool as usize].entry(member.instance.weight()).or_default() += 1;
-        let mut place = Place { pool, suspect, at: 0 };
-        let list = self.list(place);
-        place.at = list.len();
-        list.push(member);
-        self.index.insert(key, place);
+        self.count(pool, &member.instance);
+        let list = self.list_of(&key, pool, suspect);
+        let at = self.pools[pool as usize].push(list, member);
+        self.index.insert(key, Place { pool, list, at });
     }
 
     fn unfile(&mut self, key: &InstanceKey, place: Place) -> Member {
         self.index.remove(key);
-        let list = self.list(place);
-        let member = list.swap_remove(place.at).expect("the index points at entries");
-        let moved = list.get(place.at).map(|moved| moved.instance.key());
+        let pool = &mut self.pools[place.pool as usize];
+        let member = pool.swap_remove(place.list, place.at).expect("the index points at entries");
+        let moved = pool.at(place.list, place.at).map(|moved| moved.instance.key());
         if let Some(moved) = moved.and_then(|moved| self.index.get_mut(&moved)) {
             moved.at = place.at;
         }
-        self.uncount(place.pool, member.instance.weight());
+        self.uncount(place.pool, &member.instance);
         member
     }
 
-    fn list(&mut self, place: Place) -> &mut Chunks<Member> {
-        let pool = &mut self.pools[place.pool as usize];
-        if place.suspect { &mut pool.suspects } else { &mut pool.trusted }
-    }
-
-    fn count(&mut self, pool: Pool, old: Weight, new: Weight) {
-        *self.weights[pool as usize].entry(new).or_default() += 1;
-        self.uncount(pool, old);
-    }
-
-    fn uncount(&mut self, pool: Pool, weight: Weight) {
-        let weights = &mut self.weights[pool as usize];
-        if let Some(count) = weights.get_mut(&weight) {
-            *count -= 1;
-            if *count == 0 {
-                weights.remove(&weight);
-            }
+    fn count(&mut self, pool: Pool, instance: &Instance) {
+        *self.weights[pool as usize].entry(instance.weight()).or_default() += 1;
+        if let Some(zone) = &mut self.zone {
+            zone.filed(pool, instance);
         }
     }
+
+    fn uncount(&mut self, pool: Pool, instance: &Instance) {
+        let weights = &mut self.weights[pool as usize];
+        if let Some(count) = weights.get_mut(&instance.weight()) {
+            *count -= 1;
+            if *count == 0 {
+                weights.remove(&instance.weight());
+            }
+        }
+        if let Some(zone) = &mut self.zone {
+            zone.unfiled(pool, instance);
+        }
+    }
+}
+
+/// Whether both were published by one process, at one address.
+fn is_same_process(old: &Instance, new: &Instance) -> bool {
+    let process = |instance: &Instance| instance.record_version().map(|v| v.incarnation);
+    old.endpoints() == new.endpoints() && process(old) == process(new)
 }
 
 /// Whether what a balancer learnt of `old` holds for `new`: same address, and published by the same life

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     balance::Balance,
     model::{Incarnation, RecordVersion, Selector},
-    view::{View, ViewChange, ViewSink},
+    view::{View, ViewChange, ViewConfig, ViewSink},
 };
 
 type Model = BTreeMap<InstanceKey, Arc<Instance>>;
@@ -47,7 +47,7 @@ fn any_change() -> impl Strategy<Value = ViewChange> {
     let keys = |most| prop::collection::vec((0_u8..120).prop_map(key), 0..most);
     (prop::collection::vec(any_instance(), 0..40), keys(20), prop::option::of(keys(12)), 0_u64..9).prop_map(
         |(upserts, removals, suspects, revision)| ViewChange {
-            upserts,
+            upserts: upserts.into_iter().map(|i| (i.key(), i)).collect::<Model>().into_values().collect(),
             removals,
             suspects: suspects.map(|keys| Arc::new(keys.into_iter().collect())),
             revision: Some(revision),
@@ -80,7 +80,8 @@ fn check_filing(snapshot: &Snapshot) {
         let members = snapshot.pool(pool);
         for at in 0..members.len() {
             let member = members.member(at).unwrap();
-            assert_eq!(Pool::of(&member.instance), pool);
+            let is_far = pool == Pool::Far;
+            assert_eq!(Pool::of(&member.instance), if is_far { Pool::Serving } else { pool });
             assert_eq!(members.is_suspect(at), snapshot.is_suspect(&member.instance.key()));
             assert!((member.slot.index as usize) < members.slots());
         }
@@ -98,14 +99,39 @@ fn check_filing(snapshot: &Snapshot) {
     assert_eq!(slots.iter().collect::<HashSet<_>>().len(), slots.len(), "no two instances share a slot");
 }
 
+/// Near and far are apart exactly if zones count and six or more serve, and spill exactly if the near ones are too few.
+fn check_zones(snapshot: &Snapshot, is_zoned: bool) {
+    let [near, far] = [Pool::Serving, Pool::Far].map(|pool| snapshot.pool(pool));
+    let all = near.len() + far.len();
+    if !is_zoned || all < 6 {
+        assert!(far.is_empty() && snapshot.spill().is_none());
+        return;
+    }
+    assert!(near.iter().all(|i| i.zone() == Some("a")) && far.iter().all(|i| i.zone() != Some("a")));
+    let counts = |i: &&Arc<Instance>| {
+        let serves = i.status() == Status::Serving && i.weight() > crate::Weight::ZERO;
+        i.zone() == Some("a") && (serves || matches!(i.status(), Status::Draining | Status::Down))
+    };
+    let whole = snapshot.iter().filter(counts).count();
+    let well = near.iter().filter(|i| !snapshot.is_suspect(&i.key())).count();
+    let spills = !near.is_empty() && !far.is_empty() && well * 14 < whole * 10;
+    let expected = spills.then_some(Share { near: well * 14, of: whole * 10 });
+    assert_eq!(snapshot.spill(), expected);
+}
+
 proptest! {
     #[test]
     fn folding_the_differences_gives_the_snapshot(
         changes in prop::collection::vec(any_change(), 1..12),
         only_a in any::<bool>(),
+        zone in prop::option::of(Just("a".to_owned())),
+        warms in any::<bool>(),
     ) {
         let selector = if only_a { Selector::new().zone("a") } else { Selector::new() };
-        let view = View::new(selector.clone(), &Balance::default());
+        let slow_start = if warms { SlowStart::Window(Duration::from_secs(3_600)) } else { SlowStart::Off };
+        let config = ViewConfig { selector: selector.clone(), zone, slow_start, ..ViewConfig::default() };
+        let is_zoned = config.zone.is_some();
+        let view = View::with(config);
         let (mut truth, mut folded) = (Model::new(), Model::new());
         let first = view.live().snapshot.clone();
         let mut last = first.clone();
@@ -117,6 +143,7 @@ proptest! {
             }
             let now = view.live().snapshot.clone();
             check_filing(&now);
+            check_zones(&now, is_zoned);
             let expected: Model =
                 truth.iter().filter(|(_, i)| selector.matches(i)).map(|(k, i)| (k.clone(), Arc::clone(i))).collect();
             prop_assert_eq!(&contents(&now), &expected);

@@ -43,6 +43,11 @@ impl Budget {
         granted
     }
 
+    /// Gives back a retry that was not made.
+    pub(super) fn refund(&self, now: Instant) {
+        self.with(now, |second| second.retries = second.retries.saturating_sub(1));
+    }
+
     fn with(&self, now: Instant, change: impl FnOnce(&mut Second)) {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let window = window.get_or_insert_with(|| Window::new(now));
@@ -100,6 +105,14 @@ mod tests {
         assert_eq!(spend_all(&budget), 30);
         (0..1_000).for_each(|_| budget.earn(Instant::now()));
         assert_eq!(spend_all(&budget), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_retry_that_was_not_made_can_be_made_later() {
+        let budget = Budget::new();
+        assert_eq!(spend_all(&budget), 30);
+        budget.refund(Instant::now());
+        assert_eq!(spend_all(&budget), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,10 +5,12 @@ mod call;
 mod call_error;
 mod changes;
 mod fixed;
+mod held;
 mod picked;
 mod source;
 #[cfg(test)]
 mod tests;
+mod unusable;
 
 use std::{
     fmt,
@@ -19,14 +21,17 @@ use std::{
 use self::{budget::Budget, picked::Home};
 pub use self::{
     call::{Attempt, CallOptions},
-    call_error::CallError,
+    call_error::{AttemptCause, CallError, Exhaustion, FailedAttempt, TimeLimit},
     changes::{Changes, Update},
+    held::{Held, OpenPick},
     picked::Picked,
+    unusable::{NoneUsable, Unusable},
 };
 pub(crate) use self::{fixed::Nothing, source::Source};
 use crate::{
     Error, ErrorKind, Freshness, ViewEvents,
     balance::{Lanes, PickContext, Slot},
+    metrics,
     model::{Instance, ServiceName, Status, Target},
     outlier::Outliers,
     snapshot::Snapshot,
@@ -73,6 +78,9 @@ impl Upstream {
         refuses_expired: bool,
         start: impl Fn() -> Arc<dyn Source> + Send + Sync + 'static,
     ) -> Self {
+        if let Some(outliers) = view.outliers() {
+            outliers.name(target.service());
+        }
         let shared = Arc::new(Shared {
             target,
             view: Arc::clone(&view),
@@ -286,6 +294,7 @@ impl Upstream {
         if self.start().may_serve() {
             return Ok(());
         }
+        metrics::pick_failed(self.service(), ErrorKind::NotReady);
         Err(Error::new(
             ErrorKind::NotReady,
             format!("the view of {} is too old to pick from; {}", self.service(), self.shared.standing()),
@@ -298,11 +307,13 @@ impl Upstream {
         let (service, snapshot) = (self.service(), self.shared.snapshot());
         if snapshot.version() == 0 {
             self.start();
+            metrics::pick_failed(service, ErrorKind::NotReady);
             return Error::new(
                 ErrorKind::NotReady,
                 format!("nothing is known about {service} yet; {}", self.shared.standing()),
             );
         }
+        metrics::pick_failed(service, ErrorKind::NoInstance);
         let count = |status| snapshot.iter().filter(|instance| instance.status() == status).count();
         Error::new(
             ErrorKind::NoInstance,

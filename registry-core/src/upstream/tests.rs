@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     sync::{
         Mutex, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -8,14 +8,14 @@ use std::{
 
 use super::*;
 use crate::{
-    Instance, InstanceKey, Selector, ViewState,
+    Ejection, Instance, InstanceKey, Selector, ViewState,
     balance::{Balance, Balancer, Failure, Members, Outcome, PickContext, Picker, Slot, Ticket},
-    view::ViewChange,
+    view::{ViewChange, ViewConfig},
 };
 
 /// A source that tests drive.
 #[derive(Default)]
-struct Feed {
+pub(super) struct Feed {
     refuses: AtomicBool,
     started: AtomicUsize,
     views: Mutex<Vec<Weak<dyn ViewSink>>>,
@@ -52,41 +52,56 @@ impl Source for Feed {
 }
 
 impl Feed {
-    fn apply(&self, change: &ViewChange) {
+    pub(super) fn apply(&self, change: &ViewChange) {
         let views = self.views.lock().unwrap();
         assert!(!views.is_empty(), "nothing is attached");
         views.iter().filter_map(Weak::upgrade).for_each(|view| view.apply(change));
     }
 
-    fn upsert(&self, ids: impl IntoIterator<Item = u32>) {
+    pub(super) fn upsert(&self, ids: impl IntoIterator<Item = u32>) {
         let upserts = ids.into_iter().map(|id| instance(id, Status::Serving)).collect();
         self.apply(&ViewChange { upserts, ..ViewChange::default() });
     }
 
-    fn remove(&self, ids: impl IntoIterator<Item = u32>) {
+    pub(super) fn remove(&self, ids: impl IntoIterator<Item = u32>) {
         let removals = ids.into_iter().map(key).collect();
         self.apply(&ViewChange { removals, ..ViewChange::default() });
     }
 }
 
-fn instance(id: u32, status: Status) -> Arc<Instance> {
+pub(super) fn instance(id: u32, status: Status) -> Arc<Instance> {
     let builder = Instance::builder("orders").id(format!("i{id}")).endpoint("http://10.0.0.1:80");
     Arc::new(builder.status(status).build().unwrap())
 }
 
-fn key(id: u32) -> InstanceKey {
+pub(super) fn key(id: u32) -> InstanceKey {
     instance(id, Status::Serving).key()
 }
 
 /// An upstream that hasn't started.
-fn lazy(balance: &Balance) -> (Upstream, Arc<Feed>) {
+pub(super) fn lazy(balance: &Balance) -> (Upstream, Arc<Feed>) {
     lazy_refusing(balance, false)
 }
 
 fn lazy_refusing(balance: &Balance, expired: bool) -> (Upstream, Arc<Feed>) {
+    over(View::new(Selector::new(), balance), expired)
+}
+
+pub(super) fn upstream_ejecting(
+    ejection: &Ejection,
+    ids: impl IntoIterator<Item = u32>,
+) -> (Upstream, Arc<Feed>) {
+    let config = ViewConfig { ejection: ejection.clone(), ..ViewConfig::default() };
+    let (upstream, feed) = over(View::with(config), false);
+    upstream.start();
+    feed.upsert(ids);
+    (upstream, feed)
+}
+
+fn over(view: View, expired: bool) -> (Upstream, Arc<Feed>) {
     let feed = Arc::new(Feed::default());
     let source = Arc::clone(&feed);
-    let view = Arc::new(View::new(Selector::new(), balance));
+    let view = Arc::new(view);
     let upstream = Upstream::new(Target::try_from("orders").unwrap(), view, expired, move || {
         source.started.fetch_add(1, Ordering::SeqCst);
         Arc::<Feed>::clone(&source)
@@ -94,7 +109,7 @@ fn lazy_refusing(balance: &Balance, expired: bool) -> (Upstream, Arc<Feed>) {
     (upstream, feed)
 }
 
-fn upstream_of(ids: impl IntoIterator<Item = u32>) -> (Upstream, Arc<Feed>) {
+pub(super) fn upstream_of(ids: impl IntoIterator<Item = u32>) -> (Upstream, Arc<Feed>) {
     let (upstream, feed) = lazy(&Balance::default());
     upstream.start();
     feed.upsert(ids);
@@ -244,86 +259,6 @@ async fn ready_gives_up_in_time_and_when_the_client_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_goes_to_another_instance_each_time() {
-    let (upstream, _feed) = upstream_of(0..3);
-    let mut seen = Vec::new();
-    let answer: Result<_, CallError<&str>> = upstream
-        .call(|instance| {
-            seen.push(instance.key());
-            let works = seen.len() == 3;
-            async move { if works { Ok(instance.key()) } else { Err(Attempt::retry("refused")) } }
-        })
-        .await;
-    assert_eq!(answer.unwrap(), seen[2]);
-    assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 3);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_call_stops_when_told() {
-    let (upstream, _feed) = upstream_of(0..3);
-    let mut calls = 0;
-    let result: Result<(), _> = upstream
-        .call(|_| {
-            calls += 1;
-            async { Err(Attempt::stop(std::io::Error::other("the order has no lines"))) }
-        })
-        .await;
-    let error = result.unwrap_err();
-    assert!(matches!(error, CallError::Stopped { .. }));
-    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "the order has no lines");
-    assert_eq!(calls, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_call_that_fails_everywhere_tells_every_attempt() {
-    let (upstream, _feed) = upstream_of(0..5);
-    let options = CallOptions::new().attempts(4);
-    let result: Result<(), _> =
-        upstream.call_with(&options, |i| async move { Err(Attempt::retry(i.key())) }).await;
-    let error = result.unwrap_err();
-    let CallError::Exhausted { attempts } = &error else { panic!("{error}") };
-    assert_eq!(attempts.len(), 4);
-    assert!(attempts.iter().all(|(instance, cause)| instance.key() == *cause));
-    assert_eq!(attempts.iter().map(|(_, cause)| cause).collect::<HashSet<_>>().len(), 4);
-    assert!(error.to_string().starts_with("4 attempts failed, on orders/i"), "{error}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_call_without_an_instance_fails_at_once_unless_it_may_wait() {
-    let (upstream, feed) = upstream_of([]);
-    let answer = |_| async { Ok::<_, Attempt<()>>(()) };
-    let error = upstream.call(answer).await.unwrap_err();
-    assert!(matches!(&error, CallError::NoInstance(e) if e.kind() == ErrorKind::NoInstance));
-    let waiting = upstream.clone();
-    let call = tokio::spawn(async move {
-        waiting.call_with(&CallOptions::new().wait(Duration::from_secs(60)), answer).await
-    });
-    tokio::time::sleep(Duration::from_millis(2_900)).await;
-    feed.upsert([1]);
-    assert!(call.await.unwrap().is_ok());
-    feed.remove([1]);
-    let begin = tokio::time::Instant::now();
-    let options = CallOptions::new().wait(Duration::from_secs(60));
-    assert!(upstream.call_with(&options, answer).await.is_err());
-    assert_eq!(begin.elapsed(), Duration::from_secs(3));
-}
-
-#[tokio::test(start_paused = true)]
-async fn retries_end_when_the_budget_is_spent() {
-    let (upstream, _feed) = upstream_of(0..9);
-    let mut attempts = 0;
-    for _ in 0..100 {
-        let _ = upstream
-            .call(|_| {
-                attempts += 1;
-                async { Err::<(), _>(Attempt::retry(())) }
-            })
-            .await;
-    }
-    assert_eq!(attempts, 100 + 30 + 100 / 5);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_refused_connection_removes_a_suspect_and_nobody_else() {
     let (upstream, feed) = upstream_of(0..2);
     let refuse = |_| async { Err::<(), _>(Attempt::retry(())) };
@@ -341,9 +276,9 @@ async fn a_refused_connection_removes_a_suspect_and_nobody_else() {
 
 /// Notes every begin and end.
 #[derive(Debug, Default)]
-struct Observer {
-    begun: AtomicUsize,
-    ended: Mutex<Vec<(Slot, Ticket, Option<Outcome>)>>,
+pub(super) struct Observer {
+    pub(super) begun: AtomicUsize,
+    pub(super) ended: Mutex<Vec<(Slot, Ticket, Option<Outcome>)>>,
 }
 
 #[derive(Debug)]
@@ -376,7 +311,7 @@ impl Balancer for Observing {
     }
 }
 
-fn observed() -> (Upstream, Arc<Observer>) {
+pub(super) fn observed() -> (Upstream, Arc<Observer>) {
     let observer = Arc::new(Observer::default());
     let seen = Arc::clone(&observer);
     let (upstream, feed) =
@@ -416,17 +351,6 @@ async fn every_pick_begins_and_ends_once_with_its_ticket_and_outcome() {
         [Outcome::failure(Failure::Connect), Outcome::success()].map(|o| Some(o.took(second)))
     );
     assert_eq!(observer.begun.load(Ordering::SeqCst), 5);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_ends_its_pick_without_a_verdict() {
-    let (upstream, observer) = observed();
-    let endless = upstream.call(|_| async {
-        std::future::pending::<()>().await;
-        Ok::<_, Attempt<()>>(())
-    });
-    assert!(tokio::time::timeout(Duration::from_secs(1), endless).await.is_err());
-    assert!(matches!(observer.ended.lock().unwrap()[..], [(_, _, None)]));
 }
 
 #[test]

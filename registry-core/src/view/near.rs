@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Most views of a process that threads keep near; a table takes 32 bytes for each.
-const SEATS: usize = 1024;
+pub(super) const SEATS: usize = 1024;
 
 /// Alone on its cache lines; two, as processors fetch them in pairs.
 #[repr(align(128))]

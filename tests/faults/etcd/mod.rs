@@ -8,6 +8,7 @@
 mod access;
 mod cluster;
 mod cold;
+mod drains;
 mod duplicates;
 mod endpoints;
 mod executor;

@@ -68,6 +68,15 @@ impl TestCa {
         self.issue("server", names, usages, |_| ())
     }
 
+    /// A certificate for a server called `name`, and for no address.
+    ///
+    /// # Errors
+    ///
+    /// When its files can't be written.
+    pub fn server_called(&self, name: &str) -> io::Result<TestCert> {
+        self.issue("server", vec![name.to_owned()], vec![ExtendedKeyUsagePurpose::ServerAuth], |_| ())
+    }
+
     /// The same, but valid until 2020 only.
     ///
     /// # Errors

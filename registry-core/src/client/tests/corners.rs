@@ -1,7 +1,7 @@
 //! Refused updates, waits without end, upstreams of closed clients, callbacks that block.
 
 use super::*;
-use crate::ClientConfig;
+use crate::{ClientConfig, Damping, Discover, SlowStart, Subset, Target, Upstream};
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_update_takes_no_readiness_away_and_the_drain_still_waits_for_the_news() {
@@ -89,4 +89,89 @@ fn callbacks_that_block_do_not_fill_the_blocking_pool() {
         drop(release);
         client.close().await;
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_uses_its_subset_unless_an_upstream_asks_for_another() {
+    let registry = MemoryRegistry::new();
+    let owner = client(&registry).await;
+    let mut standing = Vec::new();
+    for n in 0..9 {
+        standing.push(owner.register(orders(&format!("i{n}"))).await.unwrap());
+    }
+    let reader =
+        Client::builder().backend(registry.backend()).subset(Subset::Random(3)).build().await.unwrap();
+    let (few, again) = (reader.discover("orders").await.unwrap(), reader.discover("orders").await.unwrap());
+    let ids = |upstream: &Upstream| {
+        let mut ids: Vec<_> = upstream.snapshot().iter().map(|instance| instance.key()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!((ids(&few).len(), ids(&few)), (3, ids(&again)));
+    let all = Discover::new(Target::try_from("orders").unwrap()).subset(Subset::Off);
+    assert_eq!(reader.discover_with(all).await.unwrap().snapshot().len(), 9);
+    let wrong = Discover::new(Target::try_from("orders").unwrap()).subset(Subset::Random(0));
+    assert_eq!(reader.discover_with(wrong).await.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let gone = ids(&few)[0].clone();
+    let leaving = standing.iter().position(|r| r.key() == gone).unwrap();
+    standing.swap_remove(leaving).deregister().await;
+    tokio::time::sleep(SECOND).await;
+    let left = ids(&few);
+    assert!(left.len() == 3 && !left.contains(&gone), "another has taken its place: {left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_prefers_its_zone_unless_an_upstream_prefers_none() {
+    let registry = MemoryRegistry::new();
+    let owner = client(&registry).await;
+    let mut standing = Vec::new();
+    for n in 0..9 {
+        let zone = if n < 3 { "z1" } else { "z2" };
+        let instance = orders(&format!("i{n}")).to_builder().zone(zone).build().unwrap();
+        standing.push(owner.register(instance).await.unwrap());
+    }
+    let reader = Client::builder().backend(registry.backend()).zone("z1").build().await.unwrap();
+    let service = || Discover::new(Target::try_from("orders").unwrap());
+    let seen = async |discover: Discover| {
+        let upstream = reader.discover_with(discover).await.unwrap();
+        let zone = |picked: crate::Picked| picked.zone().unwrap().to_owned();
+        (0..90).map(|_| zone(upstream.pick().unwrap())).filter(|zone| zone == "z1").count()
+    };
+    assert_eq!(seen(service()).await, 90);
+    assert_eq!(seen(service().any_zone()).await, 30);
+    assert_eq!(seen(service().zone("z2")).await, 0);
+    assert_eq!(seen(service().zone("z3")).await, 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_instance_warms_up_without_anybody_touching_the_view() {
+    let registry = MemoryRegistry::new();
+    let owner = client(&registry).await;
+    let _first = owner.register(orders("a")).await.unwrap();
+    let slow = SlowStart::Window(10 * SECOND);
+    let reader = Client::builder().backend(registry.backend()).slow_start(slow).build().await.unwrap();
+    let upstream = reader.discover("orders").await.unwrap();
+    let _second = owner.register(orders("b")).await.unwrap();
+    upstream.ready(2).await.unwrap();
+    let hits = || (0..200).filter(|_| upstream.pick().unwrap().id().as_str() == "b").count();
+    let version = upstream.snapshot().version();
+    assert!((1..30).contains(&hits()), "{}", hits());
+    tokio::time::sleep(11 * SECOND).await;
+    assert_eq!(hits(), 100);
+    assert_eq!(upstream.snapshot().version(), version + 1, "published once, as it is picked as others are");
+}
+
+#[test]
+fn what_narrows_a_view_is_a_field_and_an_option() {
+    let text = r#"{"registries": ["memory://?damping=2s&zone=z2&slow_start=1m"], "subset": "7:1/3",
+        "damping": "on", "slow_start": "on", "zone": "z1"}"#;
+    let mut config: ClientConfig = serde_json::from_str(text).unwrap();
+    assert_eq!((config.zone.as_deref(), config.slow_start), (Some("z1"), SlowStart::Window(30 * SECOND)));
+    assert_eq!(config.subset, Subset::Aperture { size: 7, index: 1, count: 3 });
+    assert_eq!(config.damping, Damping::Epoch(10 * SECOND));
+    config.apply(&config.registry().unwrap().clone()).unwrap();
+    assert_eq!(config.damping, Damping::Epoch(2 * SECOND));
+    assert_eq!((config.zone.as_deref(), config.slow_start), (Some("z2"), SlowStart::Window(60 * SECOND)));
+    let error = serde_json::from_str::<ClientConfig>(r#"{"subset": "few"}"#).unwrap_err().to_string();
+    assert!(error.contains("off, on (20)"), "{error}");
 }

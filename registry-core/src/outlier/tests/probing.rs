@@ -13,11 +13,11 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{
-    Freshness, Probe, Selector, Target, TcpProbe, Upstream, ViewEvents,
-    balance::{Balance, Outcome},
+    Freshness, Probe, Target, TcpProbe, Upstream, ViewEvents,
+    balance::Outcome,
     outlier::Prober,
     upstream::{Nothing, Source},
-    view::{View, ViewChange, ViewSink},
+    view::{View, ViewChange, ViewConfig, ViewSink},
 };
 
 /// What each instance answers; the others never do.
@@ -96,7 +96,7 @@ struct Probed {
 fn probed(count: u32, config: impl FnOnce(Ejection) -> Ejection) -> Probed {
     let asker = Asker::default();
     let ejection = config(Ejection::new().probe(asker.clone()));
-    let view = Arc::new(View::with_ejection(Selector::new(), &Balance::default(), &ejection));
+    let view = Arc::new(View::with(ViewConfig { ejection, ..ViewConfig::default() }));
     view.apply(&ViewChange { upserts: (0..count).map(instance).collect(), ..ViewChange::default() });
     let source = Arc::new(Noting::default());
     let weak: Weak<dyn Source> = Arc::<Noting>::downgrade(&source);
@@ -236,7 +236,7 @@ async fn requests_probe_if_the_task_has_ended() {
 async fn a_connection_is_proof_enough_for_the_tcp_probe() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let at = |host: &str| Instance::new("orders", &format!("http://{host}:{port}")).unwrap();
+    let at = |host: &str| Instance::new("orders", format!("http://{host}:{port}")).unwrap();
     assert_eq!(TcpProbe::new().probe(&at("127.0.0.1")).await, Ok(()));
     assert_eq!(TcpProbe::new().probe(&at("localhost")).await, Ok(()));
     drop(listener);

@@ -1,0 +1,193 @@
+//! What the policies cost that weigh, count, learn or hash, each with the release of the pick: `cargo bench --bench
+//! policies`.
+//!
+//! *Floor* and *guard* are the rulers of `benches/pick.rs`; *clocks* is reading the clock twice, which whoever learns
+//! from latencies has to. Bounds: P2 (allocations), P4 (weighted), P5 (least request), P6 (peak EWMA), P7 (keys).
+//!
+//! P5 was set as 2 and 2.7 times a P1 that was measured as the pick on a bare guard, which was 5.6 × floor then: 11 and
+//! 15 × floor. A guard here may be half of that; × guard is reported beside it. It is judged with two requests in flight to every instance on each thread, so that both candidates are looked at.
+//! P6 is a pick, its release and the report of a latency.
+//!
+//! P7 judges what the look-up *adds*: key to position, and then the read of that instance in a flat list, as the floor
+//! does by a random number. The whole pick by key, which also counts a reference to the instance, is reported beside
+//! it. What an instance that comes or goes costs the writer is printed only.
+#![expect(clippy::disallowed_types, reason = "tokio's clock as it is used: Instant::now twice")]
+
+use std::{hint::black_box, process::ExitCode, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use registry_bench_support::{Bound, Case, CountingAllocator, Rounds, Watch, conclude};
+use registry_core::{
+    Instance, Target, Upstream,
+    balance::{Balance, Outcome, PickContext, RingHash},
+    bench::{LookUp, Published},
+};
+use tokio::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+#[inline(never)] // One function for all cases.
+fn any(len: usize) -> usize {
+    fastrand::usize(..len)
+}
+
+/// The one plain field that every case reads, so that the chosen instance is really touched.
+fn read(instance: &Instance) -> u64 {
+    u64::from(instance.weight().get())
+}
+
+fn instance(id: usize, weight: u32) -> Instance {
+    let builder = Instance::builder("orders").id(format!("instance-{id}")).endpoint("http://10.0.0.1:80");
+    builder.weight(weight).build().expect("a valid instance")
+}
+
+fn equal(count: usize) -> Vec<Instance> {
+    (0..count).map(|id| instance(id, 100)).collect()
+}
+
+fn unequal(count: usize) -> Vec<Instance> {
+    (0..count).map(|id| instance(id, 1 + (id % 7 * 50) as u32)).collect()
+}
+
+fn upstream(balance: &Balance, instances: Vec<Instance>) -> Upstream {
+    Upstream::fixed(Target::try_from("orders").expect("a valid name"), instances, balance)
+}
+
+/// Picks on an upstream of which every instance has about two requests in flight on this thread.
+fn busy(name: &'static str, balance: &Balance, instances: Vec<Instance>, op: fn(&Upstream) -> u64) -> Case {
+    let count = 2 * instances.len();
+    let hold = move |upstream: &Upstream| (0..count).map(|_| upstream.pick()).collect::<Vec<_>>();
+    Case::with_local(name, upstream(balance, instances), hold, move |upstream, _| op(upstream))
+}
+
+fn borrow(upstream: &Upstream) -> u64 {
+    upstream.with_pick(read).unwrap_or_default()
+}
+
+fn own(upstream: &Upstream) -> u64 {
+    upstream.pick().map_or(0, |picked| read(&picked))
+}
+
+fn report(upstream: &Upstream) -> u64 {
+    let Ok(picked) = upstream.pick() else { return 0 };
+    let weight = read(&picked);
+    picked.report(Outcome::success().took(Duration::from_micros(900 + weight)));
+    weight
+}
+
+/// One key after the other.
+fn keyed(name: &'static str, balance: &Balance, count: usize) -> Case {
+    Case::with_local(
+        name,
+        upstream(balance, equal(count)),
+        |_| 0,
+        |upstream, key| {
+            *key += 1;
+            upstream.pick_with(&PickContext::new().hash_key(*key)).map_or(0, |picked| read(&picked))
+        },
+    )
+}
+
+fn looked_up(name: &'static str, balance: &Balance, count: usize) -> Case {
+    let list: Vec<Arc<Instance>> = equal(count).into_iter().map(Arc::new).collect();
+    let shared = (LookUp::new(balance, list.clone()), list);
+    Case::with_local(
+        name,
+        shared,
+        |_| 0,
+        |(look_up, list), key| {
+            *key += 1;
+            read(&list[look_up.position(*key)])
+        },
+    )
+}
+
+fn cases(count: usize) -> Vec<Case> {
+    let list: Vec<Arc<Instance>> = equal(count).into_iter().map(Arc::new).collect();
+    let fixed: &'static [Arc<Instance>] = Box::leak(list.clone().into_boxed_slice());
+    let (least, peak) = (Balance::least_request(), Balance::peak_ewma());
+    let (maglev, ring) = (Balance::maglev(), Balance::ring_hash());
+    let bounded = Balance::from(RingHash::new().bounded_load(1.25));
+    vec![
+        Case::new("floor", fixed, |list| read(&list[any(list.len())])),
+        Case::new("guard", ArcSwap::from_pointee(list), |cell| {
+            let list = cell.load();
+            read(&list[any(list.len())])
+        }),
+        Case::new("clocks", (), |()| {
+            let start = black_box(Instant::now());
+            u64::from(Instant::now().saturating_duration_since(start).subsec_nanos())
+        }),
+        Case::new("random", upstream(&Balance::random(), equal(count)), borrow),
+        Case::new("weighted", upstream(&Balance::weighted_random(), unequal(count)), borrow),
+        Case::new("least request, idle", upstream(&least, equal(count)), borrow),
+        busy("least request", &least, equal(count), borrow),
+        busy("least request, weights", &least, unequal(count), borrow),
+        busy("least request, owned", &least, equal(count), own),
+        busy("peak EWMA, borrowing", &peak, equal(count), borrow),
+        busy("peak EWMA, reported", &peak, equal(count), report),
+        looked_up("maglev look-up", &maglev, count),
+        looked_up("ring look-up", &ring, count),
+        keyed("maglev, owned", &maglev, count),
+        keyed("ring, owned", &ring, count),
+        keyed("bounded ring, owned", &bounded, count),
+    ]
+}
+
+/// An instance that comes, and goes again: two versions.
+fn changes(count: usize) -> Vec<Case> {
+    let case = |name, balance: &Balance| {
+        let published = Published::new(balance);
+        published.apply(equal(count).into_iter().map(Arc::new).collect(), Vec::new());
+        let guest = Arc::new(instance(count, 100));
+        Case::new(name, (published, guest), |(published, guest)| {
+            published.apply(vec![Arc::clone(guest)], Vec::new());
+            published.apply(Vec::new(), vec![guest.key()]);
+            published.snapshot().version()
+        })
+    };
+    vec![
+        case("least request", &Balance::least_request()),
+        case("peak EWMA", &Balance::peak_ewma()),
+        case("maglev", &Balance::maglev()),
+        case("ring", &Balance::ring_hash()),
+    ]
+}
+
+fn main() -> ExitCode {
+    let mut bounds = Vec::new();
+    for count in [10, 1_000, 10_000] {
+        let watch = Watch::start();
+        let cases = cases(count);
+        let rounds = Rounds::on_two_threads(&cases);
+        rounds.print(&format!("N = {count}"), &["floor", "guard", "clocks"]);
+        judge(count, &cases, &rounds, watch.disturbed().as_ref(), &mut bounds);
+        drop(cases);
+        let rounds = Rounds::on_one_thread(&changes(count));
+        rounds.print(&format!("One that comes and goes, N = {count}"), &[]);
+    }
+    conclude(&bounds)
+}
+
+fn judge(count: usize, cases: &[Case], rounds: &Rounds, disturbed: Option<&String>, bounds: &mut Vec<Bound>) {
+    let what = |case: &str| format!("{case}, N = {count}");
+    for case in cases.iter().map(Case::name).skip(4) {
+        bounds.push(Bound::at_most("P2", what(case), rounds.allocations(case), 0.0, "allocations"));
+    }
+    bounds.push(Bound::at_most("P4", what("weighted"), rounds.ratio("weighted", "random"), 1.4, "x P1"));
+    for (case, floors, guards) in [("least request", 11.0, 2.0), ("least request, owned", 15.0, 2.7)] {
+        let (floor, guard) = (rounds.ratio(case, "floor"), rounds.ratio(case, "guard"));
+        bounds.push(Bound::at_most("P5", what(case), floor, floors, "x floor"));
+        bounds.push(Bound::at_most("P5", what(case), guard, guards, "x guard").report());
+    }
+    let scaling = rounds.scaling("least request");
+    bounds.push(Bound::at_least("P5", what("least request, scaling"), scaling, 1.6, "").skip_if(disturbed));
+    let peak = rounds.ratio("peak EWMA, reported", "clocks");
+    bounds.push(Bound::at_most("P6", what("peak EWMA, reported"), peak, 4.0, "x two clock reads"));
+    let look_up = rounds.ratio("maglev look-up", "floor");
+    let limit = if count <= 1_000 { 2.0 } else { 10.0 };
+    bounds.push(Bound::at_most("P7", what("maglev look-up"), look_up, limit, "x floor"));
+    let owned = rounds.ratio("maglev, owned", "floor");
+    bounds.push(Bound::at_most("P7", what("maglev, owned"), owned, 8.0 + limit, "x floor").report());
+}

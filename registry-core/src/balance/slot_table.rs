@@ -1,0 +1,122 @@
+//! What a balancer knows of each instance, by slot.
+
+use std::sync::OnceLock;
+
+/// Entries of the first further segment, as a power of two.
+const FIRST: u32 = 5;
+/// Each is as long as all before it, so that they have room for every `u32`.
+const SEGMENTS: usize = 33 - FIRST as usize;
+/// Entries that share cache lines.
+const BLOCK: usize = 16;
+
+/// A table that grows and whose entries never move: so whoever reads or counts in one needs no lock, and nothing
+/// that was counted is lost when it grows. It never shrinks, as slots are reused.
+#[derive(Debug)]
+pub(super) struct SlotTable<T> {
+    /// As long as was asked for at first, and a quarter more: usually all there ever is, and found at once.
+    base: OnceLock<Segment<T>>,
+    /// What came later.
+    further: [OnceLock<Segment<T>>; SEGMENTS],
+}
+
+type Segment<T> = Box<[Block<T>]>;
+
+/// Aligned to pairs of cache lines, in which processors fetch: two tables never share one.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Block<T>([T; BLOCK]);
+
+impl<T> Default for SlotTable<T> {
+    fn default() -> Self {
+        Self { base: OnceLock::new(), further: [const { OnceLock::new() }; SEGMENTS] }
+    }
+}
+
+impl<T: Default> SlotTable<T> {
+    /// Makes room for the indexes below `slots`. Allocates; may be called by any thread.
+    pub(super) fn reserve(&self, slots: usize) {
+        if slots == 0 {
+            return;
+        }
+        let base = self.base.get_or_init(|| segment(slots + slots / 4)).len() * BLOCK;
+        let Some(last) = slots.checked_sub(base + 1) else { return };
+        let (last, _) = place(u32::try_from(last).expect("slots are counted in 32 bits"));
+        for (number, further) in self.further.iter().enumerate().take(last + 1) {
+            further.get_or_init(|| segment(1 << (FIRST as usize + number.saturating_sub(1))));
+        }
+    }
+
+    /// The entry of an index that there is room for.
+    #[inline]
+    pub(super) fn get(&self, index: u32) -> Option<&T> {
+        let (base, at) = (self.base.get()?, index as usize);
+        match base.get(at / BLOCK) {
+            Some(block) => Some(&block.0[at % BLOCK]),
+            None => self.get_further((at - base.len() * BLOCK) as u32),
+        }
+    }
+
+    #[inline(never)]
+    fn get_further(&self, index: u32) -> Option<&T> {
+        let (segment, at) = place(index);
+        let block = self.further[segment].get()?.get(at / BLOCK)?;
+        Some(&block.0[at % BLOCK])
+    }
+}
+
+fn segment<T: Default>(len: usize) -> Segment<T> {
+    (0..len.div_ceil(BLOCK)).map(|_| Block::default()).collect()
+}
+
+/// Segment and place within it: 0..32, 32..64, 64..128, 128..256 and so on.
+fn place(index: u32) -> (usize, usize) {
+    let width = u32::BITS - (index >> FIRST).leading_zeros();
+    let start = if width == 0 { 0 } else { 1 << (FIRST + width - 1) };
+    (width as usize, (index - start) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashSet,
+        ptr,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[test]
+    fn every_index_has_a_place_of_its_own_and_keeps_it_when_the_table_grows() {
+        let table = SlotTable::<AtomicUsize>::default();
+        assert!(table.get(0).is_none());
+        table.reserve(0);
+        assert!(table.get(0).is_none());
+        table.reserve(40);
+        let before = ptr::from_ref(table.get(39).unwrap());
+        table.get(39).unwrap().store(7, Ordering::Relaxed);
+        table.reserve(5_000);
+        table.reserve(3);
+        assert_eq!(ptr::from_ref(table.get(39).unwrap()), before);
+        assert_eq!(table.get(39).unwrap().load(Ordering::Relaxed), 7);
+        let places: HashSet<_> = (0..5_000).map(|index| ptr::from_ref(table.get(index).unwrap())).collect();
+        assert_eq!(places.len(), 5_000);
+    }
+
+    #[test]
+    fn places_fill_segments_without_gaps() {
+        let (mut segment, mut next) = (0, 0);
+        for index in 0..100_000 {
+            let found = place(index);
+            if found.0 != segment {
+                assert_eq!(
+                    (found, next),
+                    ((segment + 1, 0), 1 << (FIRST as usize + segment.saturating_sub(1)))
+                );
+                (segment, next) = (segment + 1, 0);
+            }
+            assert_eq!(found, (segment, next));
+            next += 1;
+        }
+        assert!(place(u32::MAX).0 < SEGMENTS);
+    }
+}

@@ -1,0 +1,158 @@
+//! How a call is made.
+
+use std::time::Duration;
+
+use crate::{balance::PickContext, model::InstanceKey};
+
+/// Most attempts of one call, the first included.
+const ATTEMPTS: u32 = 3;
+/// Longest time a call waits for a first usable instance.
+const MAX_WAIT: Duration = Duration::from_secs(3);
+
+/// How a call is made.
+///
+/// | option | default | why |
+/// |---|---|---|
+/// | [`attempts`](Self::attempts) | 3 | two more find a healthy instance, unless nearly all are ill |
+/// | [`wait`](Self::wait) | 0 | failing fast keeps callers from piling up |
+/// | [`per_try_timeout`](Self::per_try_timeout) | none | only the caller knows what is long: a search, an upload, a long poll |
+/// | [`timeout`](Self::timeout) | none | as above; most callers have one around the call already |
+/// | [`idempotent`](Self::idempotent) | no | a request without an answer may have been processed |
+/// | [`hedge_after`](Self::hedge_after) | never | it adds load; a good value is the 95th percentile of the latency |
+///
+/// An instance that hangs (a stopped process, a lost packet) answers nothing, not even an error. So a call survives it only
+/// with `per_try_timeout` or `hedge_after`, and with `idempotent`:
+///
+/// ```
+/// # use std::time::Duration;
+/// # use registry_core::CallOptions;
+/// let read = CallOptions::new()
+///     .idempotent(true)
+///     .per_try_timeout(Duration::from_millis(500))
+///     .timeout(Duration::from_secs(2));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct CallOptions {
+    pub(super) attempts: u32,
+    pub(super) wait: Duration,
+    pub(super) per_try_timeout: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) idempotent: bool,
+    pub(super) hedge_after: Option<Duration>,
+    pub(super) hedges: u32,
+    pub(super) usable_only: bool,
+    hash_key: Option<u64>,
+    zone: Option<String>,
+}
+
+impl Default for CallOptions {
+    fn default() -> Self {
+        Self {
+            attempts: ATTEMPTS,
+            wait: Duration::ZERO,
+            per_try_timeout: None,
+            timeout: None,
+            idempotent: false,
+            hedge_after: None,
+            hedges: 1,
+            usable_only: false,
+            hash_key: None,
+            zone: None,
+        }
+    }
+}
+
+impl CallOptions {
+    /// Three attempts, no waiting, no timeouts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Most attempts, the first and hedges included; 3 by default, at least 1.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+
+    /// How long to wait for an instance that serves if there is none: 0 by default, as failing fast keeps callers
+    /// from piling up; at most 3 s. After that whatever there is is tried.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait.min(MAX_WAIT);
+        self
+    }
+
+    /// How long one attempt may take, until the end of the closure's future; none by default. What takes longer is
+    /// dropped and reported as [`Failure::Timeout`](crate::balance::Failure::Timeout); it is repeated on another instance
+    /// if the call is [`idempotent`](Self::idempotent).
+    pub fn per_try_timeout(mut self, timeout: Duration) -> Self {
+        self.per_try_timeout = Some(timeout);
+        self
+    }
+
+    /// How long the whole call may take, waiting and all attempts included; none by default. At its end attempts in
+    /// flight are dropped; one that had at least half of this time is reported as a timeout, a younger one had no
+    /// fair chance.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Whether the request may be processed twice; no by default. It says what to do where the closure can't: after a
+    /// timeout, and about [hedges](Self::hedge_after). An error of the closure is repeated if *it* says so.
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = idempotent;
+        self
+    }
+
+    /// Starts a second attempt on another instance when the first hasn't ended after `delay`; never by default, and
+    /// only if the call is [`idempotent`](Self::idempotent). The first answer wins; the other attempt is dropped and its
+    /// instance not blamed. Hedges count as attempts, and as retries in the budget (gRFC A6; Dean and Barroso, The
+    /// Tail at Scale).
+    pub fn hedge_after(mut self, delay: Duration) -> Self {
+        self.hedge_after = Some(delay);
+        self
+    }
+
+    /// How many hedges may be in flight besides an attempt, each `delay` after the one before; 1 by default.
+    pub fn hedges(mut self, hedges: u32) -> Self {
+        self.hedges = hedges;
+        self
+    }
+
+    /// Whether to fail with [`CallError::NoneUsable`](crate::CallError::NoneUsable) rather than to try instances that
+    /// drain, start, or say that they are down, where no other is left; no by default, as the view may be wrong about
+    /// them.
+    pub fn usable_only(mut self, usable_only: bool) -> Self {
+        self.usable_only = usable_only;
+        self
+    }
+
+    /// See [`PickContext::hash_key`].
+    pub fn hash_key(mut self, key: u64) -> Self {
+        self.hash_key = Some(key);
+        self
+    }
+
+    /// See [`PickContext::zone`].
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.zone = Some(zone.into());
+        self
+    }
+
+    pub(super) fn context<'a>(&'a self, tried: &'a [InstanceKey]) -> PickContext<'a> {
+        let mut context = PickContext::new().tried(tried);
+        if let Some(key) = self.hash_key {
+            context = context.hash_key(key);
+        }
+        if let Some(zone) = &self.zone {
+            context = context.zone(zone);
+        }
+        context
+    }
+
+    /// After which time without an end another attempt joins, if any may.
+    pub(super) fn hedge_delay(&self) -> Option<Duration> {
+        self.hedge_after.filter(|_| self.idempotent && self.hedges > 0)
+    }
+}

@@ -1,0 +1,125 @@
+//! From an instance to the service that talks to it.
+
+use std::{error::Error as StdError, fmt};
+
+use http::{
+    Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use registry_core::{Endpoint, Instance};
+
+use crate::BoxError;
+
+/// Makes the service that talks to one instance: a connection, or a pool of them, that is opened when it is needed.
+///
+/// Called once in the life of an instance, when the first request goes there. What it returns is cloned for each
+/// request and dropped when the instance leaves, which should close the connections that are idle then.
+///
+/// A closure is one:
+///
+/// ```
+/// # use registry_core::{Endpoint, Instance};
+/// # use registry_tower::{BoxError, Connect};
+/// # #[derive(Clone)] struct Pool(std::net::SocketAddr);
+/// fn by_address() -> impl Connect<Service = Pool> {
+///     |_: &Instance, endpoint: &Endpoint| -> Result<Pool, BoxError> {
+///         endpoint.socket_addr().map(Pool).ok_or_else(|| "names are not resolved here".into())
+///     }
+/// }
+/// ```
+pub trait Connect: Send + Sync + 'static {
+    /// What talks to one instance.
+    type Service: Clone + Send + 'static;
+
+    /// The endpoint to use, of an instance that has several; the preferred one by default.
+    fn endpoint<'a>(&self, instance: &'a Instance) -> &'a Endpoint {
+        instance.endpoint()
+    }
+
+    /// The service of an endpoint. Must not wait: it is called while a request is.
+    ///
+    /// # Errors
+    /// Why there can be none; the request then goes to another instance.
+    fn connect(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Self::Service, BoxError>;
+}
+
+impl<F, S> Connect for F
+where
+    F: Fn(&Instance, &Endpoint) -> Result<S, BoxError> + Send + Sync + 'static,
+    S: Clone + Send + 'static,
+{
+    type Service = S;
+
+    fn connect(&self, instance: &Instance, endpoint: &Endpoint) -> Result<S, BoxError> {
+        self(instance, endpoint)
+    }
+}
+
+/// Marks an error of an attempt whose request certainly was not processed: no connection, or refused as a whole.
+///
+/// A [`Connect`]'s service that can tell wraps its errors into this; they are then retried whatever the request is.
+#[derive(Debug)]
+pub struct NotSent(BoxError);
+
+impl NotSent {
+    /// Marks an error.
+    pub fn new(error: impl Into<BoxError>) -> Self {
+        Self(error.into())
+    }
+
+    /// Whether this error, or what caused it, says that the request was not processed: a `NotSent`, or a connection
+    /// that was refused or had no route.
+    #[must_use]
+    pub fn is_in(error: &(dyn StdError + 'static)) -> bool {
+        use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let unreachable = error.downcast_ref::<std::io::Error>().is_some_and(|error| {
+                matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable)
+            });
+            if unreachable || error.is::<Self>() {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+}
+
+impl fmt::Display for NotSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request was not sent")
+    }
+}
+
+impl StdError for NotSent {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// Where requests to an endpoint go.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    scheme: Scheme,
+    authority: Authority,
+}
+
+impl Destination {
+    pub(crate) fn of(endpoint: &Endpoint) -> Result<Self, BoxError> {
+        let scheme = match endpoint.scheme() {
+            "https" | "grpcs" | "tls" | "wss" => Scheme::HTTPS,
+            _ => Scheme::HTTP,
+        };
+        Ok(Self { scheme, authority: Authority::from_maybe_shared(endpoint.authority())? })
+    }
+
+    /// The same resource there.
+    pub(crate) fn resolve(&self, uri: &Uri) -> Uri {
+        let mut parts = uri.clone().into_parts();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+        Uri::from_parts(parts).expect("it has a scheme, an authority and a path")
+    }
+}

@@ -1,0 +1,139 @@
+//! A pool of plain HTTP connections per instance.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use registry_core::{Endpoint, Instance};
+use tower_service::Service;
+
+use crate::{
+    BoxError,
+    connect::{Connect, NotSent},
+    replay::Replay,
+};
+
+/// Longest time to open a connection. Instances are near; the next one is asked instead.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Makes a pool of plain HTTP connections for each instance; its idle connections close when the instance leaves.
+///
+/// The endpoint used is the first whose scheme is `http`, `h2c` or `grpc`, else the preferred one; with the latter two the pool
+/// speaks HTTP/2 from the first byte (RFC 9113, section 3.3), else HTTP/1. `https` needs a connector with TLS, which this is
+/// not: an instance with nothing else fails.
+///
+/// A connection has 1 s to open.
+pub struct HttpConnect<B> {
+    connector: HttpConnector,
+    body: PhantomData<fn(B)>,
+}
+
+/// The connections to one instance.
+pub struct HttpPool<B>(Client<HttpConnector, Replay<B>>);
+
+impl<B> HttpConnect<B> {
+    /// Pools with the defaults above.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        Self { connector, body: PhantomData }
+    }
+
+    /// Another limit for the opening of a connection.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connector.set_connect_timeout(Some(limit));
+        self
+    }
+}
+
+impl<B> Default for HttpConnect<B> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B> Connect for HttpConnect<B>
+where
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Service = HttpPool<B>;
+
+    fn endpoint<'a>(&self, instance: &'a Instance) -> &'a Endpoint {
+        let plain = |endpoint: &&Endpoint| matches!(endpoint.scheme(), "http" | "h2c" | "grpc");
+        instance.endpoints().iter().find(plain).unwrap_or_else(|| instance.endpoint())
+    }
+
+    fn connect(&self, _: &Instance, endpoint: &Endpoint) -> Result<HttpPool<B>, BoxError> {
+        if matches!(endpoint.scheme(), "https" | "grpcs" | "tls" | "wss") {
+            return Err(format!("{endpoint} wants TLS, which a plain HTTP pool doesn't speak").into());
+        }
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .http2_only(matches!(endpoint.scheme(), "h2c" | "grpc"))
+            .build(self.connector.clone());
+        Ok(HttpPool(client))
+    }
+}
+
+impl<B> Service<Request<Replay<B>>> for HttpPool<B>
+where
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Incoming>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Replay<B>>) -> Self::Future {
+        let answer = self.0.request(request);
+        Box::pin(async move {
+            answer.await.map_err(|error| {
+                if error.is_connect() { NotSent::new(error).into() } else { BoxError::from(error) }
+            })
+        })
+    }
+}
+
+impl<B> Clone for HttpConnect<B> {
+    fn clone(&self) -> Self {
+        Self { connector: self.connector.clone(), body: PhantomData }
+    }
+}
+
+impl<B> Clone for HttpPool<B> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<B> fmt::Debug for HttpConnect<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpConnect").finish_non_exhaustive()
+    }
+}
+
+impl<B> fmt::Debug for HttpPool<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpPool").finish_non_exhaustive()
+    }
+}

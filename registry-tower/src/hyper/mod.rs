@@ -1,0 +1,13 @@
+//! Servers and clients over hyper.
+
+mod activity;
+mod client;
+mod connection;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    client::{HttpConnect, HttpPool},
+    server::Server,
+};

@@ -1,0 +1,174 @@
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use registry_core::{CallOptions, Instance, Upstream};
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+use super::*;
+use crate::{Balanced, HttpConnect};
+
+type Orders = Balanced<HttpConnect<Full<Bytes>>>;
+
+async fn orders(registry: &MemoryRegistry) -> (Orders, Upstream) {
+    let client = Client::from_backend(registry.backend()).await.unwrap();
+    let upstream = client.discover("orders").await.unwrap();
+    (Balanced::new(upstream.clone(), HttpConnect::new()), upstream)
+}
+
+async fn call(orders: &Orders, method: Method, path: &str) -> Result<(StatusCode, Bytes), crate::BoxError> {
+    let request =
+        Request::builder().method(method).uri(format!("http://orders{path}")).body(Full::from("question"))?;
+    let answer = orders.clone().oneshot(request).await?;
+    let status = answer.status();
+    Ok((status, answer.into_body().collect().await?.to_bytes()))
+}
+
+/// An instance that can be killed: it ends with its runtime, without a word.
+struct Mortal {
+    runtime: Option<tokio::runtime::Runtime>,
+    address: SocketAddr,
+}
+
+impl Mortal {
+    async fn start(app: Router) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let serving = runtime.spawn(async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move { axum::serve(listener, app).await });
+            address
+        });
+        Self { address: serving.await.unwrap(), runtime: Some(runtime) }
+    }
+
+    fn kill(&mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_five_instances_one_is_killed_under_load_and_nobody_notices() {
+    let registry = MemoryRegistry::new();
+    let owner = Client::from_backend(registry.backend()).await.unwrap();
+    let (mut mortals, mut registrations) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let mortal = Mortal::start(app()).await;
+        let endpoint = format!("http://{}", mortal.address);
+        registrations.push(owner.register(Instance::new("orders", endpoint).unwrap()).await.unwrap());
+        mortals.push(mortal);
+    }
+    let (orders, upstream) = orders(&registry).await;
+    upstream.ready(5).await.unwrap();
+    let end = Instant::now() + Duration::from_secs(2);
+    let callers = (0..8).map(|_| {
+        let orders = orders.clone();
+        tokio::spawn(async move {
+            let mut done = 0;
+            while Instant::now() < end {
+                let (status, body) = call(&orders, Method::PUT, "/").await.unwrap();
+                assert_eq!((status, &body[..]), (StatusCode::OK, &b"answer"[..]));
+                done += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            done
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    mortals[2].kill();
+    let mut done = 0;
+    for caller in callers {
+        done += caller.await.unwrap();
+    }
+    assert!(done > 400, "{done}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_hangs_costs_a_call_the_time_of_one_attempt() {
+    let registry = MemoryRegistry::new();
+    let host = Host::start(&registry, app()).await;
+    // Accepts connections, as far as the system does, and never answers.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", mute.local_addr().unwrap());
+    let _mute = host.client.register(Instance::new("orders", endpoint).unwrap()).await.unwrap();
+    let (orders, upstream) = orders(&registry).await;
+    upstream.ready(2).await.unwrap();
+    let limit = Duration::from_millis(300);
+    let orders = orders.options(CallOptions::new().per_try_timeout(limit));
+    let mut slow = 0;
+    for _ in 0..10 {
+        let began = Instant::now();
+        let (status, body) = call(&orders, Method::PUT, "/").await.unwrap();
+        assert_eq!((status, &body[..]), (StatusCode::OK, &b"answer"[..]));
+        slow += usize::from(began.elapsed() >= limit);
+        assert!(began.elapsed() < 2 * limit, "{:?}", began.elapsed());
+    }
+    assert!(slow > 0, "nothing met the mute instance");
+    let error = (0..2).map(|_| call(&orders, Method::POST, "/"));
+    let failed = futures_util::future::join_all(error).await.iter().filter(|result| result.is_err()).count();
+    assert!(failed <= 1, "only the one that met the mute instance, as it may not be repeated");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_leaves_under_load_costs_no_request_not_even_one_that_may_not_be_repeated() {
+    let registry = MemoryRegistry::new();
+    let mut hosts = Vec::new();
+    for _ in 0..3 {
+        hosts.push(Host::start(&registry, app()).await);
+    }
+    let (orders, upstream) = orders(&registry).await;
+    upstream.ready(3).await.unwrap();
+    let end = Instant::now() + Duration::from_secs(3);
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let orders = orders.clone();
+            tokio::spawn(async move {
+                while Instant::now() < end {
+                    let (status, _) = call(&orders, Method::POST, "/").await.unwrap();
+                    assert_eq!(status, StatusCode::OK);
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            })
+        })
+        .collect();
+    for host in &hosts[..2] {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let report = host.client.drain(Drain::new().propagate(Duration::from_millis(500))).await;
+        assert!(report.is_clean(), "{report:?}");
+    }
+    for caller in callers {
+        caller.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn http2_without_tls_is_spoken_where_the_endpoint_says_so() {
+    let registry = MemoryRegistry::new();
+    let host = Host::start(
+        &registry,
+        Router::new().fallback(any(|request: axum::extract::Request| async move {
+            format!("{:?}", request.version())
+        })),
+    )
+    .await;
+    let owner = Client::from_backend(registry.backend()).await.unwrap();
+    let endpoint = format!("h2c://{}", host.address);
+    let _registered = owner.register(Instance::new("modern", endpoint).unwrap()).await.unwrap();
+    let modern = Balanced::new(owner.discover("modern").await.unwrap(), HttpConnect::new());
+    modern.upstream().ready(1).await.unwrap();
+    assert_eq!(call(&modern, Method::GET, "/").await.unwrap().1, "HTTP/2.0");
+    let (orders, _) = orders(&registry).await;
+    assert_eq!(call(&orders, Method::GET, "/").await.unwrap().1, "HTTP/1.1");
+    // Two GOAWAYs later it is gone.
+    let report = host.leave().await.unwrap();
+    assert!(report.is_clean() && report.elapsed < Duration::from_secs(2), "{report:?}");
+}

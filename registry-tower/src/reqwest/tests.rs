@@ -1,0 +1,116 @@
+use axum::{Router, extract::Request, routing::any};
+use registry_core::{ErrorKind, Registration};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// Answers with the method, the path and the body; `/broken` fails.
+async fn serve() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = Router::new().fallback(any(async |request: Request| {
+        let line = format!("{} {}", request.method(), request.uri());
+        let body = axum::body::to_bytes(request.into_body(), 1024).await.unwrap();
+        let status = if line.contains("broken") { 500 } else { 200 };
+        (http::StatusCode::from_u16(status).unwrap(), format!("{line} {}", String::from_utf8_lossy(&body)))
+    }));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+struct Orders {
+    http: ServiceClient,
+    _registrations: Vec<Registration>,
+}
+
+/// With an instance at each of these addresses.
+async fn orders(addresses: &[std::net::SocketAddr]) -> Orders {
+    let client = Client::from_backend(registry_core::MemoryRegistry::new().backend()).await.unwrap();
+    let mut registrations = Vec::new();
+    for address in addresses {
+        let instance = Instance::new("orders", format!("http://{address}")).unwrap();
+        registrations.push(client.register(instance).await.unwrap());
+    }
+    let http = ServiceClient::new(&client, reqwest::Client::builder().no_proxy().build().unwrap());
+    Orders { http, _registrations: registrations }
+}
+
+/// A port that refuses connections.
+async fn closed() -> std::net::SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn a_services_name_is_a_host_and_the_port_comes_from_the_registry() {
+    let orders = orders(&[serve().await]).await;
+    let answer = orders.http.get("http://orders/lines?of=7").send().await.unwrap();
+    assert_eq!(answer.url().as_str(), "http://orders/lines?of=7");
+    assert_eq!(answer.text().await.unwrap(), "GET /lines?of=7 ");
+    let answer =
+        orders.http.post("http://orders/lines").header("x-of", "7").body("two").send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "POST /lines two");
+}
+
+#[tokio::test]
+async fn what_was_not_sent_goes_elsewhere_with_its_body_whatever_it_is() {
+    let orders = orders(&[closed().await, serve().await]).await;
+    for _ in 0..4 {
+        let answer = orders.http.post("http://orders/lines").body("two").send().await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), "POST /lines two");
+    }
+}
+
+#[tokio::test]
+async fn a_timeout_is_retried_only_if_the_request_may_be_repeated() {
+    // Accepts connections, as far as the system does, and never answers.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let orders = orders(&[mute.local_addr().unwrap(), serve().await]).await;
+    let limit = Duration::from_millis(300);
+    let mut failed = 0;
+    for _ in 0..4 {
+        assert_eq!(orders.http.get("http://orders/").timeout(limit).send().await.unwrap().status(), 200);
+    }
+    for _ in 0..4 {
+        match orders.http.post("http://orders/").timeout(limit).send().await {
+            Ok(answer) => assert_eq!(answer.status(), 200),
+            Err(RequestError::Call(CallError::Stopped { .. })) => failed += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert!((1..4).contains(&failed), "{failed}");
+}
+
+#[tokio::test]
+async fn other_urls_go_where_they_always_went() {
+    let address = serve().await;
+    let orders = orders(&[]).await;
+    let answer = orders.http.get(format!("http://{address}/plain")).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "GET /plain ");
+    let answer = orders.http.get(format!("http://localhost:{}/plain", address.port())).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(matches!(orders.http.get("no url").send().await, Err(RequestError::Http(_))));
+}
+
+#[tokio::test]
+async fn a_rule_of_ones_own_says_which_hosts_are_services() {
+    let orders = orders(&[serve().await]).await;
+    let http = orders.http.clone().hosts(|url| url.domain()?.strip_suffix(".mesh").map(str::to_owned));
+    assert_eq!(http.get("http://orders.mesh/lines").send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_service_without_instances_is_a_typed_error() {
+    let orders = orders(&[serve().await]).await;
+    let error = orders.http.get("http://nobody/").send().await.unwrap_err();
+    let RequestError::Call(CallError::NoInstance(error)) = error else { panic!("{error:?}") };
+    assert_eq!(error.kind(), ErrorKind::NoInstance);
+}
+
+#[tokio::test]
+async fn the_last_failure_is_the_response_it_was() {
+    let addresses = [serve().await, serve().await];
+    let orders = orders(&addresses).await;
+    let answer = orders.http.get("http://orders/broken").send().await.unwrap();
+    assert_eq!(answer.status(), 500);
+    assert_eq!(answer.text().await.unwrap(), "GET /broken ");
+}

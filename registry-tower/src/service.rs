@@ -1,0 +1,351 @@
+//! A client service over an upstream: each request goes to a picked instance.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, Request, Response, StatusCode, request};
+use http_body::Body;
+use registry_core::{Attempt, CallError, CallOptions, Instance, OpenPick, Upstream, balance::Failure};
+use tower_service::Service;
+
+use crate::{
+    BoxError,
+    body::{End, Guard, Until},
+    cache::Cache,
+    classify::{Classify, ClassifyHttp, Idempotent},
+    connect::{Connect, NotSent},
+    replay::Replay,
+};
+
+/// How much of a request's body is kept for another attempt.
+const REPLAY_LIMIT: usize = 64 * 1024;
+
+/// A `tower` service that sends each request to a picked instance of an [`Upstream`], and to another one if that fails.
+///
+/// For each request it picks an instance, takes the service that a [`Connect`] made for it, puts the endpoint's
+/// scheme and authority into the request's URI, and calls. A [`Classify`] judges the result: what it wants
+/// retried goes to another instance, within the upstream's budget, if the request's body can be sent again. The pick
+/// stays open until the *end of the response's body*; then success or failure and the time are reported.
+///
+/// It is always ready: backpressure is the instances' business, and an upstream without instances fails the call
+/// instead of keeping it. Cheap to clone.
+///
+/// An instance that hangs is survived by a request that is [`Idempotent`] and a
+/// [`per_try_timeout`](CallOptions::per_try_timeout), which limits the time to the response's *head*; none is set by
+/// default. Options for one request, such as its hash key, are a [`CallOptions`] in its extensions. Hedges need a body of
+/// known length within the [`replay_limit`](Self::replay_limit).
+pub struct Balanced<C: Connect> {
+    upstream: Upstream,
+    cache: Arc<Cache<C>>,
+    classify: Arc<dyn Classify>,
+    options: Arc<CallOptions>,
+    replay_limit: usize,
+}
+
+/// Why a [`Balanced`] call failed: who was tried, and each one's [`Cause`].
+pub type ServiceError = CallError<Cause>;
+
+/// How one attempt failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Cause {
+    /// With a status. A status that is the last word is returned as the response, and not as an error.
+    Status(StatusCode),
+    /// Without a response.
+    Service(BoxError),
+}
+
+/// What the body of a response holds: the pick, until the body's end.
+///
+/// A body that ends, or fails, ends the pick with that verdict and the time since the attempt began; one
+/// that is dropped before ends it by what the head said, without a time.
+#[derive(Debug)]
+pub struct OpenAnswer {
+    /// `None` once it is reported.
+    open: Option<OpenPick>,
+    failure: Option<Failure>,
+    classify: Arc<dyn Classify>,
+}
+
+type Answer<R> = Response<Until<R, OpenAnswer>>;
+
+impl<C: Connect> Balanced<C> {
+    /// A service over `upstream`, under the [rules for HTTP](ClassifyHttp).
+    pub fn new(upstream: Upstream, connect: C) -> Self {
+        Self {
+            upstream,
+            cache: Arc::new(Cache::new(connect)),
+            classify: Arc::new(ClassifyHttp),
+            options: Arc::default(),
+            replay_limit: REPLAY_LIMIT,
+        }
+    }
+
+    /// Other rules for what counts as failed, and what is retried.
+    #[must_use]
+    pub fn classify(mut self, classify: impl Classify) -> Self {
+        self.classify = Arc::new(classify);
+        self
+    }
+
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn classify_by(mut self, classify: Arc<dyn Classify>) -> Self {
+        self.classify = classify;
+        self
+    }
+
+    /// How calls are made: attempts, time per attempt, …
+    #[must_use]
+    pub fn options(mut self, options: CallOptions) -> Self {
+        self.options = Arc::new(options);
+        self
+    }
+
+    /// How many bytes of a request's body are kept for another attempt; 64 KiB by default. A longer one is retried
+    /// only if nothing of it was sent. 0 keeps nothing.
+    #[must_use]
+    pub fn replay_limit(mut self, bytes: usize) -> Self {
+        self.replay_limit = bytes;
+        self
+    }
+
+    /// What it picks from.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// How many instances have a service at present.
+    #[cfg(test)]
+    pub(crate) fn cached(&self) -> usize {
+        self.cache.len()
+    }
+
+    async fn send<B, R>(&self, request: Request<B>) -> Result<Answer<R>, ServiceError>
+    where
+        B: Body,
+        C::Service: Service<Request<Replay<B>>, Response = Response<R>, Error: Into<BoxError>>,
+        R: Body,
+    {
+        let (mut head, body) = request.into_parts();
+        let options = head.extensions.remove::<CallOptions>();
+        let options = options.unwrap_or_else(|| CallOptions::clone(&self.options));
+        let options = self.suited(options, &head, &body);
+        let sending =
+            Sending { head, body: Replay::new(body, self.replay_limit), rejected: Mutex::new(None) };
+        let held = self.upstream.call_held(&options, |instance| self.attempt(&sending, instance)).await;
+        match held {
+            Ok(held) => {
+                let ((response, failure), open) = held.into_parts();
+                let guard = OpenAnswer::new(open, failure, Arc::clone(&self.classify));
+                Ok(response.map(|body| Until::new(body, guard)))
+            }
+            Err(error) => match sending.rejected.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                Some(response) if matches!(error.cause(), Some(Cause::Status(_))) => {
+                    Ok(response.map(Until::unguarded))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// What the request itself says about how it may be called.
+    fn suited<B: Body>(&self, mut options: CallOptions, head: &request::Parts, body: &B) -> CallOptions {
+        if Idempotent::is(head) {
+            options = options.idempotent(true);
+        }
+        // A hedge begins while the first attempt sends: only what is sure to be kept can be sent twice then.
+        if body.size_hint().upper().is_none_or(|upper| upper > self.replay_limit as u64) {
+            options = options.hedges(0);
+        }
+        options
+    }
+
+    /// One attempt, on one instance.
+    async fn attempt<B, R>(
+        &self,
+        sending: &Sending<B, R>,
+        instance: Arc<Instance>,
+    ) -> Result<(Response<R>, Option<Failure>), Attempt<Cause>>
+    where
+        B: Body,
+        C::Service: Service<Request<Replay<B>>, Response = Response<R>, Error: Into<BoxError>>,
+    {
+        let rejected = sending.reject(None);
+        // Gives its connection back before another one is used.
+        drop(rejected);
+        let Some(body) = sending.body.again() else {
+            return Err(Attempt::stop(Cause::Service("the request's body can't be sent again".into())));
+        };
+        match self.exchange(&sending.head, body, &instance).await {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                let verdict = self.classify.response(&sending.head, &head);
+                let (status, response) = (head.status, Response::from_parts(head, body));
+                if !verdict.is_retried() || !sending.body.is_replayable() {
+                    return Ok((response, verdict.failure()));
+                }
+                drop(sending.reject(Some(response)));
+                Err(because(Attempt::retry(Cause::Status(status)), verdict.failure()))
+            }
+            Err(error) => {
+                let verdict = self.classify.error(&sending.head, &error);
+                let cause = Cause::Service(error);
+                let attempt = if verdict.is_retried() && sending.body.is_replayable() {
+                    Attempt::retry(cause)
+                } else {
+                    Attempt::stop(cause)
+                };
+                Err(because(attempt, verdict.failure()))
+            }
+        }
+    }
+
+    async fn exchange<B, R>(
+        &self,
+        head: &request::Parts,
+        body: Replay<B>,
+        instance: &Instance,
+    ) -> Result<Response<R>, BoxError>
+    where
+        B: Body,
+        C::Service: Service<Request<Replay<B>>, Response = Response<R>, Error: Into<BoxError>>,
+    {
+        let mut route = self.cache.route(&self.upstream, instance).map_err(NotSent::new)?;
+        let mut request = Request::from_parts(head.clone(), body);
+        *request.uri_mut() = route.destination.resolve(&head.uri);
+        // The clone that is called is the one that became ready.
+        poll_fn(|cx| route.service.poll_ready(cx)).await.map_err(NotSent::new)?;
+        route.service.call(request).await.map_err(Into::into)
+    }
+}
+
+/// One request, over all its attempts.
+struct Sending<B, R> {
+    head: request::Parts,
+    body: Replay<B>,
+    /// The last response that another attempt was to better.
+    rejected: Mutex<Option<Response<R>>>,
+}
+
+impl<B, R> Sending<B, R> {
+    fn reject(&self, response: Option<Response<R>>) -> Option<Response<R>> {
+        std::mem::replace(&mut self.rejected.lock().unwrap_or_else(PoisonError::into_inner), response)
+    }
+}
+
+fn because(attempt: Attempt<Cause>, failure: Option<Failure>) -> Attempt<Cause> {
+    match failure {
+        Some(failure) => attempt.because(failure),
+        None => attempt,
+    }
+}
+
+impl<C, B, R> Service<Request<B>> for Balanced<C>
+where
+    C: Connect,
+    C::Service: Service<Request<Replay<B>>, Response = Response<R>, Error: Into<BoxError>, Future: Send>,
+    B: Body + Send + 'static,
+    R: Body + Send + 'static,
+{
+    type Response = Answer<R>;
+    type Error = ServiceError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    /// Always ready.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends one request.
+    ///
+    /// # Panics
+    /// On a lazily started upstream's first use, outside a tokio runtime.
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { this.send(request).await })
+    }
+}
+
+impl<C: Connect> Clone for Balanced<C> {
+    fn clone(&self) -> Self {
+        Self {
+            upstream: self.upstream.clone(),
+            cache: Arc::clone(&self.cache),
+            classify: Arc::clone(&self.classify),
+            options: Arc::clone(&self.options),
+            replay_limit: self.replay_limit,
+        }
+    }
+}
+
+impl<C: Connect> fmt::Debug for Balanced<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balanced")
+            .field("upstream", &self.upstream)
+            .field("cache", &self.cache)
+            .field("classify", &self.classify)
+            .field("options", &self.options)
+            .field("replay_limit", &self.replay_limit)
+            .finish()
+    }
+}
+
+impl OpenAnswer {
+    /// The pick of a response whose head was judged.
+    pub(crate) fn new(open: OpenPick, failure: Option<Failure>, classify: Arc<dyn Classify>) -> Self {
+        Self { open: Some(open), failure, classify }
+    }
+}
+
+impl Guard for OpenAnswer {
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        self.failure = self.failure.or_else(|| self.classify.trailers(trailers));
+    }
+
+    fn ended(mut self, how: End) {
+        let Some(open) = self.open.take() else { return };
+        match (how, self.failure) {
+            (End::Complete, None) => open.succeed(),
+            (End::Complete, Some(failure)) => open.fail(failure),
+            (End::Failed, failure) => open.fail(failure.unwrap_or(Failure::Server)),
+        }
+    }
+}
+
+impl Drop for OpenAnswer {
+    fn drop(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        match self.failure {
+            None => open.cut_off(),
+            Some(failure) => open.fail(failure),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "the answer was {status}"),
+            Self::Service(_) => f.write_str("there was no answer"),
+        }
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Status(_) => None,
+            Self::Service(error) => Some(&**error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,25 @@
+//! gRPC with tonic: a balanced channel for clients, and a server that leaves cleanly.
+
+mod channel;
+#[cfg(feature = "tonic-server")]
+mod counted;
+mod deadline;
+mod dial;
+#[cfg(feature = "tonic-server")]
+mod health;
+#[cfg(feature = "tonic-server")]
+mod incoming;
+mod link;
+mod rules;
+mod sent;
+#[cfg(feature = "tonic-server")]
+mod server;
+mod status;
+
+pub use self::{
+    channel::{GrpcChannel, GrpcChannelBuilder},
+    rules::ClassifyTonic,
+};
+#[cfg(feature = "tonic-server")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tonic-server")))]
+pub use self::{counted::Counted, server::GrpcServer};

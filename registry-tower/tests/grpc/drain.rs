@@ -1,0 +1,110 @@
+//! How a server leaves.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use registry_core::{Drain, DrainReport};
+use registry_testkit::eventually;
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::{
+    greeter::GreeterClient,
+    world::{Node, SOON, World, hello},
+};
+
+const PROPAGATE: Duration = Duration::from_millis(300);
+
+fn drain(node: &Node) -> JoinHandle<DrainReport> {
+    let client = node.client.clone();
+    tokio::spawn(async move { client.drain(Drain::default().propagate(PROPAGATE)).await })
+}
+
+async fn channel(node: &Node) -> Channel {
+    Channel::from_shared(format!("http://{}", node.address)).unwrap().connect().await.unwrap()
+}
+
+async fn health(client: &mut HealthClient<Channel>, service: &str) -> ServingStatus {
+    let request = HealthCheckRequest { service: service.to_owned() };
+    client.check(request).await.unwrap().into_inner().status()
+}
+
+#[tokio::test]
+async fn the_health_is_told_when_the_server_leaves_and_while_it_still_serves() {
+    let mut world = World::of(1).await;
+    let node = &mut world.nodes[0];
+    let channel = channel(node).await;
+    let mut client = HealthClient::new(channel.clone());
+    assert_eq!(health(&mut client, "").await, ServingStatus::Serving);
+    assert_eq!(health(&mut client, "greeter.Greeter").await, ServingStatus::Serving);
+    let request = HealthCheckRequest { service: "greeter.Greeter".to_owned() };
+    let mut news = client.watch(request).await.unwrap().into_inner();
+    assert_eq!(news.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+
+    let draining = drain(node);
+    assert_eq!(news.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert!(!node.client.in_flight().is_refusing());
+    assert_eq!(health(&mut client, "").await, ServingStatus::NotServing);
+    GreeterClient::new(channel).say_hello(hello("you")).await.unwrap();
+
+    assert!(news.message().await.unwrap().is_none(), "who watches must not hold up the drain");
+    let report = draining.await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert!(report.elapsed < Duration::from_secs(5), "{report:?}");
+    timeout(SOON, &mut node.serving).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_call_in_flight_is_finished() {
+    let mut world = World::of(1).await;
+    let node = &mut world.nodes[0];
+    let mut client = GreeterClient::new(channel(node).await);
+    let call = tokio::spawn(async move { client.say_hello(hello("wait")).await });
+    node.greeter.called(1).await;
+    let draining = drain(node);
+    node.client.in_flight().refusing().await;
+    sleep(PROPAGATE).await;
+    assert!(!draining.is_finished());
+    node.greeter.gate.add_permits(1);
+    call.await.unwrap().unwrap();
+    let report = draining.await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    timeout(SOON, &mut node.serving).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_hangs_does_not_outlive_the_drain() {
+    let mut world = World::of(1).await;
+    let node = &mut world.nodes[0];
+    let mut client = GreeterClient::new(channel(node).await);
+    let mut replies = client.say_hellos(hello("you")).await.unwrap().into_inner();
+    replies.message().await.unwrap();
+    let draining = drain(node);
+    node.client.in_flight().refusing().await;
+    sleep(PROPAGATE).await;
+    assert!((&mut node.serving).now_or_never().is_none());
+    // As the end of the budget does, without waiting for it.
+    node.client.cut_drain();
+    let report = draining.await.unwrap();
+    assert_eq!(report.in_flight_aborted, 1, "{report:?}");
+    timeout(SOON, &mut node.serving).await.unwrap().unwrap().unwrap();
+    let cut = timeout(SOON, replies.message()).await.unwrap().unwrap_err();
+    assert_ne!(cut.code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn the_listener_is_closed_once_new_work_is_refused() {
+    let world = World::of(1).await;
+    let node = &world.nodes[0];
+    let draining = drain(node);
+    node.client.in_flight().refusing().await;
+    let refused = async || tokio::net::TcpStream::connect(node.address).await.err();
+    eventually("a refused connection", SOON, refused).await.unwrap();
+    assert!(draining.await.unwrap().is_clean());
+}
