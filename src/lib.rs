@@ -22,6 +22,11 @@ pub mod etcd {
     pub use registry_etcd::{EtcdConfig, EtcdConnector, ReadMode};
 }
 
+/// Adapters for tower, hyper, axum and reqwest.
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+pub use registry_tower as tower;
+
 #[cfg(feature = "tonic")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
 pub use registry_tower::tonic;

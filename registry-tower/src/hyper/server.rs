@@ -1,6 +1,6 @@
 //! A server that registers once its port is open, and leaves cleanly.
 
-use std::{fmt, future::poll_fn, io, task::Poll, time::Duration};
+use std::{fmt, future::poll_fn, io, net::SocketAddr, task::Poll, time::Duration};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -24,7 +24,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// An HTTP server, HTTP/1 and HTTP/2 without TLS, that is wired to a client's registration and drain.
 ///
-/// The application is any `tower` service of requests, an axum `Router` for one. [`run`](Self::run) does everything
+/// The application is any `tower` service of requests, an axum `Router` for one; with the feature `axum` its handlers may
+/// extract `ConnectInfo<SocketAddr>`. [`run`](Self::run) does everything
 /// in the right order:
 ///
 /// 1. signal handlers are installed;
@@ -146,10 +147,10 @@ where
     B::Error: Into<BoxError>,
 {
     let tracked = in_flight.clone();
-    let serve = move |stream: TcpStream| {
+    let serve = move |(stream, peer): (TcpStream, SocketAddr)| {
         // Small answers must not wait for acknowledgements.
         drop(stream.set_nodelay(true));
-        tracked.spawn("http connection", connection::serve(stream, app.clone(), tracked.clone()));
+        tracked.spawn("http connection", connection::serve((stream, peer), app.clone(), tracked.clone()));
     };
     loop {
         let accepted = tokio::select! {
@@ -159,7 +160,7 @@ where
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _peer)) => serve(stream),
+            Ok(accepted) => serve(accepted),
             // Its peer was quicker.
             Err(error) if is_of_connection(&error) => {}
             Err(error) => {
@@ -174,8 +175,8 @@ where
             Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
             Poll::Pending => Poll::Ready(None),
         });
-        let Some((stream, _peer)) = waiting.await else { return };
-        serve(stream);
+        let Some(accepted) = waiting.await else { return };
+        serve(accepted);
     }
 }
 
