@@ -34,8 +34,12 @@ const NETWORK: [&str; 22] = [
     "webpki",
 ];
 
-/// Features that bring a protocol, and the crates by which one sees that they do.
-const PROTOCOLS: [(&str, &[&str]); 1] = [("etcd", &["etcd-client"])];
+/// Crates that stand for a protocol, and the features that bring them: each of these does, and no other.
+const PROTOCOLS: [(&str, &[&str]); 3] = [
+    ("etcd-client", &["etcd"]),
+    ("tonic", &["etcd", "tonic", "tonic-server", "tonic-tls"]),
+    ("tonic-health", &["tonic-server"]),
+];
 
 /// Features that bring an adapter, and all the families of [`NETWORK`] that each may bring, and does.
 const ADAPTERS: [(&str, &[&str]); 7] = [
@@ -82,18 +86,20 @@ pub(crate) fn check(root: &Path) -> Result<String> {
     without("the default features", &network(&default))?;
 
     let features = &metadata.member(FACADE)?.features;
-    for (feature, crates) in PROTOCOLS {
-        let others: Vec<_> = features.iter().map(String::as_str).filter(|other| *other != feature).collect();
-        let others = user_tree(root, FACADE, &["--no-default-features", "--features", &others.join(",")])?;
-        without(&format!("all features but `{feature}`"), &members(&others, crates))?;
+    for (name, owners) in PROTOCOLS {
+        let others: Vec<_> =
+            features.iter().map(String::as_str).filter(|feature| !owners.contains(feature)).collect();
+        let tree = user_tree(root, FACADE, &["--no-default-features", "--features", &others.join(",")])?;
+        without(&format!("all features but `{}`", owners.join("`, `")), &members(&tree, &[name]))?;
 
         // The other way round too, or a renamed dependency would make the check above hold for ever.
-        let alone = user_tree(root, FACADE, &["--no-default-features", "--features", feature])?;
-        let there = members(&alone, crates);
-        if let Some(absent) = crates.iter().find(|name| !there.contains(**name)) {
-            return Err(Failure::new(format!(
-                "the feature `{feature}` does not bring {absent}: is this check stale?"
-            )));
+        for owner in owners {
+            let alone = user_tree(root, FACADE, &["--no-default-features", "--features", owner])?;
+            if !alone.contains(name) {
+                return Err(Failure::new(format!(
+                    "the feature `{owner}` does not bring {name}: is this check stale?"
+                )));
+            }
         }
     }
 
