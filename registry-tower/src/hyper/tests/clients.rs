@@ -1,11 +1,11 @@
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use registry_core::{CallOptions, Instance, Upstream};
+use registry_core::{CallOptions, Instance, Probe, Upstream, balance::Failure};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::*;
-use crate::{Balanced, HttpConnect};
+use crate::{Balanced, HttpConnect, HttpProbe};
 
 type Orders = Balanced<HttpConnect<Full<Bytes>>>;
 
@@ -171,4 +171,24 @@ async fn http2_without_tls_is_spoken_where_the_endpoint_says_so() {
     // Two GOAWAYs later it is gone.
     let report = host.leave().await.unwrap();
     assert!(report.is_clean() && report.elapsed < Duration::from_secs(2), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_probe_tells_the_well_from_the_broken_the_leaving_and_the_dead() {
+    let registry = MemoryRegistry::new();
+    let app = app().route("/broken", any(async || StatusCode::INTERNAL_SERVER_ERROR));
+    let host = Host::start(&registry, app).await;
+    let instance = Instance::new("orders", format!("http://{}", host.address)).unwrap();
+    let ask = async |path: &str| HttpProbe::new(path).probe(&instance).await;
+    assert_eq!(ask("/").await, Ok(()));
+    assert_eq!(ask("/broken?deeply").await, Err(Failure::Server));
+
+    let request = host.client.in_flight().enter();
+    let leaving = host.leave();
+    host.client.in_flight().refusing().await;
+    // Refused if it gets through at all, as the port closes.
+    assert!(ask("/").await.is_err());
+    drop(request);
+    leaving.await.unwrap();
+    assert_eq!(ask("/").await, Err(Failure::Connect));
 }
