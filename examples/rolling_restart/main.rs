@@ -48,7 +48,10 @@ async fn main() -> ExitCode {
         // With an etcd of its own, for those who have built one for the tests.
         #[cfg(feature = "etcd")]
         ["--own-etcd"] => match registry_testkit::Etcd::start().await {
-            Ok(etcd) => within(async { restart(etcd::EtcdFleet::new(&etcd.url())?).await }).await,
+            Ok(server) => {
+                let url = format!("etcd://{}", server.address());
+                within(async { restart(etcd::EtcdFleet::new(&url)?).await }).await
+            }
             Err(error) => Err(error.into()),
         },
         // How the example starts its own instances.
