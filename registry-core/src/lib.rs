@@ -57,7 +57,7 @@ pub use model::{
     Endpoint, Incarnation, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, Namespace, Selector,
     ServiceName, Status, Target, Weight,
 };
-pub use outlier::{Ejection, EjectionCause};
+pub use outlier::{Ejection, EjectionCause, Probe, TcpProbe};
 pub use reflector::{Expiry, ShrinkGuard};
 pub use secret::{Credential, CredentialProvider, Secret};
 pub use snapshot::{Diff, SlowStart, Snapshot};

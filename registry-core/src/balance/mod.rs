@@ -40,6 +40,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 pub(crate) use choose::{Spill, choose};
 pub use context::{Draw, PickContext};
+pub(crate) use hashing::{hash_of_instance, rehash};
 pub(crate) use lane::Lanes;
 use least_request::LeastRequest;
 use maglev::Maglev;

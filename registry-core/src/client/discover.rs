@@ -1,13 +1,17 @@
 //! From a target to an upstream.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use tracing::Instrument;
 
 use super::{Client, Inner, lock};
 use crate::{
     Damping, Discovery, Ejection, Error, Expiry, SlowStart, Subset, Upstream,
     balance::Balance,
     model::{Selector, Target},
+    outlier::Prober,
     reflector::{Reflector, ReflectorConfig, ReflectorParts},
+    upstream::Source,
     view::{View, ViewConfig},
 };
 
@@ -167,8 +171,13 @@ impl Client {
         let refuses = config.expiry == Expiry::Refuse && config.max_staleness.is_some();
         let inner = Arc::clone(&self.inner);
         let target = discover.target.clone();
+        let probed = Arc::downgrade(&view);
         Ok(Upstream::new(discover.target, view, refuses, move || match inner.reflector(&target) {
-            Ok(reflector) => Arc::new(reflector),
+            Ok(reflector) => {
+                let source: Arc<dyn Source> = Arc::new(reflector);
+                inner.probe(&target, &probed, &source);
+                source
+            }
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "a lazy upstream can't start");
                 Arc::new(crate::upstream::Nothing(error))
@@ -178,6 +187,15 @@ impl Client {
 }
 
 impl Inner {
+    /// Starts what probes ejected instances, if that is configured.
+    fn probe(&self, target: &Target, view: &Weak<View>, source: &Arc<dyn Source>) {
+        let prober = view.upgrade().and_then(|view| Prober::new(&view, Arc::downgrade(source)));
+        if let Some(prober) = prober {
+            let span = tracing::debug_span!("prober", service = %target.service());
+            self.tasks.spawn_on(prober.run().instrument(span), &self.runtime);
+        }
+    }
+
     fn check_open(&self) -> Result<(), Error> {
         match self.check_running() {
             // A client that drains still calls others.

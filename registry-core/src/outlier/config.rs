@@ -1,7 +1,8 @@
 //! When instances are ejected.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
+use super::probe::{AnyProbe, Probe};
 use crate::Error;
 
 /// When an instance that keeps failing is left out for a while, and how it comes back; on by default.
@@ -39,6 +40,8 @@ pub struct Ejection {
     pub(super) longest: Duration,
     pub(super) most: f64,
     pub(super) panic: f64,
+    pub(super) probe: Option<AnyProbe>,
+    pub(super) probe_timeout: Duration,
 }
 
 impl Default for Ejection {
@@ -57,6 +60,8 @@ impl Default for Ejection {
             longest: Duration::from_secs(300),
             most: 0.1,
             panic: 0.5,
+            probe: None,
+            probe_timeout: Duration::from_secs(1),
         }
     }
 }
@@ -134,6 +139,22 @@ impl Ejection {
     /// [`Down`](crate::Status::Down).
     pub fn panic(mut self, share: f64) -> Self {
         self.panic = fraction(share, 0.5);
+        self
+    }
+
+    /// Lets a background task of the upstream probe ejected instances in place of a request, so that no caller meets one
+    /// that is still ill; none by default, as who answers a probe may still fail requests. The same task asks instances
+    /// that the shrink guard holds in doubt, once per [`interval`](Self::interval), and removes who refuses.
+    ///
+    /// Only upstreams of a [`Client`](crate::Client) have such a task.
+    pub fn probe(mut self, probe: impl Probe) -> Self {
+        self.probe = Some(AnyProbe(Arc::new(probe)));
+        self
+    }
+
+    /// How long a probe of [`probe`](Self::probe) may take; 1 s, at least 1 ms. One that takes longer has failed.
+    pub fn probe_timeout(mut self, timeout: Duration) -> Self {
+        self.probe_timeout = timeout.max(Duration::from_millis(1));
         self
     }
 

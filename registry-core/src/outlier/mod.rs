@@ -7,13 +7,15 @@
 //!   Upstream::pick ──is a probe due?──────────────────────────────────►   └─ who is ejected ──► Store
 //! ```
 //!
-//! [`machine`] decides; this module carries its actions out. There is no task: time passes with reports, and with picks
-//! while something is ejected. Locks are taken in the order writer of the view, machine.
+//! [`machine`] decides; this module carries its actions out. There is no task unless a probe is configured ([`prober`]):
+//! time passes with reports, and with picks while something is ejected. Locks are taken in the order writer of the view, machine.
 
 mod config;
 mod criteria;
 mod entry;
 mod machine;
+mod probe;
+mod prober;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -21,15 +23,18 @@ mod tests;
 use std::{
     collections::HashSet,
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
-pub use self::config::{Ejection, EjectionCause};
-pub(crate) use self::machine::ProbeId;
+pub use self::{
+    config::{Ejection, EjectionCause},
+    probe::{Probe, TcpProbe},
+};
+pub(crate) use self::{machine::ProbeId, prober::Prober};
 use self::{
     machine::{Action, Input, Machine},
     tally::{Read, Tally},
@@ -50,10 +55,15 @@ const NEVER: u64 = u64::MAX;
 /// Who of one view is ejected, and why.
 #[derive(Debug)]
 pub(crate) struct Outliers {
+    config: Ejection,
     tally: Tally,
     /// When a pick should look in, in nanoseconds after `start`.
     due: AtomicU64,
     start: Instant,
+    /// Whether a task probes, and picks needn't.
+    has_prober: AtomicBool,
+    /// Wakes that task when something else may be due.
+    moved: Notify,
     judge: Mutex<Judge>,
     events: Feed<ViewEvent>,
     /// Whose instances they are, for counting; unknown until there is an upstream.
@@ -68,6 +78,7 @@ struct Judge {
     read: Read,
     /// The machine's moves when the next due time was computed, and when the store was told who is ejected.
     timed: u64,
+    due: Option<Instant>,
     stored: u64,
     /// What happened and wasn't told yet, as it isn't published.
     news: Vec<ViewEvent>,
@@ -76,13 +87,17 @@ struct Judge {
 impl Outliers {
     pub(crate) fn new(config: &Ejection) -> Self {
         Self {
+            config: config.clone(),
             tally: Tally::default(),
             due: AtomicU64::new(NEVER),
             start: Instant::now(),
+            has_prober: AtomicBool::new(false),
+            moved: Notify::new(),
             judge: Mutex::new(Judge {
                 machine: Machine::new(config.clone(), fastrand::u64(..)),
                 read: Read::default(),
                 timed: 0,
+                due: None,
                 stored: 0,
                 news: Vec::new(),
             }),
@@ -145,20 +160,54 @@ impl Outliers {
     }
 
     /// The instance that one request should be sent to now, to try whether it is well again.
-    pub(crate) fn claim(&self, view: &View, tried: &[InstanceKey]) -> Option<(InstanceKey, Slot, ProbeId)> {
-        let now = Instant::now();
-        if self.nanos(now) < self.due.load(Ordering::Relaxed) {
+    pub(crate) fn claim(&self, view: &View, tried: &[InstanceKey]) -> Option<(Arc<Instance>, Slot, ProbeId)> {
+        if self.nanos(Instant::now()) < self.due.load(Ordering::Relaxed) {
             return None;
         }
         // Whoever holds it may be claiming; a pick doesn't wait.
-        let mut judge = self.judge.try_lock().ok()?;
-        let actions = judge.machine.step(Input::Claim { tried }, now);
+        let judge = self.judge.try_lock().ok()?;
+        self.claim_with(view, judge, tried)
+    }
+
+    /// The instance to be probed now.
+    fn claim_now(&self, view: &View) -> Option<(Arc<Instance>, Slot, ProbeId)> {
+        self.claim_with(view, self.judge(), &[])
+    }
+
+    fn claim_with(
+        &self,
+        view: &View,
+        mut judge: MutexGuard<'_, Judge>,
+        tried: &[InstanceKey],
+    ) -> Option<(Arc<Instance>, Slot, ProbeId)> {
+        let actions = judge.machine.step(Input::Claim { tried }, Instant::now());
         self.time(&mut judge);
         self.carry_out(view, judge, &actions);
-        actions.into_iter().find_map(|action| match action {
+        let (key, slot, probe) = actions.into_iter().find_map(|action| match action {
             Action::Try { slot, key, probe } => Some((key, slot, probe)),
             _ => None,
-        })
+        })?;
+        let live = view.live();
+        match live.snapshot.serving_member(&key).filter(|member| member.slot == slot) {
+            Some(member) => Some((Arc::clone(&member.instance), slot, probe)),
+            None => {
+                // It has left in this moment.
+                self.give_back(view, slot, probe);
+                None
+            }
+        }
+    }
+
+    /// From when on [`claim_now`](Self::claim_now) has an effect.
+    fn next_due(&self) -> Option<Instant> {
+        self.judge().machine.due()
+    }
+
+    /// Until the guard is dropped, picks leave probing to its holder.
+    fn take_turn(&self) -> Turn<'_> {
+        self.has_prober.store(true, Ordering::Relaxed);
+        self.time(&mut self.judge());
+        Turn(self)
     }
 
     /// Tells who is there, and marks in the store who is ejected; whether that changed anything. The caller has
@@ -216,8 +265,12 @@ impl Outliers {
     /// Computes when a pick should look in.
     fn time(&self, judge: &mut Judge) {
         judge.timed = judge.machine.moves();
-        let due = judge.machine.due().map_or(NEVER, |due| self.nanos(due));
-        self.due.store(due, Ordering::Relaxed);
+        let due = judge.machine.due();
+        if due != std::mem::replace(&mut judge.due, due) {
+            self.moved.notify_one();
+        }
+        let due = due.filter(|_| !self.has_prober.load(Ordering::Relaxed));
+        self.due.store(due.map_or(NEVER, |due| self.nanos(due)), Ordering::Relaxed);
     }
 
     fn note(&self, judge: &mut Judge, actions: &[Action]) {
@@ -239,6 +292,16 @@ impl Outliers {
 
     fn nanos(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(NEVER - 1)
+    }
+}
+
+/// See [`Outliers::take_turn`].
+struct Turn<'a>(&'a Outliers);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.has_prober.store(false, Ordering::Relaxed);
+        self.0.time(&mut self.0.judge());
     }
 }
 

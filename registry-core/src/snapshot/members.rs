@@ -161,6 +161,10 @@ impl Members {
         self.members().map(|member| &member.instance)
     }
 
+    pub(crate) fn suspects(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.suspects.iter().map(|member| &member.instance)
+    }
+
     pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
         self.lists().into_iter().flat_map(Chunks::iter)
     }

@@ -145,6 +145,11 @@ impl Snapshot {
         self.0.suspects.as_ref().is_some_and(|suspects| suspects.contains(key))
     }
 
+    /// The instances that the shrink guard holds.
+    pub(crate) fn suspects(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.0.pools.iter().flat_map(Members::suspects)
+    }
+
     /// Whether the shrink guard holds any instance.
     pub(crate) fn has_suspects(&self) -> bool {
         self.0.suspects.is_some()

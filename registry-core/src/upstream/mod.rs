@@ -154,15 +154,8 @@ impl Upstream {
     #[cold]
     #[inline(never)]
     fn probe(&self, outliers: &Outliers, context: &PickContext<'_>) -> Option<Picked> {
-        let (key, slot, probe) = outliers.claim(&self.view, context.get_tried())?;
-        let home = self.homes.mine();
-        let live = self.view.live();
-        let Some(member) = live.snapshot.serving_member(&key).filter(|member| member.slot == slot) else {
-            // It has left in this moment.
-            outliers.give_back(&self.view, slot, probe);
-            return None;
-        };
-        Some(Picked::new(Arc::clone(&member.instance), slot, Some(Arc::clone(home))).probe(probe))
+        let (instance, slot, probe) = outliers.claim(&self.view, context.get_tried())?;
+        Some(Picked::new(instance, slot, Some(Arc::clone(self.homes.mine()))).probe(probe))
     }
 
     /// An instance and the bits of its slot: two words, as they fit into registers. A guard built in here would be

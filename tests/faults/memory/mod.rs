@@ -4,6 +4,7 @@ mod scripted;
 mod support;
 mod world;
 
+mod balance;
 mod clocks;
 mod disk;
 mod drains;

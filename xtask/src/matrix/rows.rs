@@ -34,8 +34,8 @@ const fn on_etcd(number: u8, fault: &'static str, holds: &'static str, etcd: &'s
     Fault { number, fault, holds, memory: None, etcd: Some(etcd) }
 }
 
-/// The faults that the registries of this release can show. Missing numbers belong to other registries (26, 27, 39), to
-/// the balancers (40), or are the random run itself (35).
+/// The faults that the registries of this release can show. Missing numbers belong to other registries (26, 27, 39), or
+/// are the random run itself (35).
 pub(crate) const FAULTS: &[Fault] = &[
     both(1, "killed, back with its data", "R1 R4 D1 D2 D7", "outage on command", "kill -9, restart"),
     both(2, "back with its data lost", "R1 R6 D1 D2 D3", "store reset", "kill -9, wipe, restart"),
@@ -77,7 +77,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     both(
         20,
         "application killed without deregister",
-        "gone within its TTL",
+        "gone within its TTL, L1",
         "dropped keeper",
         "SIGKILL to a child",
     ),
@@ -108,6 +108,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     both(36, "one of many records lost", "R7 R1", "direct delete, refusal", "etcdctl del, put"),
     in_process(37, "renewals answered late, swapped, twice", "R3", "scripted lease"),
     both(38, "registry absent at start", "X2 R1 D1", "outage on command", "port without a server"),
+    in_process(40, "most instances fail at once", "L2, panic told", "counting servers"),
 ];
 
 #[cfg(test)]
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn every_fault_a_registry_of_this_release_can_show_is_asked_for() {
         let asked: Vec<u8> = FAULTS.iter().map(|fault| fault.number).collect();
-        let wanted = (1..=25).chain(28..=34).chain(36..=38);
+        let wanted = (1..=25).chain(28..=34).chain(36..=38).chain([40]);
         assert_eq!(asked, wanted.collect::<Vec<u8>>());
         assert!(FAULTS.iter().all(|fault| fault.memory.is_some() || fault.etcd.is_some()));
     }

@@ -115,7 +115,8 @@ fn the_keys_of_an_ejected_instance_go_elsewhere_and_come_back_and_nothing_is_reb
     let mut rules = |ejected: &[InstanceKey], version| {
         store.eject(ejected.iter().cloned().collect(), true);
         let snapshot = store.snapshot(version, None);
-        [&maglev, &ring].map(|balancing| (snapshot.clone(), balancing.rule(snapshot.active(), snapshot.passed_over())))
+        [&maglev, &ring]
+            .map(|balancing| (snapshot.clone(), balancing.rule(snapshot.active(), snapshot.passed_over())))
     };
     let owners = |(snapshot, rule): &(Snapshot, Rule)| -> Vec<InstanceKey> {
         let owner = |number| {

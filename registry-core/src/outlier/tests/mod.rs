@@ -1,8 +1,9 @@
+mod probing;
 mod properties;
 mod steps;
 mod traffic;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 

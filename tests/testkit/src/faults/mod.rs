@@ -27,6 +27,8 @@
 //! | D8 single removals apply at once | [`d8_single_removals`] |
 //! | H1 no herd | [`h1_herd`] |
 //! | H2 nothing leaks | [`h2_bounded`] |
+//! | L1 a dead instance gets its share at first, then probes | [`l1_dead_instance`] |
+//! | L2 some instance is always tried, few are ejected | [`l2_fail_open`] |
 //! | S1 no secret is shown | [`s1_no_secrets`] |
 //! | S2 hostile records hurt nobody | [`s2_hostile_payload`] |
 //! | X2 a cold start fails in time | [`x2_cold_start`] |
@@ -45,9 +47,10 @@ mod verdict;
 pub use self::{
     check::{
         Losses, Tolerance, d1_never_wiped, d2_convergence, d3_revisions, d4_event_algebra, d5_watch_contract,
-        d6_staleness_shows, d7_hot_path, d8_single_removals, h1_herd, h2_bounded, losses, r1_reconvergence,
-        r2_no_ghost, r3_no_false_life, r4_callback_discipline, r4_renewal_gap, r5_unlimited_recovery,
-        r6_completeness, r7_isolation, s1_no_secrets, s2_hostile_payload, x2_cold_start,
+        d6_staleness_shows, d7_hot_path, d8_single_removals, h1_herd, h2_bounded, l1_dead_instance,
+        l2_fail_open, losses, r1_reconvergence, r2_no_ghost, r3_no_false_life, r4_callback_discipline,
+        r4_renewal_gap, r5_unlimited_recovery, r6_completeness, r7_isolation, s1_no_secrets,
+        s2_hostile_payload, x2_cold_start,
     },
     client_fleet::{ClientFleet, ClientFleets, UpstreamReader},
     fleet::{Fleet, FleetFactory, Policy, Reader},

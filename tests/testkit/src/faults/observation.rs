@@ -92,6 +92,38 @@ pub enum Observation {
         /// How long it took; the longest of those that one entry stands for.
         took: Duration,
     },
+    /// A request that reached an instance.
+    Request {
+        /// Who sent it.
+        caller: Arc<str>,
+        /// Where it went.
+        instance: InstanceKey,
+        /// Whether it succeeded.
+        ok: bool,
+    },
+    /// A caller was told that it keeps requests from this instance, for the first time or for longer.
+    Ejected {
+        /// Which caller.
+        caller: Arc<str>,
+        /// Which instance.
+        instance: InstanceKey,
+    },
+    /// How many instances a caller keeps requests from.
+    Ejections {
+        /// Which caller.
+        caller: Arc<str>,
+        /// How many.
+        ejected: usize,
+        /// Of how many that serve.
+        serving: usize,
+    },
+    /// A caller was told that it ignores ejection from now on, or no longer.
+    Panic {
+        /// Which caller.
+        caller: Arc<str>,
+        /// Whether panic begins.
+        on: bool,
+    },
     /// What a watch of the backend itself yielded.
     Watched {
         /// Who watches.
@@ -188,6 +220,10 @@ pub(crate) enum Subject {
     View(Arc<str>),
     Change(Arc<str>),
     Pick(Arc<str>),
+    Request(Arc<str>, InstanceKey),
+    Ejected(Arc<str>, InstanceKey),
+    Ejections(Arc<str>),
+    Panic(Arc<str>),
     Watched(Arc<str>),
     Renewal(Arc<str>, bool),
     Attempt(Arc<str>),
@@ -236,6 +272,10 @@ impl Observation {
             Self::View(view) => Subject::View(Arc::clone(&view.reader)),
             Self::Change { reader, .. } => Subject::Change(Arc::clone(reader)),
             Self::Pick { reader, .. } => Subject::Pick(Arc::clone(reader)),
+            Self::Request { caller, instance, .. } => Subject::Request(Arc::clone(caller), instance.clone()),
+            Self::Ejected { caller, instance } => Subject::Ejected(Arc::clone(caller), instance.clone()),
+            Self::Ejections { caller, .. } => Subject::Ejections(Arc::clone(caller)),
+            Self::Panic { caller, .. } => Subject::Panic(Arc::clone(caller)),
             Self::Watched { watcher, .. } => Subject::Watched(Arc::clone(watcher)),
             Self::Renewal { client, ok, .. } => Subject::Renewal(Arc::clone(client), *ok),
             Self::Attempt { client } => Subject::Attempt(Arc::clone(client)),
@@ -250,6 +290,10 @@ impl Observation {
             (Self::Status { phase, .. }, Self::Status { phase: later, .. }) => phase == later,
             (Self::Truth(records), Self::Truth(later)) => is_same(records, later),
             (Self::View(view), Self::View(later)) => view.is_same(later),
+            (
+                Self::Ejections { ejected, serving, .. },
+                Self::Ejections { ejected: later, serving: later_serving, .. },
+            ) => ejected == later && serving == later_serving,
             (Self::Pick { ok, took, .. }, Self::Pick { ok: later_ok, took: later, .. }) => {
                 *took = (*took).max(*later);
                 ok == later_ok

@@ -177,6 +177,16 @@ impl fmt::Display for Observation {
             Self::Pick { reader, ok, took } => {
                 write!(f, "pick of {reader}: {}, at most {took:?}", if *ok { "ok" } else { "none" })
             }
+            Self::Request { caller, instance, ok } => {
+                write!(f, "request of {caller} to {instance}: {}", if *ok { "ok" } else { "failed" })
+            }
+            Self::Ejected { caller, instance } => write!(f, "{caller} ejects {instance}"),
+            Self::Ejections { caller, ejected, serving } => {
+                write!(f, "{caller} keeps requests from {ejected} of {serving}")
+            }
+            Self::Panic { caller, on } => {
+                write!(f, "panic of {caller}: {}", if *on { "begins" } else { "ends" })
+            }
             Self::Watched { watcher, session, revision, source, changes } => write!(
                 f,
                 "watch {session} of {watcher}: revision {revision:?} of {source:?}: {}",

@@ -24,6 +24,8 @@ pub enum Invariant {
     D8,
     H1,
     H2,
+    L1,
+    L2,
     S1,
     S2,
     X2,

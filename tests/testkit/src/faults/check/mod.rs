@@ -4,6 +4,7 @@
 //! pass for a promise that was kept.
 
 mod algebra;
+mod balance;
 mod hot;
 mod load;
 mod loss;
@@ -19,6 +20,7 @@ use registry_core::{Instance, InstanceKey};
 
 pub use self::{
     algebra::{d3_revisions, d4_event_algebra},
+    balance::{l1_dead_instance, l2_fail_open},
     hot::d7_hot_path,
     load::{Tolerance, h1_herd, h2_bounded},
     loss::{Losses, losses, r3_no_false_life, r4_callback_discipline, r4_renewal_gap},

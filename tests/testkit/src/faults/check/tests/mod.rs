@@ -1,5 +1,6 @@
 //! Each validator on a history that keeps its promise and on ones that don't.
 
+mod balance;
 mod discovery;
 mod limits;
 mod long;
