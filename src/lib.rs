@@ -3,14 +3,14 @@
 
 pub use registry_core::{
     Attempt, AttemptCause, CallError, CallOptions, Changes, Client, ClientBuilder, ClientConfig, ClientEvent,
-    Credential, CredentialProvider, Deregistration, Diff, Discover, Drain, DrainOnSignal, DrainReport,
-    DrainStage, Ejection, EjectionCause, Endpoint, Error, ErrorClass, ErrorKind, Exhaustion, Expiry,
-    FailedAttempt, Freshness, Health, Held, InFlight, InFlightGuard, Instance, InstanceBuilder, InstanceId,
-    InstanceKey, KeeperThread, Lifecycle, LossCause, Metadata, Namespace, NoneUsable, OnDuplicate, OnMissing,
-    OpenPick, Phase, Picked, Probe, RegisterOptions, Registration, RegistrationEvent, RegistrationEvents,
-    RegistrationState, RegistryPhase, RegistryUrl, Secret, Selector, ServiceName, ShrinkGuard, Snapshot,
-    Start, Status, Target, TcpProbe, TimeLimit, Unusable, Update, Upstream, Upstreams, ViewEvent, ViewEvents,
-    ViewState, Weight, backend, balance, metrics,
+    Credential, CredentialProvider, Damping, Deregistration, Diff, Discover, Drain, DrainOnSignal,
+    DrainReport, DrainStage, Ejection, EjectionCause, Endpoint, Error, ErrorClass, ErrorKind, Exhaustion,
+    Expiry, FailedAttempt, Freshness, Health, Held, InFlight, InFlightGuard, Instance, InstanceBuilder,
+    InstanceId, InstanceKey, KeeperThread, Lifecycle, LossCause, Metadata, Namespace, NoneUsable,
+    OnDuplicate, OnMissing, OpenPick, Phase, Picked, Probe, RegisterOptions, Registration, RegistrationEvent,
+    RegistrationEvents, RegistrationState, RegistryPhase, RegistryUrl, Secret, Selector, ServiceName,
+    ShrinkGuard, SlowStart, Snapshot, Start, Status, Subset, Target, TcpProbe, TimeLimit, Unusable, Update,
+    Upstream, Upstreams, ViewEvent, ViewEvents, ViewState, Weight, backend, balance, metrics,
 };
 #[cfg(feature = "memory")]
 pub use registry_core::{MemoryRegistry, StaticRegistry, memory, static_list};
@@ -21,6 +21,11 @@ pub use registry_core::{MemoryRegistry, StaticRegistry, memory, static_list};
 pub mod etcd {
     pub use registry_etcd::{EtcdConfig, EtcdConnector, ReadMode};
 }
+
+/// Adapters for tower, hyper, axum and reqwest.
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+pub use registry_tower as tower;
 
 #[cfg(feature = "tonic")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]

@@ -3,7 +3,7 @@
 
 use registry_bench_support::{CountingAllocator, allocations};
 use registry_core::{
-    Instance, InstanceKey, Target, Upstream,
+    Client, Discover, Instance, InstanceKey, MemoryRegistry, SlowStart, Status, Target, Upstream,
     balance::{Balance, Failure, Outcome, PickContext, RingHash},
 };
 
@@ -96,4 +96,40 @@ fn a_pick_that_excludes_what_was_tried_allocates_nothing() {
     never_allocates(|upstream, tried| {
         drop(upstream.pick_with(&PickContext::new().tried(tried).hash_key(7).zone("z1")).unwrap());
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pick_that_spills_over_or_meets_a_new_instance_allocates_nothing() {
+    let registry = MemoryRegistry::new();
+    let owner = Client::from_backend(registry.backend()).await.unwrap();
+    let instance = |id: u32| {
+        let zone = if id < 10 { "near" } else { "far" };
+        let status = if id < 5 { Status::Down } else { Status::Serving };
+        let builder = Instance::builder("orders").id(format!("i{id}")).endpoint("http://10.0.0.1:80");
+        builder.zone(zone).status(status).weight(1 + id % 7 * 50).build().unwrap()
+    };
+    let mut standing = Vec::new();
+    for id in 0..30 {
+        standing.push(owner.register(instance(id)).await.unwrap());
+    }
+    let slow_start: SlowStart = "on".parse().unwrap();
+    for policy in POLICIES {
+        let discover = Discover::new(Target::try_from("orders").unwrap()).zone("near").slow_start(slow_start);
+        let discover = discover.balance(policy.parse().unwrap());
+        let upstream = owner.discover_with(discover).await.unwrap();
+        let fresh = owner.register(instance(99)).await.unwrap();
+        upstream.ready(26).await.unwrap();
+        upstream.with_pick(|_| ()).unwrap();
+        let mut spilt = 0;
+        let picks = || {
+            (0..2_000).for_each(|_| {
+                spilt += u32::from(upstream.with_pick(|i| i.zone() == Some("far")).unwrap());
+                drop(upstream.pick().unwrap());
+            });
+        };
+        let (count, ()) = allocations(picks);
+        assert_eq!(count, 0, "{policy}");
+        assert!((400..800).contains(&spilt), "{policy}: {spilt} of 2,000");
+        fresh.deregister().await;
+    }
 }

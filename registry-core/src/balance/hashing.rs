@@ -11,12 +11,12 @@ pub(super) fn hash_of(bytes: &[u8]) -> u64 {
 }
 
 /// Of what an instance is called, not of where it is: it keeps its keys when it moves.
-pub(super) fn hash_of_instance(instance: &Instance) -> u64 {
+pub(crate) fn hash_of_instance(instance: &Instance) -> u64 {
     XxHash64::oneshot(hash_of(instance.service().as_str().as_bytes()), instance.id().as_str().as_bytes())
 }
 
 /// A further hash of the same thing.
-pub(super) fn rehash(hash: u64, number: u64) -> u64 {
+pub(crate) fn rehash(hash: u64, number: u64) -> u64 {
     XxHash64::oneshot(number, &hash.to_le_bytes())
 }
 

@@ -3,7 +3,7 @@
 //! The instances stand in one order by a hash, those that serve first, and the client takes a window of it:
 //!
 //! - *random*: the hash has a seed of the client's own and the window begins at the front. This is rendezvous hashing
-//!   (Thaler and Ravishankar, "A name-based mapping scheme for rendezvous", 1996), as in gRPC's proposal A68.
+//!   (Thaler and Ravishankar, "A name-based mapping scheme for rendezvous", 1996), as in gRPC's proposal A68, by XXH64.
 //! - *aperture*: all clients have the same order, and client i of c begins at i/c of those that serve, as in Finagle's
 //!   deterministic aperture. As the windows begin evenly, the number of clients of two instances differs by at most one.
 //!
@@ -19,6 +19,7 @@ use std::{
 
 use crate::{
     Error,
+    balance::{hash_of_instance, rehash},
     model::{Instance, InstanceKey},
     snapshot::Pool,
     view::ViewChange,
@@ -187,7 +188,9 @@ impl Ring {
 
     fn upsert(&mut self, instance: &Arc<Instance>) {
         let key = instance.key();
-        let place = Place { pool: Pool::of(instance) as u8, hash: hash(self.seed, &key), key };
+        // The same on every machine and in every release: clients that share an aperture must agree.
+        let hash = rehash(hash_of_instance(instance), self.seed);
+        let place = Place { pool: Pool::of(instance) as u8, hash, key };
         match self.known.get_mut(&place.key) {
             Some((known, stands)) if *stands == place => {
                 *known = Arc::clone(instance);
@@ -269,20 +272,4 @@ impl Ring {
         let front = self.order.iter().take(if begin.is_some() { serving } else { 0 });
         tail.chain(front).take(self.size)
     }
-}
-
-/// The same on every machine and in every release: clients that share an aperture must agree. FNV-1a (Fowler, Noll, Vo),
-/// whose last bytes hardly reach the upper bits, and the finalizer of MurmurHash3 (Appleby), which mends that.
-fn hash(seed: u64, key: &InstanceKey) -> u64 {
-    let bytes = key.service.as_str().bytes().chain([0]).chain(key.id.as_str().bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325 ^ mix(seed), |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    mix(hash)
-}
-
-fn mix(mut hash: u64) -> u64 {
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
 }

@@ -29,11 +29,13 @@ pub(super) struct Activity {
 #[derive(Debug)]
 pub(super) struct Active(Arc<Activity>);
 
-/// A service that notes its requests.
+/// A service that notes its requests, and tells the application who asks.
 #[derive(Clone, Debug)]
 pub(super) struct Noting<S> {
     pub(super) inner: S,
     pub(super) activity: Arc<Activity>,
+    #[cfg(feature = "axum")]
+    pub(super) peer: std::net::SocketAddr,
 }
 
 impl Activity {
@@ -98,7 +100,10 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<A>) -> Self::Future {
+    #[cfg_attr(not(feature = "axum"), expect(unused_mut, reason = "only axum wants to know the peer"))]
+    fn call(&mut self, mut request: Request<A>) -> Self::Future {
+        #[cfg(feature = "axum")]
+        request.extensions_mut().insert(axum::extract::ConnectInfo(self.peer));
         let active = self.activity.begin();
         let answer = self.inner.call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| Until::new(body, active))) })

@@ -11,7 +11,7 @@
 //! (<https://github.com/hyperium/hyper/issues/4170>): one that sent half a head, doesn't acknowledge, or doesn't read, would hold up
 //! the exit. So a connection without a request is cut after a while, and each is a task that the drain drops in the end.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -35,7 +35,8 @@ const LINGER: Duration = Duration::from_secs(3);
 const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// Serves one connection until either side closes it, or a drain does.
-pub(super) async fn serve<S, B>(stream: TcpStream, service: S, in_flight: InFlight)
+#[cfg_attr(not(feature = "axum"), expect(unused_variables, reason = "only axum wants to know the peer"))]
+pub(super) async fn serve<S, B>((stream, peer): (TcpStream, SocketAddr), service: S, in_flight: InFlight)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
@@ -45,7 +46,12 @@ where
     B::Error: Into<BoxError>,
 {
     let activity = Arc::new(Activity::default());
-    let service = TowerToHyperService::new(Noting { inner: service, activity: Arc::clone(&activity) });
+    let service = TowerToHyperService::new(Noting {
+        inner: service,
+        activity: Arc::clone(&activity),
+        #[cfg(feature = "axum")]
+        peer,
+    });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // With a timer, half a head is waited for 30 s only.
     builder.http1().timer(TokioTimer::new());

@@ -1,6 +1,6 @@
 //! A server that registers once its port is open, and leaves cleanly.
 
-use std::{fmt, future::poll_fn, io, task::Poll, time::Duration};
+use std::{fmt, future::poll_fn, io, net::SocketAddr, task::Poll, time::Duration};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -24,7 +24,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// An HTTP server, HTTP/1 and HTTP/2 without TLS, that is wired to a client's registration and drain.
 ///
-/// The application is any `tower` service of requests, an axum `Router` for one. [`run`](Self::run) does everything
+/// The application is any `tower` service of requests, an axum `Router` for one; with the feature `axum` its handlers may
+/// extract `ConnectInfo<SocketAddr>`. [`run`](Self::run) does everything
 /// in the right order:
 ///
 /// 1. signal handlers are installed;
@@ -104,18 +105,16 @@ where
     ///
     /// # Cancel safety
     /// Dropped, it accepts nothing more and withdraws the registration; open connections go on.
-    pub async fn run(self, client: &Client) -> Result<DrainReport, Error> {
-        let Self { listener, app, instance, options, drain, exempt } = self;
+    pub async fn run(mut self, client: &Client) -> Result<DrainReport, Error> {
+        let (drain, options) = (self.drain.clone(), self.options);
         let leaving = client.drain_on_signal(drain.clone())?;
-        let in_flight = client.in_flight();
-        let layer = exempt.into_iter().fold(DrainLayer::new(in_flight.clone()), DrainLayer::exempt);
-        // Ends the acceptance when this future does.
-        let (_running, stop) = oneshot::channel::<()>();
-        in_flight.spawn("http server", accept(listener, layer.layer(app), in_flight.clone(), stop));
+        let instance = self.instance.take().transpose()?;
+        let _accepting = self.accept(client);
 
+        let in_flight = client.in_flight();
         let serving = async {
             let _registration: Option<Registration> = match instance {
-                Some(instance) => Some(client.register_with(instance?, options).await?),
+                Some(instance) => Some(client.register_with(instance, options).await?),
                 None => None,
             };
             in_flight.refusing().await;
@@ -133,6 +132,25 @@ where
             report = client.drain(drain) => Ok(report),
         }
     }
+
+    /// Serves until the client's drain is over, and leaves registering and draining to others.
+    ///
+    /// # Cancel safety
+    /// Dropped, it accepts nothing more; open connections go on.
+    pub async fn serve(self, client: &Client) {
+        let _accepting = self.accept(client);
+        client.in_flight().aborted().await;
+    }
+
+    /// Accepts connections until the drain refuses new work, or until the result is dropped.
+    fn accept(self, client: &Client) -> oneshot::Sender<()> {
+        let in_flight = client.in_flight();
+        let layer = self.exempt.into_iter().fold(DrainLayer::new(in_flight.clone()), DrainLayer::exempt);
+        let (accepting, dropped) = oneshot::channel();
+        let accept = accept(self.listener, layer.layer(self.app), in_flight.clone(), dropped);
+        in_flight.spawn("http server", accept);
+        accepting
+    }
 }
 
 /// Accepts connections until a drain refuses new work.
@@ -146,10 +164,10 @@ where
     B::Error: Into<BoxError>,
 {
     let tracked = in_flight.clone();
-    let serve = move |stream: TcpStream| {
+    let serve = move |(stream, peer): (TcpStream, SocketAddr)| {
         // Small answers must not wait for acknowledgements.
         drop(stream.set_nodelay(true));
-        tracked.spawn("http connection", connection::serve(stream, app.clone(), tracked.clone()));
+        tracked.spawn("http connection", connection::serve((stream, peer), app.clone(), tracked.clone()));
     };
     loop {
         let accepted = tokio::select! {
@@ -159,7 +177,7 @@ where
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _peer)) => serve(stream),
+            Ok(accepted) => serve(accepted),
             // Its peer was quicker.
             Err(error) if is_of_connection(&error) => {}
             Err(error) => {
@@ -174,8 +192,8 @@ where
             Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
             Poll::Pending => Poll::Ready(None),
         });
-        let Some((stream, _peer)) = waiting.await else { return };
-        serve(stream);
+        let Some(accepted) = waiting.await else { return };
+        serve(accepted);
     }
 }
 

@@ -5,17 +5,19 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
-#[cfg(feature = "tonic-tls")]
-use ::tonic::transport::ClientTlsConfig;
-use ::tonic::{Status, body::Body, transport::Endpoint};
+use ::tonic::{Status, body::Body};
 use http::{Request, Response};
-use registry_core::{CallOptions, Instance, Upstream};
+use registry_core::{CallOptions, Upstream};
 use tower_service::Service;
 
-use super::{deadline::Deadline, dial::Dial, rules::ClassifyTonic, status::status_of};
+use super::{
+    deadline::Deadline,
+    rules::ClassifyTonic,
+    status::status_of,
+    transport::{Dial, GrpcTransport},
+};
 use crate::{Balanced, Classify, Idempotent};
 
 /// A channel over an [`Upstream`]: takes the place of tonic's `Channel` in a generated client, as in
@@ -31,7 +33,7 @@ use crate::{Balanced, Classify, Idempotent};
 /// - **One connection per instance**, opened at its first call and closed when it leaves the view and its calls are over.
 ///   No call waits longer than 1 s for one.
 /// - **The caller's timeout** (`Request::set_timeout`) is over all attempts, not for each.
-/// - TLS (feature `tonic-tls`) for endpoints with the scheme `https` or `grpcs`, and for all once it is configured.
+/// - TLS as [`GrpcTransport`] has it, with the name that the certificate has to be for.
 ///
 /// Cheap to clone; clones share connections. Needs a tokio runtime when it is called.
 ///
@@ -68,7 +70,7 @@ impl GrpcChannel {
     pub fn builder(upstream: Upstream) -> GrpcChannelBuilder {
         GrpcChannelBuilder {
             upstream,
-            dial: Dial::new(),
+            transport: GrpcTransport::new(),
             classify: Arc::new(ClassifyTonic),
             options: CallOptions::new(),
             replay_limit: None,
@@ -124,7 +126,7 @@ impl fmt::Debug for GrpcChannel {
 #[must_use]
 pub struct GrpcChannelBuilder {
     upstream: Upstream,
-    dial: Dial,
+    transport: GrpcTransport,
     classify: Arc<dyn Classify>,
     options: CallOptions,
     replay_limit: Option<usize>,
@@ -139,10 +141,9 @@ impl GrpcChannelBuilder {
         self
     }
 
-    /// How long a call may wait for a connection before it goes elsewhere: for TCP, TLS and a free stream together;
-    /// 1 s by default, some round trips across a continent.
-    pub fn connect_timeout(mut self, within: Duration) -> Self {
-        self.dial.connect_within = within;
+    /// How instances are connected to.
+    pub fn transport(mut self, transport: GrpcTransport) -> Self {
+        self.transport = transport;
         self
     }
 
@@ -164,47 +165,11 @@ impl GrpcChannelBuilder {
         self
     }
 
-    /// Calls each instance's first endpoint of this scheme. By default the first with `grpc`, `grpcs`, `http` or
-    /// `https`, in this order; an instance that has none is called at its first endpoint, whatever its scheme.
-    pub fn scheme(mut self, scheme: impl Into<Box<str>>) -> Self {
-        self.dial.scheme = Some(scheme.into());
-        self
-    }
-
-    /// Changes the transport to each instance: windows, limits, the origin, other pings. By default it pings every
-    /// 10 s while a call is open and nothing is heard, and gives up after 5 s; some servers permit that only every
-    /// 5 min (`ENHANCE_YOUR_CALM`) unless configured otherwise.
-    pub fn transport(
-        mut self,
-        configure: impl Fn(Endpoint, &Instance) -> Endpoint + Send + Sync + 'static,
-    ) -> Self {
-        self.dial.configure = Some(Arc::new(configure));
-        self
-    }
-
-    /// TLS to every instance, whatever its scheme. Without it, endpoints with `https` or `grpcs` are trusted by the
-    /// system's roots.
-    #[cfg(feature = "tonic-tls")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tonic-tls")))]
-    pub fn tls(mut self, config: ClientTlsConfig) -> Self {
-        self.dial.tls = Some(config);
-        self
-    }
-
-    /// TLS to every instance, whose certificate has to be for this name; by default it has to be for the endpoint's
-    /// host, which often is a mere address.
-    #[cfg(feature = "tonic-tls")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tonic-tls")))]
-    pub fn domain_name(mut self, name: impl Into<Box<str>>) -> Self {
-        self.dial.domain_name = Some(name.into());
-        self
-    }
-
     /// The channel. Nothing is connected yet.
     #[must_use]
     pub fn build(self) -> GrpcChannel {
         let mut balanced =
-            Balanced::new(self.upstream, self.dial).classify(self.classify).options(self.options);
+            Balanced::new(self.upstream, Dial(self.transport)).classify(self.classify).options(self.options);
         if let Some(limit) = self.replay_limit {
             balanced = balanced.replay_limit(limit);
         }

@@ -4,7 +4,6 @@ mod channel;
 #[cfg(feature = "tonic-server")]
 mod counted;
 mod deadline;
-mod dial;
 #[cfg(feature = "tonic-server")]
 mod health;
 #[cfg(feature = "tonic-server")]
@@ -15,10 +14,12 @@ mod sent;
 #[cfg(feature = "tonic-server")]
 mod server;
 mod status;
+mod transport;
 
 pub use self::{
     channel::{GrpcChannel, GrpcChannelBuilder},
     rules::ClassifyTonic,
+    transport::GrpcTransport,
 };
 #[cfg(feature = "tonic-server")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tonic-server")))]

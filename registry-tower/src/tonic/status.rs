@@ -13,7 +13,7 @@ use crate::ServiceError;
 pub(super) fn status_of(error: ServiceError) -> Status {
     let code = match &error {
         CallError::NoInstance(_) => Code::Unavailable,
-        error if is_late(error) => Code::DeadlineExceeded,
+        error if error.is_timeout() || is_late(error) => Code::DeadlineExceeded,
         error => causes(error)
             .find_map(|cause| cause.downcast_ref::<Status>())
             .map_or(Code::Unavailable, Status::code),

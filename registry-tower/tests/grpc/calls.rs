@@ -9,10 +9,12 @@ use std::{
 };
 
 use registry_core::{
-    Instance, Target, Upstream,
+    CallOptions, Discover, Ejection, Instance, Target, Upstream,
     balance::{Balance, Failure},
 };
+use registry_testkit::eventually;
 use registry_tower::{Idempotent, tonic::GrpcChannel};
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::{
@@ -50,7 +52,7 @@ impl Load {
 
     async fn more(&self, answers: usize) {
         let goal = self.answered.load(Ordering::SeqCst) + answers;
-        registry_testkit::eventually("answers", 3 * SOON, async || {
+        eventually("answers", 3 * SOON, async || {
             (self.answered.load(Ordering::SeqCst) >= goal).then_some(())
         })
         .await
@@ -186,6 +188,22 @@ async fn a_call_that_broke_after_it_was_sent_is_made_again_only_if_it_is_idempot
 }
 
 #[tokio::test]
+async fn an_instance_that_hangs_costs_the_time_of_one_attempt_if_the_call_is_idempotent() {
+    let world = World::of(2).await;
+    let (upstream, ledger) = world.observed().await;
+    let options = CallOptions::new().per_try_timeout(Duration::from_millis(300));
+    let channel = GrpcChannel::builder(upstream).options(options);
+    let mut reading = GreeterClient::new(channel.clone().idempotent(true).build());
+    let answer = reading.say_hello(hello("wait n0")).await.unwrap().into_inner();
+    assert_eq!(answer.instance, "n1");
+    assert_eq!(ledger.verdicts(), [Err(Failure::Timeout), Ok(())]);
+
+    let mut writing = GreeterClient::new(channel.build());
+    let status = writing.say_hello(hello("wait n0")).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+}
+
+#[tokio::test]
 async fn the_callers_timeout_is_over_all_attempts_and_blames_who_was_slow() {
     let world = World::of(2).await;
     let (upstream, ledger) = world.observed().await;
@@ -205,4 +223,42 @@ async fn a_service_without_instances_is_unavailable_and_the_status_says_why() {
     let status = client.say_hello(hello("you")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("no instance of greeter"), "{status}");
+}
+
+#[tokio::test]
+async fn an_ejected_instance_gets_probes_only_until_one_succeeds() {
+    const BASE: Duration = Duration::from_millis(300);
+    let world = World::of(3).await;
+    let ejection = Ejection::new().base(BASE);
+    let discover = Discover::new(Target::try_from("greeter").unwrap()).ejection(ejection);
+    let upstream = world.client.discover_with(discover).await.unwrap();
+    upstream.ready_within(3, SOON).await.unwrap();
+    let mut client = GreeterClient::new(GrpcChannel::new(upstream.clone()));
+    let sick = &world.nodes[1];
+    sick.greeter.be_sick(true);
+    let is_out = || upstream.snapshot().ejected().any(|key| key.id.as_str() == "n1");
+    while !is_out() {
+        drop(client.say_hello(hello("you")).await);
+    }
+
+    let (since, before) = (Instant::now(), sick.greeter.calls());
+    let mut failed = 0;
+    while since.elapsed() < 3 * BASE {
+        failed += usize::from(client.say_hello(hello("you")).await.is_err());
+    }
+    let probes = sick.greeter.calls() - before;
+    assert!((1..=3).contains(&probes), "{probes} probes in three times the shortest ejection");
+    assert_eq!(failed, probes, "nothing else goes there");
+
+    sick.greeter.be_sick(false);
+    let back = eventually("its return", SOON, async || {
+        client.say_hello(hello("you")).await.unwrap();
+        (!is_out()).then_some(())
+    });
+    back.await.unwrap();
+    let before = sick.greeter.calls();
+    for _ in 0..9 {
+        client.say_hello(hello("you")).await.unwrap();
+    }
+    assert_eq!(sick.greeter.calls(), before + 3);
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use h2::Reason;
 use registry_core::{Instance, Target, Upstream, balance::Balance};
-use registry_tower::tonic::GrpcChannel;
+use registry_tower::tonic::{GrpcChannel, GrpcTransport};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tonic::Code;
 
@@ -41,7 +41,7 @@ async fn no_call_waits_behind_others_for_an_address_that_swallows_packets() {
     let world = World::of(1).await;
     let (hole, _queued, _listener) = hole().await;
     let channel = GrpcChannel::builder(upstream([hole, world.nodes[0].address]))
-        .connect_timeout(Duration::from_millis(500))
+        .transport(GrpcTransport::new().connect_timeout(Duration::from_millis(500)))
         .build();
     let calls = (0..40).map(|_| {
         let mut client = GreeterClient::new(channel.clone());
@@ -55,7 +55,9 @@ async fn no_call_waits_behind_others_for_an_address_that_swallows_packets() {
 #[tokio::test]
 async fn a_hole_that_comes_to_life_is_used_at_once() {
     let (hole, queued, listener) = hole().await;
-    let channel = GrpcChannel::builder(upstream([hole])).connect_timeout(Duration::from_millis(300)).build();
+    let channel = GrpcChannel::builder(upstream([hole]))
+        .transport(GrpcTransport::new().connect_timeout(Duration::from_millis(300)))
+        .build();
     let mut client = GreeterClient::new(channel);
     let status = client.say_hello(hello("you")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use registry_core::{Drain, DrainReport};
+use registry_core::{Client, Drain, DrainReport, MemoryRegistry};
 use registry_testkit::eventually;
+use registry_tower::tonic::GrpcServer;
 use tokio::{
+    net::TcpListener,
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -107,4 +109,22 @@ async fn the_listener_is_closed_once_new_work_is_refused() {
     let refused = async || tokio::net::TcpStream::connect(node.address).await.err();
     eventually("a refused connection", SOON, refused).await.unwrap();
     assert!(draining.await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn a_server_that_runs_registers_and_leaves_with_its_client() {
+    let registry = MemoryRegistry::new();
+    let client = Client::from_backend(registry.backend()).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = GrpcServer::new(&client).register("greeter").drain(Drain::default().propagate(PROPAGATE));
+    let running = tokio::spawn(server.run(listener));
+    let registered = async || registry.snapshot_of("greeter").first().cloned();
+    let instance = eventually("a registration", SOON, registered).await.unwrap();
+    assert_eq!(instance.endpoint().to_string(), format!("grpc://{address}"));
+
+    let report = client.drain(Drain::default().propagate(PROPAGATE)).await;
+    let told = timeout(SOON, running).await.unwrap().unwrap().unwrap();
+    assert!(report.is_clean() && told.is_clean(), "{report:?} {told:?}");
+    assert_eq!(told.deregistered, report.deregistered);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use registry_testkit::TestCa;
-use registry_tower::tonic::GrpcChannel;
+use registry_tower::tonic::{GrpcChannel, GrpcTransport};
 use tonic::{
     Code,
     transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig},
@@ -28,17 +28,21 @@ async fn world(scheme: &'static str) -> (World, ClientTlsConfig) {
     (world, ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca.cert()))))
 }
 
+async fn channel(world: &World, transport: GrpcTransport) -> GrpcChannel {
+    GrpcChannel::builder(world.upstream().await).transport(transport).build()
+}
+
 #[tokio::test]
 async fn the_certificate_has_to_be_for_the_given_name_though_the_connection_goes_to_an_address() {
     let (world, trust) = world("grpcs").await;
-    let channel = GrpcChannel::builder(world.upstream().await).tls(trust).domain_name("greeter.test").build();
+    let channel = channel(&world, GrpcTransport::new().tls(trust).domain_name("greeter.test")).await;
     GreeterClient::new(channel).say_hello(hello("you")).await.unwrap();
 }
 
 #[tokio::test]
 async fn without_a_name_the_certificate_has_to_be_for_the_endpoints_host() {
     let (world, trust) = world("grpcs").await;
-    let channel = GrpcChannel::builder(world.upstream().await).tls(trust).build();
+    let channel = channel(&world, GrpcTransport::new().tls(trust)).await;
     let status = GreeterClient::new(channel).say_hello(hello("you")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("certificate not valid for name"), "{status}");
@@ -47,7 +51,7 @@ async fn without_a_name_the_certificate_has_to_be_for_the_endpoints_host() {
 #[tokio::test]
 async fn a_certificate_of_a_stranger_is_refused() {
     let (world, _) = world("grpcs").await;
-    let channel = GrpcChannel::builder(world.upstream().await).domain_name("greeter.test").build();
+    let channel = channel(&world, GrpcTransport::new().domain_name("greeter.test")).await;
     let status = GreeterClient::new(channel).say_hello(hello("you")).await.unwrap_err();
     assert!(status.message().contains("UnknownIssuer"), "{status}");
 }
@@ -55,6 +59,6 @@ async fn a_certificate_of_a_stranger_is_refused() {
 #[tokio::test]
 async fn a_record_that_says_otherwise_does_not_turn_tls_off() {
     let (world, trust) = world("grpc").await;
-    let channel = GrpcChannel::builder(world.upstream().await).tls(trust).domain_name("greeter.test").build();
+    let channel = channel(&world, GrpcTransport::new().tls(trust).domain_name("greeter.test")).await;
     GreeterClient::new(channel).say_hello(hello("you")).await.unwrap();
 }

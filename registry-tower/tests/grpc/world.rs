@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -31,15 +31,26 @@ pub(crate) struct Obedient {
     pub(crate) calls: AtomicUsize,
     /// `wait` waits for a permit.
     pub(crate) gate: Semaphore,
+    is_sick: AtomicBool,
 }
 
 impl Obedient {
     pub(crate) fn new(id: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { id: id.into(), calls: AtomicUsize::new(0), gate: Semaphore::new(0) })
+        Arc::new(Self {
+            id: id.into(),
+            calls: AtomicUsize::new(0),
+            gate: Semaphore::new(0),
+            is_sick: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
+    }
+
+    /// Whatever it is asked, it fails.
+    pub(crate) fn be_sick(&self, is_sick: bool) {
+        self.is_sick.store(is_sick, Ordering::SeqCst);
     }
 
     fn reply(&self, name: &str) -> HelloReply {
@@ -55,8 +66,12 @@ impl Obedient {
 impl Greeter for Arc<Obedient> {
     async fn say_hello(&self, name: String) -> Result<HelloReply, Status> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.is_sick.load(Ordering::SeqCst) {
+            return Err(Status::internal("sick"));
+        }
         match name.split_once(' ').unwrap_or((&name, "")) {
-            ("wait", _) => self.gate.acquire().await.unwrap().forget(),
+            // All of them wait, or the one that is named.
+            ("wait", id) if id.is_empty() || self.id == id => self.gate.acquire().await.unwrap().forget(),
             ("fail", code) => return Err(Status::new(code_called(code), "as told")),
             // One of them fails, for tests that want the others to answer.
             ("unless", id) if self.id == id => return Err(Status::unavailable("as told")),

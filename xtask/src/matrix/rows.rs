@@ -34,8 +34,8 @@ const fn on_etcd(number: u8, fault: &'static str, holds: &'static str, etcd: &'s
     Fault { number, fault, holds, memory: None, etcd: Some(etcd) }
 }
 
-/// The faults that the registries of this release can show. Missing numbers belong to other registries (26, 27, 39)
-/// or are the random run itself (35).
+/// The faults that the registries of this release can show. Missing numbers belong to other registries (26, 27, 39), or
+/// are the random run itself (35).
 pub(crate) const FAULTS: &[Fault] = &[
     both(1, "killed, back with its data", "R1 R4 D1 D2 D7", "outage on command", "kill -9, restart"),
     both(2, "back with its data lost", "R1 R6 D1 D2 D3", "store reset", "kill -9, wipe, restart"),

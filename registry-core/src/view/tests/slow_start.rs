@@ -55,7 +55,7 @@ fn is_warming(view: &View, id: u32) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_instance_gets_its_share_little_by_little() {
-    for balance in ["round_robin", "random", "weighted_random"] {
+    for balance in ["round_robin", "random", "weighted_random", "least_request", "peak_ewma"] {
         let view = warming(&balance.parse().unwrap());
         upsert(&view, (0..9).map(instance));
         assert_eq!(view.tick(), None, "what was there before us is warm");

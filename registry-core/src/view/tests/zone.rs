@@ -63,8 +63,10 @@ fn assert_even(seen: &BTreeMap<String, usize>, zone: &str, instances: usize) {
     assert!(counts.iter().all(|count| (*count as f64 / mean - 1.0).abs() < 0.2), "{zone}: {seen:?}");
 }
 
-fn policies() -> [Balance; 3] {
-    ["round_robin", "random", "weighted_random"].map(|name| name.parse().unwrap())
+/// All but the ring, whose shares are uneven.
+fn policies() -> [Balance; 6] {
+    ["round_robin", "random", "weighted_random", "least_request", "peak_ewma", "maglev"]
+        .map(|name| name.parse().unwrap())
 }
 
 #[test]

@@ -97,3 +97,17 @@ async fn a_server_that_cannot_register_says_so_and_stops() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn a_handler_of_axums_learns_who_asks() {
+    use axum::extract::ConnectInfo;
+    let registry = MemoryRegistry::new();
+    let app = Router::new()
+        .fallback(any(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| format!("you are {peer}")));
+    let host = Host::start(&registry, app).await;
+    let mut stream = host.dial().await;
+    send(&mut stream, "/").await;
+    let answer = format!("you are {}", stream.local_addr().unwrap());
+    read_until(&mut stream, &answer).await;
+}
