@@ -4,8 +4,10 @@
 //! *Floor* and *guard* are the rulers of `benches/pick.rs`; *clocks* is reading the clock twice, which whoever learns
 //! from latencies has to. Bounds: P2 (allocations), P4 (weighted), P5 (least request), P6 (peak EWMA), P7 (keys).
 //!
-//! P5 was set as 2 and 2.7 times a P1 that was measured as the pick on a bare guard, which was 5.6 × floor then: 11 and
-//! 15 × floor. A guard here may be half of that; × guard is reported beside it. It is judged with two requests in flight to every instance on each thread, so that both candidates are looked at.
+//! P5 was set as 2 and 2.7 times a P1 that was measured as the pick on a bare guard, 5.6 × floor on that machine: 11 and
+//! 15 × floor. On others a guard is half as much; × guard is reported beside it. Judged with two requests in flight to
+//! every instance on each thread, so that both candidates are looked at.
+//!
 //! P6 is a pick, its release and the report of a latency.
 //!
 //! P7 judges what the look-up *adds*: key to position, and then the read of that instance in a flat list, as the floor

@@ -1,18 +1,28 @@
 //! Picks of other libraries beside ours, in the same process and rounds (P9): `cargo xtask bench --peers`.
 //!
-//! Each chooses one of N instances and reads a field of it; ours by the policy of the same kind. Only reports: their
-//! picks do other things besides, such as the health check of pingora or the readiness of tower's services.
+//! Each chooses one of N instances and reads a field of it; ours by the policy of the same kind, and with its release
+//! where a policy counts or learns. Only reports: their picks do other things besides, such as the health check of
+//! pingora or the readiness of tower's services.
 
-use std::{convert::Infallible, future, net::SocketAddr, process::ExitCode, sync::Arc, task};
+use std::{convert::Infallible, future, net::SocketAddr, process::ExitCode, sync::Arc, task, time::Duration};
 
 use futures::FutureExt;
 use pingora_load_balancing::{
     LoadBalancer,
-    selection::{Random, RoundRobin},
+    selection::{Consistent, Random, RoundRobin},
 };
 use registry_bench_support::{Bound, Case, CountingAllocator, Rounds, conclude};
-use registry_core::{Instance, Target, Upstream, balance::Balance};
-use tower::{Service, balance::p2c, discover::ServiceList, load::Constant};
+use registry_core::{
+    Instance, Target, Upstream,
+    balance::{Balance, Outcome, PickContext},
+};
+use tokio::runtime::Runtime;
+use tower::{
+    Service,
+    balance::p2c,
+    discover::ServiceList,
+    load::{CompleteOnResponse, Constant, Load, PeakEwma, PendingRequests},
+};
 use volo::{
     context::Endpoint,
     discovery::{Instance as VoloInstance, StaticDiscover},
@@ -23,11 +33,21 @@ use volo::{
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-const OURS: [&str; 3] = ["ours: round robin", "ours: random", "ours: weighted"];
+const OURS: [&str; 6] = [
+    "ours: round robin",
+    "ours: random",
+    "ours: weighted",
+    "ours: least request",
+    "ours: peak EWMA",
+    "ours: by key",
+];
 const VOLO: &str = "volo WeightedRandomBalance";
 const ROUND_ROBIN: &str = "pingora RoundRobin";
 const RANDOM: &str = "pingora Random";
+const KETAMA: &str = "pingora Consistent";
 const TOWER: &str = "tower p2c Balance";
+const PENDING: &str = "tower p2c PendingRequests";
+const EWMA: &str = "tower p2c PeakEwma";
 
 fn main() -> ExitCode {
     let mut bounds = Vec::new();
@@ -39,6 +59,10 @@ fn main() -> ExitCode {
             (OURS[0], ROUND_ROBIN, 0.1, "x pingora"),
             (OURS[1], RANDOM, 0.1, "x pingora"),
             (OURS[1], TOWER, 0.1, "x tower"),
+            (OURS[3], PENDING, 0.1, "x tower"),
+            // Two looks at the clock are half of ours and cost both the same.
+            (OURS[4], EWMA, 0.5, "x tower"),
+            (OURS[5], KETAMA, 0.2, "x pingora"),
         ] {
             let what = format!("{} beside {peer}, N = {count}", ours.trim_start_matches("ours: "));
             bounds.push(Bound::at_most("P9", what, rounds.ratio(ours, peer), limit, unit).report());
@@ -48,21 +72,49 @@ fn main() -> ExitCode {
 }
 
 fn cases(count: usize) -> Vec<Case> {
-    let ours = |name, balance: &Balance, weight: fn(usize) -> u32| {
+    let upstream = |balance: &Balance, weight: fn(usize) -> u32| {
         let target = Target::try_from("orders").expect("a valid name");
-        let upstream = Upstream::fixed(target, instances(count, weight), balance);
-        Case::new(name, upstream, |upstream: &Upstream| {
-            upstream.with_pick(|instance| u64::from(instance.weight().get())).unwrap_or_default()
+        Upstream::fixed(target, instances(count, weight), balance)
+    };
+    let read = |instance: &Instance| u64::from(instance.weight().get());
+    let ours = |name, balance: &Balance, weight: fn(usize) -> u32| {
+        Case::new(name, upstream(balance, weight), move |upstream: &Upstream| {
+            upstream.with_pick(read).unwrap_or_default()
         })
     };
+    let learning = Case::new(OURS[4], upstream(&Balance::peak_ewma(), |_| 100), move |upstream| {
+        upstream.pick().map_or(0, |picked| {
+            let weight = read(&picked);
+            picked.report(Outcome::success());
+            weight
+        })
+    });
+    let keyed = Case::with_local(
+        OURS[5],
+        upstream(&Balance::maglev(), |_| 100),
+        |_| 0,
+        move |upstream, key| {
+            *key += 1;
+            upstream.pick_with(&PickContext::new().hash_key(*key)).map_or(0, |picked| read(&picked))
+        },
+    );
     vec![
         ours(OURS[0], &Balance::round_robin(), |_| 100),
         ours(OURS[1], &Balance::random(), |_| 100),
         ours(OURS[2], &Balance::weighted_random(), unequal),
+        ours(OURS[3], &Balance::least_request(), |_| 100),
+        learning,
+        keyed,
         volo(count),
         pingora::<RoundRobin>(ROUND_ROBIN, count),
         pingora::<Random>(RANDOM, count),
-        tower(count),
+        pingora::<Consistent>(KETAMA, count),
+        tower(TOWER, count, |service| Constant::new(service, 1)),
+        tower(PENDING, count, |service| PendingRequests::new(service, CompleteOnResponse::default())),
+        tower(EWMA, count, |service| {
+            let (seed, decay) = (Duration::from_millis(30), 10e9);
+            PeakEwma::new(service, seed, decay, CompleteOnResponse::default())
+        }),
     ]
 }
 
@@ -105,12 +157,19 @@ where
     S::Iter: pingora_load_balancing::selection::BackendIter,
 {
     let balancer = LoadBalancer::<S>::try_from_iter((0..count).map(address)).expect("addresses");
-    Case::new(name, balancer, |balancer| {
-        let backend = balancer.select(b"", 256);
-        backend
-            .and_then(|backend| backend.addr.as_inet().map(|address| u64::from(address.port())))
-            .unwrap_or(0)
-    })
+    // Only the consistent one looks at the key.
+    Case::with_local(
+        name,
+        balancer,
+        |_| 0_u64,
+        |balancer, key| {
+            *key += 1;
+            let backend = balancer.select(&key.to_le_bytes(), 256);
+            backend
+                .and_then(|backend| backend.addr.as_inet().map(|address| u64::from(address.port())))
+                .unwrap_or(0)
+        },
+    )
 }
 
 /// A service that only knows its instance.
@@ -131,15 +190,22 @@ impl Service<()> for Knows {
     }
 }
 
-/// One balancer per thread: it picks by `&mut self`.
-fn tower(count: usize) -> Case {
+/// One balancer per thread: it picks by `&mut self`. What a request is counted by ends with its answer.
+fn tower<L>(name: &'static str, count: usize, load: impl Fn(Knows) -> L + Send + Sync + 'static) -> Case
+where
+    L: Load + Service<(), Response = u64, Error = Infallible>,
+    L::Metric: PartialOrd + std::fmt::Debug,
+    L::Future: Unpin,
+{
     let services: Vec<Knows> =
         instances(count, |_| 100).into_iter().map(|instance| Knows(Arc::new(instance))).collect();
+    let runtime = Runtime::new().expect("a runtime");
     Case::with_local(
-        TOWER,
-        services,
-        |services: &Vec<Knows>| {
-            let loaded: Vec<_> = services.iter().map(|service| Constant::new(service.clone(), 1)).collect();
+        name,
+        (services, runtime),
+        move |(services, runtime): &(Vec<Knows>, Runtime)| {
+            let _inside = runtime.enter();
+            let loaded: Vec<_> = services.iter().map(|service| load(service.clone())).collect();
             p2c::Balance::<_, ()>::new(ServiceList::new::<()>(loaded))
         },
         |_, balance| {

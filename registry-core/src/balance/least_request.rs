@@ -1,6 +1,6 @@
 //! The one with fewer requests in flight of two random ones.
 
-use std::sync::Arc;
+use std::{hint, sync::Arc};
 
 use super::{
     Balancer, Dice, Members, Outcome, Picker, Rule, Slot, Ticket,
@@ -73,6 +73,7 @@ impl LeastRule {
             // Requests per weight, multiplied out.
             (u64::from(busy_other) + 1) * weight(one) < (u64::from(busy) + 1) * weight(other)
         };
-        if is_less { second } else { first }
+        // As random as can be: a branch would be mispredicted half the time.
+        hint::select_unpredictable(is_less, second, first)
     }
 }

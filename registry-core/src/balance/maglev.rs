@@ -119,17 +119,21 @@ fn size(members: usize) -> usize {
 /// Fills a table with slots. Takes about `M ln M` steps of a few ns, for M places.
 fn build(entries: &[Entry]) -> Vec<u32> {
     let (size, unit) = (size(entries.len()), unit(entries));
-    let mut claimants: Vec<_> = entries.iter().filter_map(|entry| Claimant::new(entry, unit, size)).collect();
+    let weights = entries.iter().map(|entry| entry.shares(unit));
+    // Without those that have no weight.
+    let (mut claimants, mut turns): (Vec<Claimant>, Vec<Turns>) = entries
+        .iter()
+        .zip(weights)
+        .filter(|(_, (weight, _))| *weight > 0)
+        .map(|(entry, (weight, share))| (Claimant::new(entry, size), Turns { weight, share, credit: 0 }))
+        .unzip();
     let mut table = vec![0; if claimants.is_empty() { 0 } else { size }];
     let mut taken = vec![0_u64; table.len().div_ceil(64)];
     let mut free = table.len();
     while free > 0 {
-        for claimant in &mut claimants {
-            claimant.credit += claimant.weight;
-            while claimant.credit >= claimant.share && free > 0 {
-                claimant.credit -= claimant.share;
-                let place = claimant.claim(&mut taken, table.len());
-                table[place] = claimant.slot;
+        for (claimant, turns) in claimants.iter_mut().zip(&mut turns) {
+            for _ in 0..turns.next().min(free as u64) {
+                table[claimant.claim(&mut taken, size)] = claimant.slot;
                 free -= 1;
             }
         }
@@ -137,34 +141,48 @@ fn build(entries: &[Entry]) -> Vec<u32> {
     table
 }
 
-/// One instance on its way through its permutation.
-struct Claimant {
-    slot: u32,
-    next: usize,
-    skip: usize,
-    /// Turns by weight: each round adds the weight, and each place costs a share. As at least half of all get one in
-    /// every round, there are at most twice as many rounds as with equal weights.
+/// How many places an instance claims in each round: in proportion to its weight. As at least half of all get one in
+/// every round, there are at most twice as many rounds as with equal weights.
+struct Turns {
     weight: u64,
     share: u64,
     credit: u64,
 }
 
+impl Turns {
+    #[inline]
+    fn next(&mut self) -> u64 {
+        if self.weight == self.share {
+            return 1;
+        }
+        self.credit += self.weight;
+        let turns = self.credit / self.share;
+        self.credit %= self.share;
+        turns
+    }
+}
+
+/// One instance on its way through its permutation.
+struct Claimant {
+    slot: u32,
+    next: u32,
+    skip: u32,
+}
+
 impl Claimant {
-    /// `None` if it has no weight.
-    fn new(entry: &Entry, unit: Option<u32>, size: usize) -> Option<Self> {
-        let (weight, share) = entry.shares(unit);
-        let next = below(rehash(entry.hash, 0), size);
-        let skip = below(rehash(entry.hash, 1), size - 1) + 1;
-        (weight > 0).then_some(Self { slot: entry.slot, next, skip, weight, share, credit: 0 })
+    fn new(entry: &Entry, size: usize) -> Self {
+        let (next, skip) = (below(rehash(entry.hash, 0), size), below(rehash(entry.hash, 1), size - 1) + 1);
+        // Sizes are below 2^23.
+        Self { slot: entry.slot, next: next as u32, skip: skip as u32 }
     }
 
     /// Its next place that is free. There is one: the skip has no divisor in common with the size.
     fn claim(&mut self, taken: &mut [u64], size: usize) -> usize {
         loop {
-            let place = self.next;
+            let place = self.next as usize;
             self.next += self.skip;
-            if self.next >= size {
-                self.next -= size;
+            if self.next >= size as u32 {
+                self.next -= size as u32;
             }
             let (word, bit) = (&mut taken[place / 64], 1 << (place % 64));
             if *word & bit == 0 {

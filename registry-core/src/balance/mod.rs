@@ -197,10 +197,10 @@ impl Balance {
 
     /// Requests of one [key](PickContext::hash_key) go to one instance, by points on a ring (ketama). When one
     /// instance comes or goes, only its own keys move; but shares are uneven, by 8 % (one standard deviation) for
-    /// up to 2,500 instances. All clients that know the same instances agree. Without a key, a random one in about
+    /// up to 3,125 instances. All clients that know the same instances agree. Without a key, a random one in about
     /// proportion to weight.
     ///
-    /// An instance has 160 points, or fewer if there were more than 400,000 in all, or more if there were fewer than
+    /// An instance has 160 points, or fewer if there were more than 500,000 in all, or more if there were fewer than
     /// 1,024; in proportion to weight, at most 4,096. [`RingHash`] can bound the load of an instance.
     #[must_use]
     pub const fn ring_hash() -> Self {

@@ -1,6 +1,6 @@
 //! The one that answers faster of two random ones.
 
-use std::{sync::Arc, time::Duration};
+use std::{hint, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -172,6 +172,7 @@ impl PeakEwmaRule {
         } else {
             dearer + ((busy as f32 + 1.0) / (busy_other as f32 + 1.0)).log2()
         };
-        if dearer > 0.0 { second } else { first }
+        // See `LeastRule::pick`.
+        hint::select_unpredictable(dearer > 0.0, second, first)
     }
 }

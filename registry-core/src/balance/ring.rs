@@ -6,7 +6,7 @@
 //! the points: with 160 of them by 8 % (one standard deviation).
 
 use std::{
-    iter,
+    borrow::Cow,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -24,7 +24,7 @@ use super::{
 /// Points of an instance of median weight, unless the ring gets too small or too large.
 const POINTS: usize = 160;
 /// Least and most points of a ring.
-const RING: (usize, usize) = (1_024, 400_000);
+const RING: (usize, usize) = (1_024, 500_000);
 /// Most points of one instance, however heavy.
 const MOST: u64 = 4_096;
 /// How many points a look-up goes past for an instance with room.
@@ -227,25 +227,38 @@ impl Ring {
         new.sort_unstable();
         let mut gone: Vec<u32> = moves.gone.iter().map(|entry| entry.slot).collect();
         gone.sort_unstable();
-        let old = self.points.iter().copied().zip(self.owners.iter().copied());
-        let mut old = old.filter(|(_, owner)| gone.binary_search(owner).is_err()).peekable();
-        let mut new = new.into_iter().peekable();
-        let merged = iter::from_fn(|| match (old.peek(), new.peek()) {
-            (Some(one), Some(other)) if one <= other => old.next(),
-            (Some(_), None) => old.next(),
-            _ => new.next(),
-        });
-        let (points, owners): (Vec<u64>, Vec<u32>) = merged.unzip();
-        // One more than the number has, so at most one point each on average.
-        let bits = usize::BITS - points.len().leading_zeros();
-        let shift = u64::BITS - bits.max(1);
-        let mut starts = Vec::with_capacity(1 << bits);
-        let mut at = 0;
-        for bucket in 0..1_u64 << bits.max(1) {
-            while points.get(at).is_some_and(|point| point >> shift < bucket) {
-                at += 1;
+        let kept: (Cow<'_, [u64]>, Cow<'_, [u32]>) = if gone.is_empty() {
+            (Cow::Borrowed(&self.points), Cow::Borrowed(&self.owners))
+        } else {
+            let all = self.points.iter().zip(&self.owners);
+            let kept = all.filter(|(_, owner)| gone.binary_search(owner).is_err());
+            let (points, owners): (Vec<u64>, Vec<u32>) = kept.unzip();
+            (points.into(), owners.into())
+        };
+        let len = kept.0.len() + new.len();
+        let (mut points, mut owners) = (Vec::with_capacity(len), Vec::with_capacity(len));
+        let mut from = 0;
+        for (point, owner) in new {
+            let to = from + kept.0[from..].partition_point(|old| *old < point);
+            points.extend_from_slice(&kept.0[from..to]);
+            owners.extend_from_slice(&kept.1[from..to]);
+            points.push(point);
+            owners.push(owner);
+            from = to;
+        }
+        points.extend_from_slice(&kept.0[from..]);
+        owners.extend_from_slice(&kept.1[from..]);
+        // One bit more than their number has: less than one point each on average.
+        let bits = (usize::BITS - points.len().leading_zeros()).max(1);
+        let shift = u64::BITS - bits;
+        let mut starts = vec![points.len() as u32; 1 << bits];
+        let mut filled = 0;
+        for (at, point) in points.iter().enumerate() {
+            let bucket = (point >> shift) as usize;
+            if filled <= bucket {
+                starts[filled..=bucket].fill(at as u32);
+                filled = bucket + 1;
             }
-            starts.push(at as u32);
         }
         Self { points: points.into(), owners: owners.into(), starts: starts.into(), shift }
     }
