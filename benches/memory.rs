@@ -1,7 +1,7 @@
 //! What a cached instance weighs: `cargo bench --bench memory`.
 //!
 //! Bounds: M1 (bytes per instance, and against plain strings and a map), M2 (nothing grows however many instances come
-//! and go). Counted by the allocator, so the figures are the same in every run.
+//! and go, or are ejected and leave). Counted by the allocator, so the figures are the same in every run.
 //!
 //! Inside of M1 is all that is allocated for [`COUNT`] decoded records and kept: each `Arc<Instance>` with its counters,
 //! what it points to, its 8 bytes in the list, and its share of what instances hold in common. Ids, addresses and one
@@ -22,6 +22,9 @@ static ALLOCATOR: WeighingAllocator = WeighingAllocator;
 const COUNT: usize = 100_000;
 /// Instances that come and go.
 const CYCLES: usize = 1_000_000;
+
+/// Instances that join, are ejected and leave.
+const EJECTED: usize = 1_000;
 
 /// The parts of one record: an id of 26 characters, three zones, five versions, four entries of which one is nearly
 /// unique.
@@ -135,7 +138,8 @@ fn main() -> ExitCode {
     ] {
         println!("{name:<34} {requested:>9.1} {taken:>9.1}");
     }
-    let growth = growth();
+    let (growth, ejected) = (growth(), ejected());
+    println!("bytes kept after {EJECTED} instances were ejected and left: {ejected}");
     println!("bytes kept after {CYCLES} instances came and went: {growth}");
     conclude(&[
         Bound::at_most("M1", "per instance", plain.1, 256.0, "B"),
@@ -143,6 +147,7 @@ fn main() -> ExitCode {
         Bound::at_most("M1", "per instance with its record version", owned.1, 256.0, "B"),
         Bound::at_most("M1", "kept of each that was replaced", replaced.1 - filled.1, 1.0, "B"),
         Bound::at_most("M2", format!("kept after {CYCLES} instances came and went"), growth, 4_096.0, "B"),
+        Bound::at_most("M2", format!("kept after {EJECTED} were ejected and left"), ejected, 4_096.0, "B"),
     ])
 }
 
@@ -160,4 +165,21 @@ fn growth() -> f64 {
     view.apply((CYCLES..CYCLES + 100).map(|at| Arc::new(decoded(at, ""))).collect(), Vec::new());
     cycle(0, CYCLES / 1_000);
     weigh(|| cycle(CYCLES / 1_000, CYCLES)).0.taken as f64
+}
+
+/// What a view whose instances join, fail, are ejected and leave keeps beyond what it kept after the first tenth.
+fn ejected() -> f64 {
+    let view = Published::new(&Balance::round_robin());
+    let cycle = |from: usize, to: usize| {
+        for round in from..to {
+            let batch: Vec<_> = (0..10).map(|at| Arc::new(decoded(round * 10 + at, ""))).collect();
+            let keys = batch.iter().map(|instance| instance.key()).collect();
+            view.apply(batch, Vec::new());
+            view.eject();
+            assert_eq!(view.snapshot().ejected().count(), 1, "round {round}");
+            view.apply(Vec::new(), keys);
+        }
+    };
+    cycle(0, EJECTED / 10);
+    weigh(|| cycle(EJECTED / 10, EJECTED)).0.taken as f64
 }

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    balance::{Balance, Dice, Members, PickContext, Rule},
+    balance::{Balance, Dice, Failure, Members, PickContext, Rule},
     model::{Instance, InstanceKey, Selector},
     snapshot::Snapshot,
     view::{View, ViewChange, ViewSink},
@@ -22,6 +22,23 @@ impl Published {
     /// Applies a batch and publishes it.
     pub fn apply(&self, upserts: Vec<Arc<Instance>>, removals: Vec<InstanceKey>) {
         self.0.apply(&ViewChange { upserts, removals, ..ViewChange::default() });
+    }
+
+    /// Picks, and reports a refused connection, until somebody is ejected who wasn't; at most a thousand times.
+    pub fn eject(&self) {
+        let ejected = || self.snapshot().ejected().count();
+        let Some(outliers) = self.0.outliers() else { return };
+        let before = ejected();
+        for _ in 0..1_000 {
+            let picked = self.0.pick(self.0.seat(), &PickContext::new(), |member| {
+                member.map(|member| (Arc::clone(&member.instance), member.slot))
+            });
+            let Some((instance, slot)) = picked else { return };
+            outliers.report(&self.0, &instance, slot, Some(Failure::Connect), None);
+            if ejected() > before {
+                return;
+            }
+        }
     }
 
     /// What is published.

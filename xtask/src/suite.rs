@@ -106,6 +106,9 @@ impl Suite {
         self.thorough("examples compile", || run(&mut cargo(&["build", "--examples", "--all-features"])));
         // With the default features, as somebody would who has just found the crate.
         self.step("example quickstart", None, || run(&mut cargo(&["run", "--example", "quickstart"])));
+        self.thorough("example tonic_balanced", || {
+            run(&mut cargo(&["run", "--features", "tonic-server", "--example", "tonic_balanced"]))
+        });
         self.step("example own_backend", None, || run(&mut cargo(&["run", "--example", "own_backend"])));
         self.rolling_restarts(&etcds);
         self.thorough("packages", || package::assemble(&root));

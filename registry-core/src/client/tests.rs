@@ -323,6 +323,7 @@ async fn wrong_configurations_say_what_is_valid() {
         ("memory://?ttl=soon", "a duration"),
         ("memory://?shrink_guard=maybe", "off, keep-last or a duration"),
         ("memory://?balancer=best", "one of"),
+        ("memory://?ejection=maybe", "on or off"),
         ("memory://?advertise=0.0.0.0", "wildcard"),
         ("memory://?subset=few", "off, on (20), a number such as 20, or 20:3/10"),
         ("memory://?subset=20:10/10", "20:3/10"),

@@ -9,6 +9,7 @@ mod health;
 #[cfg(feature = "tonic-server")]
 mod incoming;
 mod link;
+mod probe;
 mod rules;
 mod sent;
 #[cfg(feature = "tonic-server")]
@@ -18,6 +19,7 @@ mod transport;
 
 pub use self::{
     channel::{GrpcChannel, GrpcChannelBuilder},
+    probe::GrpcProbe,
     rules::ClassifyTonic,
     transport::GrpcTransport,
 };

@@ -19,7 +19,7 @@ const PING_WITHIN: Duration = Duration::from_secs(5);
 
 type Configure = dyn Fn(Transport, &Instance) -> Transport + Send + Sync;
 
-/// How instances are connected to, by a [`GrpcChannel`](super::GrpcChannel).
+/// How instances are connected to, by a [`GrpcChannel`](super::GrpcChannel) or a [`GrpcProbe`](super::GrpcProbe).
 ///
 /// TLS (feature `tonic-tls`) for endpoints with the scheme `https`, `grpcs` or `tls`, trusted by the system's roots; and
 /// for all, whatever their schemes, once it is configured here: a record can't turn it off.

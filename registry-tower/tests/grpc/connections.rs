@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use h2::Reason;
-use registry_core::{Instance, Target, Upstream, balance::Balance};
+use registry_core::{CallOptions, Instance, Target, Upstream, balance::Balance};
 use registry_tower::tonic::{GrpcChannel, GrpcTransport};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tonic::Code;
@@ -57,6 +57,7 @@ async fn a_hole_that_comes_to_life_is_used_at_once() {
     let (hole, queued, listener) = hole().await;
     let channel = GrpcChannel::builder(upstream([hole]))
         .transport(GrpcTransport::new().connect_timeout(Duration::from_millis(300)))
+        .options(CallOptions::new().attempts(1))
         .build();
     let mut client = GreeterClient::new(channel);
     let status = client.say_hello(hello("you")).await.unwrap_err();

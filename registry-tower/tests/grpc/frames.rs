@@ -133,6 +133,27 @@ async fn the_first_goaway_permits_every_stream_and_the_second_names_the_last_one
 }
 
 #[tokio::test]
+async fn a_call_on_its_way_is_served_though_nothing_was_in_flight_when_the_server_left() {
+    let world = World::of(1).await;
+    let node = &world.nodes[0];
+    let mut wire = Wire(TcpStream::connect(node.address).await.unwrap());
+    wire.0.write_all(PREFACE).await.unwrap();
+    wire.write(SETTINGS, 0, 0, &[]).await;
+    wire.next(SETTINGS).await;
+    let client = node.client.clone();
+    let drain = Drain::default().propagate(Duration::ZERO);
+    let draining = tokio::spawn(async move { client.drain(drain).await });
+    wire.next(GOAWAY).await;
+    // The way of the GOAWAY to the client, and of the call to the server.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    node.greeter.gate.add_permits(1);
+    wire.call(1).await;
+    while wire.next(HEADERS).await.flags & END_STREAM == 0 {}
+    assert_eq!(node.greeter.calls(), 1);
+    assert!(draining.await.unwrap().is_clean());
+}
+
+#[tokio::test]
 async fn a_peer_that_never_says_goodbye_does_not_hold_up_the_drain() {
     let world = World::of(1).await;
     let node = &world.nodes[0];

@@ -8,5 +8,6 @@ mod frames;
 #[path = "../../../examples/greeter/mod.rs"]
 mod greeter;
 mod outcomes;
+mod probe;
 mod tls;
 mod world;

@@ -236,7 +236,7 @@ async fn requests_probe_if_the_task_has_ended() {
 async fn a_connection_is_proof_enough_for_the_tcp_probe() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let at = |host: &str| Instance::new("orders", &format!("http://{host}:{port}")).unwrap();
+    let at = |host: &str| Instance::new("orders", format!("http://{host}:{port}")).unwrap();
     assert_eq!(TcpProbe::new().probe(&at("127.0.0.1")).await, Ok(()));
     assert_eq!(TcpProbe::new().probe(&at("localhost")).await, Ok(()));
     drop(listener);

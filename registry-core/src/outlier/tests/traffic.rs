@@ -7,8 +7,10 @@ use std::sync::{
 
 use super::*;
 use crate::{
-    Attempt, Picked, Target, Upstream, ViewEvent,
+    Attempt, Picked, Selector, Target, Upstream, ViewEvent,
     balance::{Balance, Balancer, Draw, Members, Outcome, PickContext, Picker, Ticket},
+    upstream::{Nothing, Source},
+    view::{View, ViewChange, ViewSink},
 };
 
 /// How each server behaves, and what it got.
@@ -290,6 +292,42 @@ async fn a_request_that_tried_all_others_does_not_fall_back_on_an_ejected_one() 
         let picked = servers.upstream.pick_with(&PickContext::new().tried(&tried)).unwrap();
         assert_ne!(picked.key(), key(0));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_instances_that_join_are_ejected_and_leave_leave_nothing_behind() {
+    let view = Arc::new(View::new(Selector::new(), &Balance::round_robin()));
+    let apply = |upserts, removals| view.apply(&ViewChange { upserts, removals, ..ViewChange::default() });
+    let nothing: Arc<dyn Source> = Arc::new(Nothing(crate::Error::invalid("none")));
+    let upstream = Upstream::new(Target::try_from("orders").unwrap(), Arc::clone(&view), false, move || {
+        Arc::clone(&nothing)
+    });
+    apply((0..4).map(instance).collect(), Vec::new());
+    let mut left = Vec::new();
+    for id in 1_000..2_000 {
+        let joined = instance(id);
+        left.push(Arc::downgrade(&joined));
+        apply(vec![joined], Vec::new());
+        while !upstream.snapshot().is_ejected(&key(id)) {
+            let picked = upstream.pick().unwrap();
+            let is_it = picked.key() == key(id);
+            picked.report(if is_it { Outcome::failure(Failure::Connect) } else { Outcome::success() });
+        }
+        // Every second one has a probe out when it leaves.
+        tokio::time::advance(34 * SECOND).await;
+        let probe = (id % 2 == 0).then(|| upstream.pick().unwrap());
+        assert!(probe.as_ref().is_none_or(|probe| probe.key() == key(id)));
+        apply(Vec::new(), vec![key(id)]);
+        assert_eq!(upstream.snapshot().ejected().count(), 0);
+    }
+    // A replaced version is let go by the next pick and freed with the next change.
+    upstream.pick().unwrap().report(Outcome::success());
+    apply(vec![instance(4)], vec![key(3)]);
+    assert_eq!((upstream.snapshot().len(), view.live().members.slots()), (4, 5), "slots are used again");
+    assert_eq!(left.iter().filter(|left| left.strong_count() > 0).count(), 0);
+    let outliers = view.outliers().unwrap();
+    assert_eq!(outliers.judge().machine.tracked().count(), 0);
+    assert!(!outliers.is_anything_out());
 }
 
 #[tokio::test(start_paused = true)]
