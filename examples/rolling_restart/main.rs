@@ -45,12 +45,21 @@ async fn main() -> ExitCode {
             Ok(fleet) => within(restart(fleet)).await,
             Err(error) => Err(error),
         },
+        // With an etcd of its own, for those who have built one for the tests.
+        #[cfg(feature = "etcd")]
+        ["--own-etcd"] => match registry_testkit::Etcd::start().await {
+            Ok(server) => {
+                let url = format!("etcd://{}", server.address());
+                within(async { restart(etcd::EtcdFleet::new(&url)?).await }).await
+            }
+            Err(error) => Err(error.into()),
+        },
         // How the example starts its own instances.
         #[cfg(feature = "etcd")]
         ["--instance", name, url] => etcd::be_instance(name, url).await,
         #[cfg(not(feature = "etcd"))]
-        ["--registry", _] => Err("build it with `--features etcd` for that".into()),
-        _ => Err("usage: rolling_restart [--registry etcd://HOST:PORT]".into()),
+        ["--registry" | "--own-etcd", ..] => Err("build it with `--features etcd` for that".into()),
+        _ => Err("usage: rolling_restart [--registry etcd://HOST:PORT | --own-etcd]".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

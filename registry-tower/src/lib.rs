@@ -46,7 +46,7 @@ pub use self::{
 
 #[cfg(feature = "hyper")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
-pub use self::hyper::{HttpConnect, HttpPool, Server};
+pub use self::hyper::{HttpConnect, HttpPool, HttpProbe, Server};
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub use self::reqwest::{RequestError, ServiceClient, ServiceRequest};

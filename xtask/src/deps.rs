@@ -43,6 +43,32 @@ const PROTOCOLS: [(&str, &[&str]); 4] = [
     ("axum", &["axum", "etcd", "tonic-server"]),
 ];
 
+/// Features that bring an adapter, and all the families of [`NETWORK`] that each may bring, and does.
+const ADAPTERS: [(&str, &[&str]); 7] = [
+    ("tower", &["http", "tower"]),
+    ("hyper", &["h2", "http", "hyper", "tower"]),
+    ("axum", &["axum", "h2", "http", "hyper", "tower"]),
+    ("reqwest", &["http", "hyper", "reqwest", "tower"]),
+    ("tonic", &["h2", "http", "hyper", "tonic", "tower"]),
+    ("tonic-server", &["axum", "h2", "http", "hyper", "prost", "tonic", "tower"]),
+    (
+        "tonic-tls",
+        &[
+            "aws-lc",
+            "h2",
+            "http",
+            "hyper",
+            // A search for the system's certificates, and no more.
+            "openssl",
+            "rustls",
+            "schannel",
+            "security-framework",
+            "tonic",
+            "tower",
+        ],
+    ),
+];
+
 /// Crates that belong to one backend: the core must not know them.
 const BACKENDS: [&str; 5] = ["etcd-client", "hickory", "kube", "k8s-openapi", "zookeeper"];
 
@@ -77,6 +103,11 @@ pub(crate) fn check(root: &Path) -> Result<String> {
                 )));
             }
         }
+    }
+
+    for (feature, allowed) in ADAPTERS {
+        let alone = user_tree(root, FACADE, &["--no-default-features", "--features", feature])?;
+        only(feature, &alone, allowed)?;
     }
 
     let core = user_tree(root, "registry-core", &["--all-features"])?;
@@ -140,6 +171,18 @@ fn members(crates: &BTreeSet<String>, families: &[&str]) -> BTreeSet<String> {
     crates.iter().filter(|name| belongs(name)).cloned().collect()
 }
 
+/// Whether the network crates of a feature's tree are those of the allowed families, and each family is there.
+fn only(feature: &str, tree: &BTreeSet<String>, allowed: &[&str]) -> Result<()> {
+    let (brought, expected) = (network(tree), members(tree, allowed));
+    without(&format!("the feature `{feature}`"), &brought.difference(&expected).cloned().collect())?;
+    match allowed.iter().find(|family| members(tree, &[family]).is_empty()) {
+        None => Ok(()),
+        Some(absent) => Err(Failure::new(format!(
+            "the feature `{feature}` does not bring {absent}: is this check stale?"
+        ))),
+    }
+}
+
 fn without(what: &str, offenders: &BTreeSet<String>) -> Result<()> {
     if offenders.is_empty() {
         return Ok(());
@@ -150,7 +193,7 @@ fn without(what: &str, offenders: &BTreeSet<String>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{crates_in, foreign_to_core, members, network, without};
+    use super::{crates_in, foreign_to_core, members, network, only, without};
 
     const CLEAN: &str = "\
 service-registry v0.1.0 (/somewhere)
@@ -189,6 +232,16 @@ tokio v1.46.0 (*)
     fn etcd_crates_are_caught_outside_their_feature() {
         let crates = crates_in(&format!("{CLEAN}etcd-client v0.21.1\ntonic v0.14.2\n"));
         assert_eq!(members(&crates, &["etcd-client", "tonic"]).len(), 2);
+    }
+
+    #[test]
+    fn an_adapter_that_brings_more_than_its_own_is_caught() {
+        let crates = crates_in(&format!("{CLEAN}http v1.3.0\nhttp-body v1.0.1\nhyper v1.6.0\n"));
+        assert!(only("it", &crates, &["http", "hyper"]).is_ok());
+        let more = only("it", &crates, &["http"]).unwrap_err();
+        assert_eq!(more.to_string(), "the feature `it` must not bring hyper");
+        let stale = only("it", &crates, &["http", "hyper", "tower"]).unwrap_err();
+        assert!(stale.to_string().contains("does not bring tower"), "{stale}");
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Members {
     }
 }
 
-/// The writer's side. The length is only known once the lists are [`finish`](Self::finish)ed.
+/// The writer's side. The length is only known once the lists are finished.
 impl Members {
     /// How many there are now.
     pub(super) fn count(&self) -> usize {

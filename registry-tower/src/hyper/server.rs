@@ -105,18 +105,16 @@ where
     ///
     /// # Cancel safety
     /// Dropped, it accepts nothing more and withdraws the registration; open connections go on.
-    pub async fn run(self, client: &Client) -> Result<DrainReport, Error> {
-        let Self { listener, app, instance, options, drain, exempt } = self;
+    pub async fn run(mut self, client: &Client) -> Result<DrainReport, Error> {
+        let (drain, options) = (self.drain.clone(), self.options);
         let leaving = client.drain_on_signal(drain.clone())?;
-        let in_flight = client.in_flight();
-        let layer = exempt.into_iter().fold(DrainLayer::new(in_flight.clone()), DrainLayer::exempt);
-        // Ends the acceptance when this future does.
-        let (_running, stop) = oneshot::channel::<()>();
-        in_flight.spawn("http server", accept(listener, layer.layer(app), in_flight.clone(), stop));
+        let instance = self.instance.take().transpose()?;
+        let _accepting = self.accept(client);
 
+        let in_flight = client.in_flight();
         let serving = async {
             let _registration: Option<Registration> = match instance {
-                Some(instance) => Some(client.register_with(instance?, options).await?),
+                Some(instance) => Some(client.register_with(instance, options).await?),
                 None => None,
             };
             in_flight.refusing().await;
@@ -133,6 +131,25 @@ where
             report = leaving => Ok(report),
             report = client.drain(drain) => Ok(report),
         }
+    }
+
+    /// Serves until the client's drain is over, and leaves registering and draining to others.
+    ///
+    /// # Cancel safety
+    /// Dropped, it accepts nothing more; open connections go on.
+    pub async fn serve(self, client: &Client) {
+        let _accepting = self.accept(client);
+        client.in_flight().aborted().await;
+    }
+
+    /// Accepts connections until the drain refuses new work, or until the result is dropped.
+    fn accept(self, client: &Client) -> oneshot::Sender<()> {
+        let in_flight = client.in_flight();
+        let layer = self.exempt.into_iter().fold(DrainLayer::new(in_flight.clone()), DrainLayer::exempt);
+        let (accepting, dropped) = oneshot::channel();
+        let accept = accept(self.listener, layer.layer(self.app), in_flight.clone(), dropped);
+        in_flight.spawn("http server", accept);
+        accepting
     }
 }
 

@@ -40,7 +40,7 @@ struct Show {
     flapping: Arc<Instance>,
     is_up: Arc<AtomicBool>,
     upstream: Upstream,
-    /// When the reader was told of something.
+    /// When the reader was told of an instance that came, went or changed.
     updates: Arc<Mutex<Vec<Instant>>>,
     history: History,
     _recorders: Recorders,
@@ -68,8 +68,11 @@ impl Show {
         let (mut changes, told) = (upstream.changes(), Arc::clone(&updates));
         changes.next().await.unwrap();
         tokio::spawn(async move {
-            while changes.next().await.is_some() {
-                told.lock().unwrap().push(Instant::now());
+            while let Some(update) = changes.next().await {
+                // That the instance is ejected, as calls to it fail, is no news of the registry's.
+                if !update.diff.is_empty() {
+                    told.lock().unwrap().push(Instant::now());
+                }
             }
         });
         let is_up = Arc::new(AtomicBool::new(true));

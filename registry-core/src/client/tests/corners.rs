@@ -175,3 +175,16 @@ fn what_narrows_a_view_is_a_field_and_an_option() {
     let error = serde_json::from_str::<ClientConfig>(r#"{"subset": "few"}"#).unwrap_err().to_string();
     assert!(error.contains("off, on (20)"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_whose_budget_left_too_little_for_propagation_finishes_and_is_not_clean() {
+    let registry = MemoryRegistry::new();
+    let client = client(&registry).await;
+    let _registration = client.register(orders("a")).await.unwrap();
+    let report = client.drain(Drain::new().budget(6 * SECOND)).await;
+    assert_eq!(report.deregistered.len(), 1);
+    assert_eq!((report.cut_in, report.in_flight_aborted, report.tasks_aborted), (None, 0, 0));
+    let fault = report.fault.as_ref().expect("the registry needs 2 s of propagation");
+    assert!(fault.to_string().contains("too short"), "{fault}");
+    assert!(!report.is_clean(), "what the next requests may be lost by");
+}

@@ -1,11 +1,13 @@
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use registry_core::{CallOptions, Instance, Upstream};
+use registry_core::{
+    CallOptions, ClientConfig, Instance, Probe, Registration, ShrinkGuard, Upstream, balance::Failure,
+};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::*;
-use crate::{Balanced, HttpConnect};
+use crate::{Balanced, HttpConnect, HttpProbe};
 
 type Orders = Balanced<HttpConnect<Full<Bytes>>>;
 
@@ -171,4 +173,56 @@ async fn http2_without_tls_is_spoken_where_the_endpoint_says_so() {
     // Two GOAWAYs later it is gone.
     let report = host.leave().await.unwrap();
     assert!(report.is_clean() && report.elapsed < Duration::from_secs(2), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_probe_tells_the_well_from_the_broken_the_leaving_and_the_dead() {
+    let registry = MemoryRegistry::new();
+    let app = app().route("/broken", any(async || StatusCode::INTERNAL_SERVER_ERROR));
+    let host = Host::start(&registry, app).await;
+    let instance = Instance::new("orders", format!("http://{}", host.address)).unwrap();
+    let ask = async |path: &str| HttpProbe::new(path).probe(&instance).await;
+    assert_eq!(ask("/").await, Ok(()));
+    assert_eq!(ask("/broken?deeply").await, Err(Failure::Server));
+
+    let request = host.client.in_flight().enter();
+    let leaving = host.leave();
+    host.client.in_flight().refusing().await;
+    // Refused if it gets through at all, as the port closes.
+    assert!(ask("/").await.is_err());
+    drop(request);
+    leaving.await.unwrap();
+    assert_eq!(ask("/").await, Err(Failure::Connect));
+}
+
+#[tokio::test]
+async fn a_thousand_instances_that_came_and_left_leave_no_connection_behind() {
+    const AT_ONCE: usize = 20;
+    let registry = MemoryRegistry::new();
+    let host = Host::start(&registry, app()).await;
+    let mut config = ClientConfig::default();
+    // What leaves leaves at once, even if many do.
+    config.shrink_guard = ShrinkGuard::Off;
+    let caller = Client::builder().config(config).backend(registry.backend()).build().await.unwrap();
+    let orders: Orders = Balanced::new(caller.discover("orders").await.unwrap(), HttpConnect::new());
+    // The server's own task, and a connection to the instance that stays.
+    let idle = 2;
+    let connections = || host.client.in_flight().tasks();
+    for _ in 0..1_000 / AT_ONCE {
+        let mut come = Vec::new();
+        for _ in 0..AT_ONCE {
+            let instance = Instance::new("orders", format!("http://{}", host.address)).unwrap();
+            come.push(caller.register(instance).await.unwrap());
+        }
+        orders.upstream().ready(AT_ONCE + 1).await.unwrap();
+        for _ in 0..2 * AT_ONCE {
+            call(&orders, Method::GET, "/").await.unwrap();
+        }
+        assert!(connections() > AT_ONCE, "each instance has a pool of its own: {}", connections());
+        futures_util::future::join_all(come.into_iter().map(Registration::deregister)).await;
+        while orders.cached() > 1 || connections() > idle {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert_eq!(host.client.in_flight().requests(), 0);
 }
