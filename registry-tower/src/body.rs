@@ -110,3 +110,6 @@ fn end<G: Guard>(guard: &mut Option<G>, how: End) {
         guard.ended(how);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -215,3 +215,6 @@ fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

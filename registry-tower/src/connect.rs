@@ -123,3 +123,37 @@ impl Destination {
         Uri::from_parts(parts).expect("it has a scheme, an authority and a path")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_keeps_its_path_and_gets_the_endpoints_scheme_and_authority() {
+        for (endpoint, uri, expected) in [
+            ("http://10.0.0.7:8080", "http://orders/lines?of=7", "http://10.0.0.7:8080/lines?of=7"),
+            (
+                "grpc://[fd00::7]:9000",
+                "/greeter.Greeter/SayHello",
+                "http://[fd00::7]:9000/greeter.Greeter/SayHello",
+            ),
+            ("https://orders.example:443", "http://orders", "https://orders.example:443/"),
+            ("tcp://orders:80", "https://user@orders:1/", "http://orders:80/"),
+        ] {
+            let destination = Destination::of(&endpoint.parse().unwrap()).unwrap();
+            assert_eq!(destination.resolve(&uri.parse().unwrap()).to_string(), expected);
+            // As in `OPTIONS *`.
+            assert_eq!(destination.resolve(&"*".parse().unwrap()).path(), "*");
+        }
+    }
+
+    #[test]
+    fn an_error_that_says_the_request_was_not_sent_is_found_among_its_causes() {
+        use std::io;
+        let outer = io::Error::other(NotSent::new("no route"));
+        assert!(NotSent::is_in(&NotSent::new("refused")));
+        assert!(NotSent::is_in(&io::Error::from(io::ErrorKind::ConnectionRefused)));
+        assert!(NotSent::is_in(&NotSent::new(outer)));
+        assert!(!NotSent::is_in(&io::Error::from(io::ErrorKind::ConnectionReset)));
+    }
+}

@@ -210,3 +210,6 @@ impl<B> fmt::Debug for Replay<B> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
