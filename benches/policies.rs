@@ -13,7 +13,6 @@
 //! P7 judges what the look-up *adds*: key to position, and then the read of that instance in a flat list, as the floor
 //! does by a random number. The whole pick by key, which also counts a reference to the instance, is reported beside
 //! it. What an instance that comes or goes costs the writer is printed only.
-#![expect(clippy::disallowed_types, reason = "tokio's clock as it is used: Instant::now twice")]
 
 use std::{hint::black_box, process::ExitCode, sync::Arc, time::Duration};
 

@@ -4,13 +4,13 @@
 pub use registry_core::{
     Attempt, AttemptCause, CallError, CallOptions, Changes, Client, ClientBuilder, ClientConfig, ClientEvent,
     Credential, CredentialProvider, Damping, Deregistration, Diff, Discover, Drain, DrainOnSignal,
-    DrainReport, DrainStage, Endpoint, Error, ErrorClass, ErrorKind, Exhaustion, Expiry, FailedAttempt,
-    Freshness, Health, Held, InFlight, InFlightGuard, Instance, InstanceBuilder, InstanceId, InstanceKey,
-    KeeperThread, Lifecycle, LossCause, Metadata, Namespace, NoneUsable, OnDuplicate, OnMissing, OpenPick,
-    Phase, Picked, RegisterOptions, Registration, RegistrationEvent, RegistrationEvents, RegistrationState,
-    RegistryPhase, RegistryUrl, Secret, Selector, ServiceName, ShrinkGuard, SlowStart, Snapshot, Start,
-    Status, Subset, Target, TimeLimit, Unusable, Update, Upstream, Upstreams, ViewEvent, ViewEvents,
-    ViewState, Weight, backend, balance, metrics,
+    DrainReport, DrainStage, Ejection, EjectionCause, Endpoint, Error, ErrorClass, ErrorKind, Exhaustion,
+    Expiry, FailedAttempt, Freshness, Health, Held, InFlight, InFlightGuard, Instance, InstanceBuilder,
+    InstanceId, InstanceKey, KeeperThread, Lifecycle, LossCause, Metadata, Namespace, NoneUsable,
+    OnDuplicate, OnMissing, OpenPick, Phase, Picked, Probe, RegisterOptions, Registration, RegistrationEvent,
+    RegistrationEvents, RegistrationState, RegistryPhase, RegistryUrl, Secret, Selector, ServiceName,
+    ShrinkGuard, SlowStart, Snapshot, Start, Status, Subset, Target, TcpProbe, TimeLimit, Unusable, Update,
+    Upstream, Upstreams, ViewEvent, ViewEvents, ViewState, Weight, backend, balance, metrics,
 };
 #[cfg(feature = "memory")]
 pub use registry_core::{MemoryRegistry, StaticRegistry, memory, static_list};

@@ -7,7 +7,8 @@ use service_registry::metrics::{METRICS, MetricKind};
 
 fn dashboard() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/grafana.json");
-    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    let text = fs::read_to_string(path).expect("the dashboard is there");
+    serde_json::from_str(&text).expect("the dashboard is JSON")
 }
 
 /// Every query, of panels and variables.

@@ -316,6 +316,15 @@ impl ViewSink for View {
     }
 }
 
+impl Drop for View {
+    fn drop(&mut self) {
+        // A pick that outlives the view keeps count of failures, but nothing happens any more.
+        if let Some(outliers) = &self.outliers {
+            outliers.close();
+        }
+    }
+}
+
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View")

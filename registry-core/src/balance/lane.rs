@@ -27,7 +27,7 @@ thread_local! {
 
 /// This thread's number; threads count up from 0 in the order of their first pick.
 #[inline]
-fn thread_number() -> usize {
+pub(super) fn thread_number() -> usize {
     THREAD.with(|thread| match thread.get() {
         UNSET => number_thread(thread),
         number => number,
@@ -66,6 +66,12 @@ impl<T> Lanes<T> {
     #[inline]
     pub(crate) fn mine(&self) -> &T {
         self.numbered().2
+    }
+
+    /// The cell of the thread with this number, this thread's own.
+    #[inline]
+    pub(super) fn of(&self, thread: usize) -> &T {
+        &self.0[thread & (self.0.len() - 1)].0
     }
 
     /// This thread's number, its cell, and between them the number by which another thread [gets](Self::get) that.

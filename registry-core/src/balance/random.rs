@@ -4,20 +4,25 @@ use std::cell::Cell;
 
 use fastrand::Rng;
 
-/// A thread's own source of random numbers, to be kept where the pick looks anyway: the one that `fastrand` keeps per
-/// thread is a second look-up.
+use super::lane::thread_number;
+
+/// A thread's own source of random numbers and its number, to be kept where the pick looks anyway: what `fastrand` and
+/// [`Lanes`](super::Lanes) keep per thread is another look-up each.
 #[derive(Debug)]
-pub(crate) struct Dice(Cell<u64>);
+pub(crate) struct Dice {
+    state: Cell<u64>,
+    thread: Cell<usize>,
+}
 
 impl Dice {
     /// Dice that throw the same in each thread until they are [`shaken`](Self::shake).
     pub(crate) const fn still() -> Self {
-        Self(Cell::new(0))
+        Self { state: Cell::new(0), thread: Cell::new(0) }
     }
 
     /// Dice that always throw the same for one number.
     pub(super) const fn of(number: u64) -> Self {
-        Self(Cell::new(number))
+        Self { state: Cell::new(number), thread: Cell::new(0) }
     }
 
     /// Dice for one pick.
@@ -27,9 +32,16 @@ impl Dice {
         dice
     }
 
-    /// Makes what comes next unforeseeable.
+    /// Makes what comes next unforeseeable, and this thread's.
     pub(crate) fn shake(&self) {
-        self.0.set(fastrand::u64(..));
+        self.state.set(fastrand::u64(..));
+        self.thread.set(thread_number());
+    }
+
+    /// The number of the thread that shook them.
+    #[inline(always)]
+    pub(super) fn thread(&self) -> usize {
+        self.thread.get()
     }
 
     /// 64 random bits.
@@ -46,9 +58,9 @@ impl Dice {
 
     #[inline(always)]
     fn throw<T>(&self, with: impl FnOnce(&mut Rng) -> T) -> T {
-        let mut rng = Rng::with_seed(self.0.get());
+        let mut rng = Rng::with_seed(self.state.get());
         let thrown = with(&mut rng);
-        self.0.set(rng.get_seed());
+        self.state.set(rng.get_seed());
         thrown
     }
 }

@@ -24,7 +24,7 @@ impl RoundRobin {
     /// The position whose turn it is on this thread, of `len`.
     #[inline]
     pub(super) fn next(&self, len: usize, dice: &Dice) -> usize {
-        let next = self.0.mine();
+        let next = self.0.of(dice.thread());
         // Load and store, not an atomic addition: the lane is this thread's. Where threads share one, they
         // may choose the same instance at the same moment, which is harmless.
         let at = match next.load(Ordering::Relaxed) {

@@ -76,6 +76,8 @@ pub(crate) struct Outliers {
 struct Judge {
     machine: Machine,
     read: Read,
+    /// How many slots have room in the tally.
+    counted: usize,
     /// The machine's moves when the next due time was computed, and when the store was told who is ejected.
     timed: u64,
     due: Option<Instant>,
@@ -96,6 +98,7 @@ impl Outliers {
             judge: Mutex::new(Judge {
                 machine: Machine::new(config.clone(), fastrand::u64(..)),
                 read: Read::default(),
+                counted: 0,
                 timed: 0,
                 due: None,
                 stored: 0,
@@ -133,7 +136,11 @@ impl Outliers {
         let mut actions = Vec::new();
         if failure.is_some() {
             let live = view.live();
-            self.tally.grow(live.snapshot.active().slots());
+            let slots = live.snapshot.active().slots();
+            if slots > judge.counted {
+                self.tally.grow(slots);
+                judge.counted = slots;
+            }
             if judge.machine.interval_is_over(now) {
                 let successes = self.tally.read(&live.snapshot, &mut judge.read);
                 actions = judge.machine.step(Input::Interval { successes }, now);

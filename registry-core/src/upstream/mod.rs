@@ -113,6 +113,9 @@ impl Upstream {
     /// Picks an instance for one request, without blocking or allocating. Hold the result until the request's
     /// last byte, then [`report`](Picked::report) how it went, or just drop it.
     ///
+    /// While an instance is [ejected](crate::Ejection), the first pick after its time gets it, to try whether it is well
+    /// again, whatever the policy would choose; until then, each pick reads the clock.
+    ///
     /// Costs a reference count more than [`with_pick`](Self::with_pick), of the instance: two threads that pick the
     /// same few instances contend for it, and don't with `with_pick`.
     ///

@@ -90,9 +90,8 @@ impl Picked {
 
     /// Ends the pick and says how the request went, for the policy to learn and for the instance to be ejected if it
     /// keeps failing (see [`Ejection`](crate::Ejection)). Report successes too, or an instance that was ejected isn't
-    /// seen to be well again. A failure to connect also
-    /// removes an instance that the registry's list no longer has and that is only held in doubt, if any was
-    /// at the time of the pick.
+    /// seen to be well again. A failure to connect also removes an instance that the registry's list no longer has and
+    /// that is only held in doubt, if any was at the time of the pick.
     pub fn report(mut self, outcome: Outcome) {
         self.end(Some(&outcome));
         let probe = self.probe.take();

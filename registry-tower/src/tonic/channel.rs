@@ -29,7 +29,7 @@ use crate::{Balanced, Classify, Idempotent};
 /// - **Calls are retried** on another instance, within the upstream's budget, where that is safe: as long as nothing was
 ///   sent (no connection, a connection that the server is closing, a stream it refuses), at an `UNAVAILABLE` before
 ///   any message, and after other failures of calls that are [idempotent](GrpcChannelBuilder::idempotent). See
-///   [`ClassifyTonic`]. Only requests of at most 64 KiB, and of which nothing was read otherwise.
+///   [`ClassifyTonic`]. A request of more than 64 KiB is retried only if nothing of it was sent.
 /// - **One connection per instance**, opened at its first call and closed when it leaves the view and its calls are over.
 ///   No call waits longer than 1 s for one.
 /// - **The caller's timeout** (`Request::set_timeout`) is over all attempts, not for each.

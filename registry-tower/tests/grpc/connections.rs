@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use h2::Reason;
 use registry_core::{CallOptions, Instance, Target, Upstream, balance::Balance};
+use registry_testkit::{Proxy, eventually};
 use registry_tower::tonic::{GrpcChannel, GrpcTransport};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tonic::Code;
@@ -108,4 +109,34 @@ async fn a_stream_that_the_server_refuses_goes_elsewhere_and_one_that_it_resets_
         }
         assert_eq!(failed, if is_safe { 0 } else { 5 }, "{reason}");
     }
+}
+
+#[tokio::test]
+async fn an_instance_has_one_connection_until_it_leaves_and_its_calls_are_over() {
+    let world = World::of(1).await;
+    let proxy = Proxy::start(world.nodes[0].address).await.unwrap();
+    let instance = Instance::builder("proxied").socket_addr("grpc", proxy.address()).build().unwrap();
+    let registration = world.client.register(instance).await.unwrap();
+    let upstream = world.client.discover("proxied").await.unwrap();
+    upstream.ready_within(1, SOON).await.unwrap();
+    let channel = GrpcChannel::new(upstream);
+    let calls = (0..20).map(|_| {
+        let mut client = GreeterClient::new(channel.clone());
+        async move { client.say_hello(hello("you")).await }
+    });
+    assert!(futures_util::future::join_all(calls).await.iter().all(Result::is_ok));
+    let mut client = GreeterClient::new(channel.clone());
+    let mut replies = client.say_hellos(hello("you")).await.unwrap().into_inner();
+    replies.message().await.unwrap();
+    assert_eq!(proxy.connections(), 1);
+
+    registration.deregister().await;
+    let gone =
+        eventually("its leaving", SOON, async || channel.upstream().snapshot().is_empty().then_some(()));
+    gone.await.unwrap();
+    world.nodes[0].greeter.gate.add_permits(1);
+    assert!(replies.message().await.unwrap().is_some(), "the call goes on");
+    assert!(replies.message().await.unwrap().is_none());
+    drop(replies);
+    eventually("its end", SOON, async || (proxy.connections() == 0).then_some(())).await.unwrap();
 }

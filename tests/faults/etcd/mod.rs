@@ -8,6 +8,7 @@
 mod access;
 mod cluster;
 mod cold;
+mod dead;
 mod drains;
 mod duplicates;
 mod endpoints;
@@ -21,6 +22,7 @@ mod operator;
 mod outages;
 mod process;
 pub(crate) mod run;
+mod serving;
 mod tls;
 mod truth;
 mod updates;

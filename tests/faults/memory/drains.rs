@@ -142,7 +142,7 @@ async fn rolling_restart(n: u64, drain: Drain) -> (usize, Vec<Failed>, Vec<Drain
 async fn row_33_a_rolling_restart_under_load_fails_no_request() {
     let (calls, failures, reports) = rolling_restart(5, Drain::default()).await;
     assert!(failures.is_empty(), "X1: {failures:?}");
-    assert!(calls > 5_000, "{calls}");
+    assert!(calls > 4_000, "{calls}");
     for report in &reports {
         assert!(report.is_clean() && report.elapsed <= BUDGET, "{report:?}");
     }

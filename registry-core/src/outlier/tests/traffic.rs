@@ -283,6 +283,15 @@ async fn an_ejection_shows_in_the_snapshot_and_wakes_who_reads_the_changes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_events_end_with_the_view_even_if_a_pick_outlives_it() {
+    let Servers { upstream, .. } = Servers::new(3, &Balance::round_robin());
+    let (mut events, picked) = (upstream.events(), upstream.pick().unwrap());
+    drop(upstream);
+    assert_eq!(tokio::time::timeout(SECOND, events.next()).await, Ok(None));
+    picked.report(Outcome::failure(Failure::Connect));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_tried_all_others_does_not_fall_back_on_an_ejected_one() {
     let servers = Servers::new(3, &Balance::round_robin());
     servers.ill(0, Some(Failure::Connect));
