@@ -1,8 +1,8 @@
 //! A reqwest client for which `http://orders/lines` goes to an instance of `orders`, at whichever address and port.
 //!
-//! `cargo run --features axum,reqwest --example reqwest_client` brings its own two instances, with a registry in this process;
-//! `cargo run --features axum,etcd,reqwest --example reqwest_client -- etcd://127.0.0.1:2379` calls those that the example
-//! `axum_server` started.
+//! `cargo run --features axum,reqwest --example reqwest_client` brings its own two instances, with a registry in this
+//! process; `cargo run --features axum,etcd,reqwest --example reqwest_client -- etcd://127.0.0.1:2379` calls those that the
+//! example `axum_server` started.
 
 use std::{env, error::Error, time::Duration};
 

@@ -1,9 +1,9 @@
 //! Five instances are replaced one after another while callers go on, over HTTP and gRPC: not one request fails.
 //!
-//! `cargo run --features axum,tonic-server --example rolling_restart` needs no server: the registry lives in this process, and
-//! so do the instances, each with a client of its own.
-//! `cargo run --features axum,tonic-server,etcd --example rolling_restart -- --registry etcd://127.0.0.1:2379` runs each instance in
-//! a process of its own and replaces it by SIGTERM, as a deployment does.
+//! `cargo run --features axum,tonic-server --example rolling_restart` needs no server: the registry lives in this
+//! process, and so do the instances, each with a client of its own. With `--features axum,tonic-server,etcd` and the
+//! arguments `-- --registry etcd://127.0.0.1:2379` each instance is a process of its own and is replaced by SIGTERM, as
+//! by a deployment.
 //!
 //! `instance.rs` is what a service does, `load.rs` what its callers do, `fleet.rs` where they run.
 

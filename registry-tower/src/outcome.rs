@@ -30,9 +30,12 @@ use crate::{
 /// # use registry_core::Upstream;
 /// # use registry_tower::{BoxError, OutcomeLayer};
 /// # use tower::{Layer, Service, ServiceExt};
+/// # type Body = Empty<&'static [u8]>;
 /// # async fn example<S>(http: S, orders: Upstream) -> Result<(), BoxError>
-/// # where S: Service<Request<Empty<&'static [u8]>>, Response = Response<Empty<&'static [u8]>>, Error = BoxError> + Clone + Send + 'static,
-/// # S::Future: Send {
+/// # where
+/// #     S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone + Send + 'static,
+/// #     S::Future: Send,
+/// # {
 /// let mut http = OutcomeLayer::new().layer(http);
 /// let picked = orders.pick()?;
 /// let request = Request::get(format!("{}/lines", picked.endpoint())).body(Empty::new())?;

@@ -29,8 +29,8 @@ const FIRST_VIEW: Duration = Duration::from_secs(5);
 /// A `reqwest` client for which `http://orders/lines` goes to a picked instance of the service `orders`, at its
 /// port, and to another one if that fails.
 ///
-/// A host of one label and without a port is a service's name, except `localhost`; any other URL goes where it would go
-/// without this. [`hosts`](Self::hosts) sets another rule. As URLs have them in lower case, so must the registry. The
+/// A host of one label and without a port is a service's name, except `localhost`; any other URL goes where it would
+/// go without this. [`hosts`](Self::hosts) sets another rule. As URLs have them in lower case, so must the registry. The
 /// endpoint's scheme counts, not the URL's; where that is `https`, the endpoint must bear the certificate's name.
 ///
 /// Requests are retried as by [`Balanced`], and a pick is held until the response's body ends. Timeouts of `reqwest` hold

@@ -356,7 +356,7 @@ impl Guard {
         self.rejected_total
     }
 
-    /// How many published instances have each status, in the order of [`Status`](crate::Status).
+    /// How many published instances have each status, in the order of [`Status`].
     pub(super) fn census(&self) -> [usize; 4] {
         self.census
     }

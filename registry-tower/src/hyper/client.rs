@@ -29,9 +29,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Makes a pool of plain HTTP connections for each instance; its idle connections close when the instance leaves.
 ///
-/// The endpoint used is the first whose scheme is `http`, `h2c` or `grpc`, else the preferred one; with the latter two the pool
-/// speaks HTTP/2 from the first byte (RFC 9113, section 3.3), else HTTP/1. `https` needs a connector with TLS, which this is
-/// not: an instance with nothing else fails.
+/// The endpoint used is the first whose scheme is `http`, `h2c` or `grpc`, else the preferred one; with the latter two
+/// the pool speaks HTTP/2 from the first byte (RFC 9113, section 3.3), else HTTP/1. `https` needs a connector with TLS,
+/// which this is not: an instance with nothing else fails.
 ///
 /// A connection has 1 s to open.
 pub struct HttpConnect<B> {

@@ -16,8 +16,8 @@ use crate::{
 
 /// A `GET` over a new connection: well is who answers with a status below 400.
 ///
-/// For [`Ejection::probe`](registry_core::Ejection::probe). Speaks plain HTTP, as [`HttpConnect`] does. A server that refuses
-/// requests because it leaves isn't well.
+/// For [`Ejection::probe`](registry_core::Ejection::probe). Speaks plain HTTP, as [`HttpConnect`] does. A server that
+/// refuses requests because it leaves isn't well.
 ///
 /// ```
 /// use registry_core::Ejection;

@@ -24,8 +24,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// An HTTP server, HTTP/1 and HTTP/2 without TLS, that is wired to a client's registration and drain.
 ///
-/// The application is any `tower` service of requests, an axum `Router` for one; with the feature `axum` its handlers may
-/// extract `ConnectInfo<SocketAddr>`. [`run`](Self::run) does everything
+/// The application is any `tower` service of requests, an axum `Router` for one; with the feature `axum` its handlers
+/// may extract `ConnectInfo<SocketAddr>`. [`run`](Self::run) does everything
 /// in the right order:
 ///
 /// 1. signal handlers are installed;
