@@ -49,7 +49,7 @@ const ADAPTERS: [(&str, &[&str]); 7] = [
     ("hyper", &["h2", "http", "hyper", "tower"]),
     ("axum", &["axum", "h2", "http", "hyper", "tower"]),
     ("reqwest", &["http", "hyper", "reqwest", "tower"]),
-    ("tonic", &["h2", "http", "hyper", "tonic", "tower"]),
+    ("tonic", &["h2", "http", "hyper", "prost", "tonic", "tower"]),
     ("tonic-server", &["axum", "h2", "http", "hyper", "prost", "tonic", "tower"]),
     (
         "tonic-tls",
@@ -60,6 +60,7 @@ const ADAPTERS: [(&str, &[&str]); 7] = [
             "hyper",
             // A search for the system's certificates, and no more.
             "openssl",
+            "prost",
             "rustls",
             "schannel",
             "security-framework",
