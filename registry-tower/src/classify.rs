@@ -143,7 +143,8 @@ impl Classify for ClassifyHttp {
 ///
 /// | result | counts as | retried |
 /// |---|---|---|
-/// | `UNAVAILABLE` before any message | [`Failure::Server`] | always: that is what the code is for |
+/// | `UNAVAILABLE` before any message | [`Failure::Server`] | if marked [`Idempotent`]: a proxy may have sent the call on |
+/// | a refusal by a server that leaves | [`Failure::Server`] | always |
 /// | `UNKNOWN`, `INTERNAL`, `DATA_LOSS`, `UNAVAILABLE` later | [`Failure::Server`] | never |
 /// | `DEADLINE_EXCEEDED` | [`Failure::Timeout`] | never: the deadline is the caller's |
 /// | `RESOURCE_EXHAUSTED` | [`Failure::Throttled`] | never |
@@ -162,7 +163,9 @@ impl Classify for ClassifyGrpc {
         match self.trailers(&response.headers) {
             None => Verdict::GOOD,
             Some(failure) => {
-                Verdict::failed(failure).and_retry(grpc_status(&response.headers) == Some(UNAVAILABLE))
+                let refused = response.headers.contains_key(REFUSED);
+                let unavailable = grpc_status(&response.headers) == Some(UNAVAILABLE);
+                Verdict::failed(failure).and_retry(refused || unavailable && Idempotent::is(request))
             }
         }
     }

@@ -68,7 +68,7 @@ fn the_table_for_grpc_holds() {
         ("4", Some(Timeout), false),
         ("8", Some(Throttled), false),
         ("13", Some(Server), false),
-        ("14", Some(Server), true),
+        ("14", Some(Server), false),
         ("nonsense", Some(Server), false),
     ] {
         let answer = answer(200, &[(GRPC_STATUS, code)]);
@@ -76,6 +76,10 @@ fn the_table_for_grpc_holds() {
         assert_eq!(judged(verdict), (failure, retried), "{code}");
         assert_eq!(ClassifyGrpc.trailers(&answer.headers), failure, "{code}");
     }
+    let unavailable = answer(200, &[(GRPC_STATUS, "14")]);
+    assert_eq!(judged(ClassifyGrpc.response(&marked(true), &unavailable)), (Some(Server), true));
+    let refused = answer(200, &[(GRPC_STATUS, "14"), (REFUSED, "1")]);
+    assert_eq!(judged(ClassifyGrpc.response(&marked(false), &refused)), (Some(Server), true));
     let stranger = answer(502, &[]);
     assert_eq!(judged(ClassifyGrpc.response(&marked(true), &stranger)), (Some(Server), true));
     assert_eq!(judged(ClassifyGrpc.response(&marked(false), &stranger)), (Some(Server), false));

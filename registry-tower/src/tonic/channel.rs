@@ -27,8 +27,8 @@ use crate::{Balanced, Classify, Idempotent};
 ///   balanced channel takes an instance that can't be connected to for a ready one.) The pick stays open, counted as in
 ///   flight, until the call's trailers; their status tells how it went.
 /// - **Calls are retried** on another instance, within the upstream's budget, where that is safe: as long as nothing was
-///   sent (no connection, a connection that the server is closing, a stream it refuses), at an `UNAVAILABLE` before
-///   any message, and after other failures of calls that are [idempotent](GrpcChannelBuilder::idempotent). See
+///   sent (no connection, a connection that the server is closing, a stream it refuses), and after an `UNAVAILABLE`
+///   before any message, or another failure, of calls that are [idempotent](GrpcChannelBuilder::idempotent). See
 ///   [`ClassifyTonic`]. A request of more than 64 KiB is retried only if nothing of it was sent.
 /// - **One connection per instance**, opened at its first call and closed when it leaves the view and its calls are over.
 ///   No call waits longer than 1 s for one.

@@ -126,10 +126,10 @@ async fn what_was_never_sent_goes_to_another_instance_whatever_it_is() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_unavailable_goes_elsewhere() {
+async fn an_idempotent_call_that_is_unavailable_goes_elsewhere() {
     let world = World::of(2).await;
     let (upstream, ledger) = world.observed().await;
-    let mut client = GreeterClient::new(GrpcChannel::new(upstream));
+    let mut client = GreeterClient::new(GrpcChannel::builder(upstream).idempotent(true).build());
     for _ in 0..4 {
         let answer = client.say_hello(hello("unless n0")).await.unwrap().into_inner();
         assert_eq!(answer.instance, "n1");
@@ -140,10 +140,13 @@ async fn a_call_that_is_unavailable_goes_elsewhere() {
 #[tokio::test]
 async fn the_last_answer_is_the_callers_if_all_are_unavailable() {
     let world = World::of(2).await;
-    let mut client = GreeterClient::new(GrpcChannel::new(world.upstream().await));
-    let status = client.say_hello(hello("fail Unavailable")).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::Unavailable, "as told"));
-    assert_eq!(world.calls().into_values().sum::<usize>(), 3, "three attempts");
+    for (idempotent, attempts) in [(false, 1), (true, 4)] {
+        let channel = GrpcChannel::builder(world.upstream().await).idempotent(idempotent).build();
+        let mut client = GreeterClient::new(channel);
+        let status = client.say_hello(hello("fail Unavailable")).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, "as told"));
+        assert_eq!(world.calls().into_values().sum::<usize>(), attempts, "three attempts if it may be repeated");
+    }
 }
 
 #[tokio::test]
