@@ -20,7 +20,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::config::{MAX_INSTANCES, ShrinkGuard};
+use super::{
+    config::{MAX_INSTANCES, ShrinkGuard},
+    pending::Pending,
+};
 use crate::{
     Status, ViewEvent,
     backend::{Evidence, SourceId},
@@ -33,8 +36,6 @@ use crate::{
 const BURST_WINDOW: Duration = Duration::from_secs(2);
 /// Fewer removals than this are never suspicious, unless they leave nothing.
 const SUSPICIOUS: usize = 3;
-/// Most keys told in one event.
-const TOLD_KEYS: usize = 32;
 
 /// The guarded set of one target.
 #[derive(Clone, Debug)]
@@ -66,33 +67,6 @@ pub(super) struct Held {
     pub(super) until: Option<Instant>,
     /// From when on a second opinion decides; `None` if none may.
     pub(super) confirm_from: Option<Instant>,
-}
-
-/// What hasn't been published yet.
-#[derive(Clone, Debug, Default)]
-struct Pending {
-    /// The published version of each key touched since.
-    before: KeyMap<Option<Arc<Instance>>>,
-    /// A first list, none of which has been published: all there is, in the list's order.
-    first: Vec<Arc<Instance>>,
-    suspects_changed: bool,
-    suspects: Option<Arc<HashSet<InstanceKey>>>,
-    events: Vec<ViewEvent>,
-    removed_from_hold: usize,
-    rejected: Vec<InstanceKey>,
-    next_end: Option<Instant>,
-    next_confirm: Option<Instant>,
-}
-
-impl Pending {
-    /// Notes that a key is about to differ from what was published.
-    fn note(&mut self, key: InstanceKey, before: Option<Arc<Instance>>) {
-        // Rare: a first list was taken in and changed before it was published.
-        for new in self.first.drain(..) {
-            self.before.insert(new.key(), None);
-        }
-        self.before.entry(key).or_insert(before);
-    }
 }
 
 /// How an answer relates to what is known.
@@ -414,18 +388,7 @@ impl Guard {
     }
 
     pub(super) fn take_events(&mut self) -> Vec<ViewEvent> {
-        let pending = &mut self.pending;
-        if pending.removed_from_hold > 0 {
-            pending.events.push(ViewEvent::ShrinkApplied { removed: pending.removed_from_hold });
-            pending.removed_from_hold = 0;
-        }
-        if !pending.rejected.is_empty() {
-            let count = pending.rejected.len();
-            pending.rejected.truncate(TOLD_KEYS);
-            let keys = std::mem::take(&mut pending.rejected).into();
-            pending.events.push(ViewEvent::Rejected { keys, count });
-        }
-        std::mem::take(&mut pending.events)
+        self.pending.take_events()
     }
 
     // === holding ===

@@ -13,6 +13,7 @@
 mod config;
 mod guard;
 mod lookups;
+mod pending;
 mod reconnect;
 mod signal;
 mod state;

@@ -145,7 +145,11 @@ async fn the_last_answer_is_the_callers_if_all_are_unavailable() {
         let mut client = GreeterClient::new(channel);
         let status = client.say_hello(hello("fail Unavailable")).await.unwrap_err();
         assert_eq!((status.code(), status.message()), (Code::Unavailable, "as told"));
-        assert_eq!(world.calls().into_values().sum::<usize>(), attempts, "three attempts if it may be repeated");
+        assert_eq!(
+            world.calls().into_values().sum::<usize>(),
+            attempts,
+            "three attempts if it may be repeated"
+        );
     }
 }
 
