@@ -92,7 +92,7 @@ impl Fleet for EtcdFleet {
 impl Process {
     async fn leave(mut self, name: &str) -> Result<Left> {
         let pid = self.child.id().ok_or_else(|| format!("{name} has ended already"))?;
-        let sent = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
+        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid.to_string()]).status().await?;
         if !sent.success() {
             return Err(format!("SIGTERM could not be sent to {name}").into());
         }

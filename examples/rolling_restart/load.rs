@@ -159,7 +159,7 @@ impl Sum {
             return Err(format!("{} requests failed", self.tally.failed).into());
         }
         if self.rate() < rate {
-            return Err(format!("{:.0} requests/s are too few to tell", self.rate()).into());
+            return Err(TooFew(self.rate()).into());
         }
         for protocol in ["HTTP", "gRPC"] {
             for instance in instances {
@@ -171,6 +171,18 @@ impl Sum {
         Ok(())
     }
 }
+
+/// The machine was too slow for the load that was asked for: nothing failed, and nothing is shown.
+#[derive(Debug)]
+pub(crate) struct TooFew(f64);
+
+impl fmt::Display for TooFew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0} requests/s are too few to tell", self.0)
+    }
+}
+
+impl std::error::Error for TooFew {}
 
 impl fmt::Display for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,15 +5,21 @@ use std::path::Path;
 use crate::failure::{Failure, Result};
 use crate::process::{cargo, find_program, run, stream};
 use crate::tally::Tally;
+use crate::tools::apt_install;
 
 /// Their directories.
 const APART: [&str; 1] = ["registry-pingora"];
 
-/// Why they can't be built here, if they can't.
-pub(crate) fn obstacle() -> Option<&'static str> {
-    find_program("cmake")
-        .is_none()
-        .then_some("cmake is missing, which a dependency of pingora needs (Debian: cmake)")
+/// Installs cmake, which a dependency of pingora needs, unless it is there.
+///
+/// # Errors
+///
+/// If it can't be installed.
+pub(crate) fn prepare() -> Result<()> {
+    if find_program("cmake").is_some() {
+        return Ok(());
+    }
+    apt_install(&["cmake", "make", "g++"])
 }
 
 /// Formatting, lints and tests of each, as the workspace's own steps do it.

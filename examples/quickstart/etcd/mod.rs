@@ -112,7 +112,7 @@ impl Fleet for EtcdFleet {
     async fn drain(&mut self, name: &str) -> Result<()> {
         let mut child = self.take(name)?;
         let pid = child.id().ok_or_else(|| format!("{name} has ended already"))?;
-        let sent = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
+        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid.to_string()]).status().await?;
         if !sent.success() {
             return Err(format!("SIGTERM could not be sent to {name}").into());
         }
