@@ -1,4 +1,5 @@
 mod corners;
+mod drains;
 
 use std::{sync::Arc, time::Duration};
 

@@ -25,8 +25,13 @@ pub use self::{
 };
 use crate::Error;
 
-/// Time that must be left for refusing, waiting and stopping once propagation is over.
+/// What the budget must have besides propagation, and what a registry that doesn't answer leaves after it for refusing,
+/// waiting and stopping.
 const RESERVE: Duration = Duration::from_secs(5);
+
+/// The least time to deregister, which takes from the wait. With announcing, refusing and stopping it fits in
+/// [`RESERVE`].
+const LEAST_DEREGISTER: Duration = Duration::from_secs(1);
 
 /// A piece of the application's own shutdown, run in the stage it was given for.
 pub(crate) type Hook = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -36,7 +41,7 @@ pub(crate) type Hook = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> 
 /// | stage | default | why |
 /// |---|---|---|
 /// | announce | 0.5 s | best effort; where readers see a status they stop coming even before the removal |
-/// | deregister | 3 s | a registry that is away must not hold up the exit: its record expires |
+/// | deregister | 3 s, less if the budget is short | a registry that is away must not hold up the exit: its record expires |
 /// | propagate | what the registry needs (2 to 5 s) | consumers learn of the removal with a delay |
 /// | refuse | 1 s | close listeners, tell peers |
 /// | wait | the remainder | requests and background tasks in flight |
@@ -88,7 +93,8 @@ impl Drain {
         self
     }
 
-    /// How long to wait for the registry to confirm the deregistration; 3 s by default.
+    /// How long to wait for the registry to confirm the deregistration; 3 s by default. Cut to what leaves the budget
+    /// the propagation and 5 s after it, as these keep the requests; but never below 1 s.
     pub fn deregister_within(mut self, within: Duration) -> Self {
         self.deregister = within;
         self
@@ -126,6 +132,12 @@ impl Drain {
             )));
         }
         Ok(())
+    }
+
+    /// The time to deregister when so much of the budget is left.
+    fn deregistration(&self, left: Duration, propagation: Duration) -> Duration {
+        let fits = left.saturating_sub(propagation.saturating_add(RESERVE));
+        self.deregister.min(fits.max(LEAST_DEREGISTER))
     }
 
     /// The propagation that fits into the budget.

@@ -35,8 +35,11 @@ pub(crate) struct Exit<'a> {
 /// Runs all stages and reports.
 pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
     let started = Instant::now();
-    let end = started + drain.budget.min(crate::client::FAR);
-    let budget = Budget { end, cut: exit.cut };
+    let whole = drain.budget.min(crate::client::FAR);
+    let end = started + whole;
+    // Ending our own tasks has its time even if everything before it took all it could get.
+    let last_moment = end - drain.stop.min(whole / 2);
+    let budget = Budget { end: last_moment, cut: exit.cut };
     let mut cut_in = None;
     let mut bounded =
         async |stage, bound: Duration, work: std::pin::Pin<&mut (dyn Future<Output = ()> + Send)>| {
@@ -60,7 +63,8 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
     bounded(DrainStage::Announce, drain.announce, std::pin::pin!(announce)).await;
 
     let mut deregistered: Vec<(InstanceKey, Deregistration)> = Vec::new();
-    let within = drain.deregister.min(end.saturating_duration_since(Instant::now()));
+    let propagation = drain.propagation(exit.propagation);
+    let within = drain.deregistration(end.saturating_duration_since(Instant::now()), propagation);
     let deregister = async {
         let withdrawn =
             join_all(exit.registrations.iter().map(async |registration| {
@@ -79,7 +83,6 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
         }
     }
 
-    let propagation = drain.propagation(exit.propagation);
     if was_live {
         bounded(DrainStage::Propagate, propagation, std::pin::pin!(sleep(propagation))).await;
     }
@@ -87,7 +90,6 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
     exit.in_flight.refuse();
     bounded(DrainStage::Refuse, drain.refuse, std::pin::pin!(run_hooks(&drain.on_refuse))).await;
 
-    let last_moment = end.checked_sub(drain.stop).unwrap_or(end);
     let notice = last_moment.checked_sub(END_NOTICE).unwrap_or(last_moment);
     let wait = async {
         tokio::select! {
@@ -106,7 +108,8 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
 
     // Not under the budget's cut: ending our own tasks takes no waiting for anybody.
     let began = Instant::now();
-    if timeout(drain.stop, exit.stop).await.is_err() {
+    let remainder = end.saturating_duration_since(began);
+    if timeout(drain.stop.min(remainder), exit.stop).await.is_err() {
         cut_in.get_or_insert(DrainStage::Stop);
     }
     metrics::drain_stage(DrainStage::Stop, began.elapsed());
@@ -124,6 +127,7 @@ pub(crate) async fn run(drain: &Drain, exit: Exit<'_>) -> DrainReport {
 }
 
 struct Budget {
+    /// When the stages before the last must be over.
     end: Instant,
     cut: CancellationToken,
 }

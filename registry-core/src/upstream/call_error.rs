@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CallError<E> {
-    /// There was no instance to try: none is known, or nothing is known yet.
+    /// There was no instance to try: none is known, nothing is known yet, or the view is too old.
     NoInstance(Error),
     /// Instances are known, but none that serves, and the caller wanted
     /// [no other](super::CallOptions::usable_only).
@@ -91,6 +91,8 @@ pub enum Exhaustion {
     Budget,
     /// No instance was left.
     Instances,
+    /// The view has become too old to pick from since the call began.
+    Expired,
 }
 
 impl<E> CallError<E> {
@@ -206,6 +208,7 @@ impl fmt::Display for Exhaustion {
             Self::Attempts => "no more are allowed",
             Self::Budget => "the retry budget is spent",
             Self::Instances => "no other instance is left",
+            Self::Expired => "the view is too old to pick from",
         })
     }
 }

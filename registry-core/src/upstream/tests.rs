@@ -16,7 +16,7 @@ use crate::{
 /// A source that tests drive.
 #[derive(Default)]
 pub(super) struct Feed {
-    refuses: AtomicBool,
+    pub(super) refuses: AtomicBool,
     started: AtomicUsize,
     views: Mutex<Vec<Weak<dyn ViewSink>>>,
     failed: Mutex<Vec<InstanceKey>>,
@@ -83,7 +83,7 @@ pub(super) fn lazy(balance: &Balance) -> (Upstream, Arc<Feed>) {
     lazy_refusing(balance, false)
 }
 
-fn lazy_refusing(balance: &Balance, expired: bool) -> (Upstream, Arc<Feed>) {
+pub(super) fn lazy_refusing(balance: &Balance, expired: bool) -> (Upstream, Arc<Feed>) {
     over(View::new(Selector::new(), balance), expired)
 }
 

@@ -7,7 +7,7 @@ use super::{
     flight::{Ended, Verdict, later},
 };
 use crate::{
-    Error, metrics,
+    Error, ErrorKind, metrics,
     model::{InstanceKey, Status},
     upstream::{
         AttemptCause, CallError, Exhaustion, FailedAttempt, Picked, TimeLimit, Upstream, unusable::NoneUsable,
@@ -72,6 +72,15 @@ impl<'a, E> Course<'a, E> {
         let mut waited = Ok(());
         if !wait.is_zero() && upstream.snapshot().usable_len() == 0 {
             waited = upstream.ready_within(1, wait).await;
+        }
+        if let Some(limit) = self.time_over(Instant::now()) {
+            if let Err(error) = waited {
+                tracing::debug!(
+                    error = format!("{error:#}"),
+                    "the call's time went into waiting for an instance"
+                );
+            }
+            return Err(CallError::TimedOut { limit, attempts: Vec::new() });
         }
         if options.usable_only
             && let Some(none) = self.none_usable()
@@ -152,8 +161,8 @@ impl<'a, E> Course<'a, E> {
     /// Another instance, or why there is to be no other attempt.
     fn another(&mut self, may_repeat: bool) -> Result<Picked, Refusal> {
         let now = Instant::now();
-        if let (Some(timeout), Some(true)) = (self.options.timeout, self.end.map(|end| now >= end)) {
-            return Err(Refusal::Time(TimeLimit::Call(timeout)));
+        if let Some(limit) = self.time_over(now) {
+            return Err(Refusal::Time(limit));
         }
         if let (Some(timeout), false) = (self.options.per_try_timeout, may_repeat) {
             return Err(Refusal::Time(TimeLimit::Attempt(timeout)));
@@ -166,22 +175,34 @@ impl<'a, E> Course<'a, E> {
             metrics::budget_spent(self.upstream.service());
             return Err(Refusal::Exhausted(Exhaustion::Budget));
         }
-        let picked = self.pick().ok().filter(|picked| self.suits(picked));
-        picked.ok_or_else(|| {
-            budget.refund(now);
-            Refusal::Exhausted(Exhaustion::Instances)
-        })
+        let because = match self.pick() {
+            Ok(picked) if self.suits(&picked) => return Ok(picked),
+            Ok(_) => Exhaustion::Instances,
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "no further attempt");
+                // Something was known for the first attempt, so this isn't a view that is yet to come.
+                if error.kind() == ErrorKind::NotReady { Exhaustion::Expired } else { Exhaustion::Instances }
+            }
+        };
+        budget.refund(now);
+        Err(Refusal::Exhausted(because))
+    }
+
+    /// The limit of the whole call, if that is over.
+    fn time_over(&self, now: Instant) -> Option<TimeLimit> {
+        self.end.filter(|end| now >= *end).and(self.options.timeout).map(TimeLimit::Call)
     }
 
     fn pick(&self) -> Result<Picked, Error> {
         self.upstream.pick_with(&self.options.context(&self.tried))
     }
 
-    /// Whether to make a further attempt here. One instance isn't asked twice at the same time; but one after the
-    /// other it is, if there is no other.
+    /// Whether to make a further attempt here. One instance isn't asked twice at the same time, nor one that doesn't
+    /// serve while another may still answer; but one after the other they are, if there is no other.
     fn suits(&self, picked: &Picked) -> bool {
         let is_repeated = self.in_flight > 0 && self.tried.contains(&picked.key());
-        let is_usable = !self.options.usable_only || picked.status() == Status::Serving;
+        let may_be_any = !self.options.usable_only && self.in_flight == 0;
+        let is_usable = picked.status() == Status::Serving || may_be_any;
         !is_repeated && is_usable
     }
 

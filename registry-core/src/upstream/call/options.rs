@@ -76,7 +76,8 @@ impl CallOptions {
     }
 
     /// How long to wait for an instance that serves if there is none: 0 by default, as failing fast keeps callers
-    /// from piling up; at most 3 s. After that whatever there is is tried.
+    /// from piling up; at most 3 s. After that whatever there is is tried, unless the call's [`timeout`](Self::timeout) is
+    /// over too.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait.min(MAX_WAIT);
         self
@@ -105,7 +106,7 @@ impl CallOptions {
         self
     }
 
-    /// Starts a second attempt on another instance when the first hasn't ended after `delay`; never by default, and
+    /// Starts a second attempt on another instance that serves when the first hasn't ended after `delay`; never by default, and
     /// only if the call is [`idempotent`](Self::idempotent). The first answer wins; the other attempt is dropped and its
     /// instance not blamed. Hedges count as attempts, and as retries in the budget (gRFC A6; Dean and Barroso, The
     /// Tail at Scale).

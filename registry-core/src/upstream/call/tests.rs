@@ -1,3 +1,5 @@
+mod further;
+
 use std::{
     collections::{BTreeSet, HashSet},
     error::Error as _,
@@ -235,13 +237,17 @@ async fn the_whole_call_ends_with_its_time_and_only_an_attempt_that_had_half_of_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_of_a_call_includes_its_wait_for_an_instance() {
-    let (upstream, _feed) = upstream_of([]);
-    let begin = Instant::now();
+async fn a_call_whose_time_went_into_waiting_for_an_instance_starts_no_attempt() {
+    let (upstream, feed) = upstream_of([]);
     let options = CallOptions::new().timeout(SECOND).wait(2 * SECOND);
-    let error = Script::new([]).run(&upstream, &options).await.unwrap_err();
-    assert!(matches!(error, CallError::NoInstance(_)));
-    assert_eq!(begin.elapsed(), SECOND);
+    for known in [vec![], vec![instance(1, Status::Down)]] {
+        feed.apply(&ViewChange { upserts: known, ..ViewChange::default() });
+        let begin = Instant::now();
+        let error = Script::new([]).run(&upstream, &options).await.unwrap_err();
+        assert!(matches!(&error, CallError::TimedOut { attempts, .. } if attempts.is_empty()), "{error}");
+        assert_eq!(error.to_string(), "the call was not over within 1s");
+        assert_eq!(begin.elapsed(), SECOND);
+    }
 }
 
 #[tokio::test(start_paused = true)]
