@@ -2,8 +2,8 @@
 //! pick`.
 //!
 //! *Floor*: a random index into a static slice. *Guard*: the same behind a bare `ArcSwap::load`. Bounds: P1 (held
-//! handle, borrowing), P2 (allocations), P3 (scaling on two threads), P8 (by service name), P10
-//! (owning). Nanoseconds are for orientation only.
+//! handle, borrowing), P2 (allocations), P3 (scaling on two threads), P4 (weighted), P8 (by service
+//! name), P10 (owning). Nanoseconds are for orientation only.
 
 use std::{hint::black_box, process::ExitCode, sync::Arc};
 
@@ -105,6 +105,7 @@ fn judge(count: usize, rounds: &Rounds, disturbed: Option<&String>, bounds: &mut
     for case in ["round robin", "random", "weighted", "by name", "round robin, owned"] {
         bounds.push(Bound::at_most("P2", what(case), rounds.allocations(case), 0.0, "allocations"));
     }
+    bounds.push(Bound::at_most("P4", what("weighted"), rounds.ratio("weighted", "random"), 1.4, "x P1"));
     bounds.push(Bound::at_most("P8", what("by name"), rounds.ratio("by name", "round robin"), 2.6, "x P1"));
     let scaling = Bound::at_least("P8", what("by name, scaling"), rounds.scaling("by name"), 1.8, "");
     bounds.push(scaling.skip_if(disturbed));
