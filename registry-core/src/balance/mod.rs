@@ -200,8 +200,10 @@ impl Balance {
     /// up to 3,125 instances. All clients that know the same instances agree. Without a key, a random one in about
     /// proportion to weight.
     ///
-    /// An instance has 160 points, or fewer if there were more than 500,000 in all, or more if there were fewer than
-    /// 1,024; in proportion to weight, at most 4,096. [`RingHash`] can bound the load of an instance.
+    /// An instance of the median weight has 160 points, others in proportion to theirs, at least 1 and at most 4,096.
+    /// With more than 3,125 instances it is half of that, with more than 6,250 a quarter, and so on. So one more or less
+    /// at these numbers moves other keys too, and so does a change of one's weight, or of who is there, that makes
+    /// another weight the median: with equal weights it never does. [`RingHash`] can bound the load of an instance.
     #[must_use]
     pub const fn ring_hash() -> Self {
         Self(Policy::RingHash(RingHash::new()))

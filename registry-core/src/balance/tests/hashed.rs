@@ -60,6 +60,23 @@ fn removing_one_of_n_moves_little_more_than_its_own_keys() {
 }
 
 #[test]
+fn only_its_own_keys_move_on_a_ring_of_few_too() {
+    for size in 3..=8 {
+        let view = view(&Balance::ring_hash(), serving(&vec![100; size]));
+        let before = owners(&view);
+        for gone in 0..size {
+            remove(&view, gone);
+            for (before, after) in before.iter().zip(owners(&view)) {
+                assert_eq!(*before != after, *before == key(gone), "{gone} of {size}");
+            }
+            let upserts = vec![instance(gone, 100, Status::Serving)];
+            view.apply(&ViewChange { upserts, ..ViewChange::default() });
+            assert_eq!(owners(&view), before, "{gone} of {size} is back");
+        }
+    }
+}
+
+#[test]
 fn an_update_in_steps_gives_the_same_owners_as_a_fresh_start() {
     for balance in HASHED {
         let mut weights = vec![100; 300];
