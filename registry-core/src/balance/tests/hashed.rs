@@ -171,6 +171,34 @@ fn a_key_whose_instance_was_tried_has_one_other_to_go_to() {
 }
 
 #[test]
+fn a_retry_goes_where_the_key_goes_if_its_instance_is_ejected() {
+    let tried = [key(2)];
+    for balance in HASHED {
+        let mut store = Store::default();
+        for instance in &serving(&[100; 10]) {
+            store.upsert(instance, None);
+        }
+        let balancing = balance.balancing();
+        let mut version = |ejected: &[InstanceKey], number| {
+            store.eject(ejected.iter().cloned().collect(), true);
+            let snapshot = store.snapshot(number, None);
+            let rule = balancing.rule(snapshot.active(), snapshot.passed_over());
+            (snapshot, rule)
+        };
+        let (whole, without) = (version(&[], 1), version(&tried, 2));
+        let chosen = |(snapshot, rule): &(Snapshot, Rule), context: &PickContext<'_>| {
+            let member = choose(snapshot.active(), rule, context, snapshot, &None, &Dice::still());
+            member.unwrap().instance.key()
+        };
+        let own: Vec<_> = (0..1_000).map(context).filter(|key| chosen(&whole, key) == tried[0]).collect();
+        assert!(own.len() > 50, "{balance:?}: {}", own.len());
+        for context in own {
+            assert_eq!(chosen(&whole, &context.tried(&tried)), chosen(&without, &context), "{balance:?}");
+        }
+    }
+}
+
+#[test]
 fn shares_of_keys_follow_the_weights() {
     for (balance, tolerance) in HASHED.into_iter().zip([0.15, 0.3]) {
         let weights: Vec<u32> = (0..20).map(|id| if id == 7 { 1_000 } else { 100 }).collect();
