@@ -60,6 +60,9 @@ impl RingHash {
     ///
     /// Each thread counts what it has begun. With fewer requests in flight than instances an instance has room for
     /// one of each thread.
+    ///
+    /// While requests spill to other zones, the two sides are counted together, but a share is one of its side: the
+    /// bound is wider by what the other side has. Where each has half of the requests, 1.25 acts as 2.5.
     pub const fn bounded_load(mut self, times: f64) -> Self {
         // Not a number is the least.
         self.bound = Some((times.clamp(1.01, 1_000.0).max(1.01) * 1e3) as u32);
