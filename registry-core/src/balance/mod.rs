@@ -189,7 +189,10 @@ impl Balance {
     ///
     /// The table depends on ids and weights only. It is built anew when these change, by the task that follows the
     /// registry, before the change is visible to picks: 1 ms for 10 instances, 3 ms for 1,000, 70 ms and 4 MB for
-    /// 10,000. If thousands of instances come and go all the time, [`ring_hash`](Self::ring_hash) costs less.
+    /// 10,000. An ejected instance stays in it and is passed over; but if the client's
+    /// [zone](crate::ClientConfig::zone) is known, the table is built anew at each ejection and return too, and that
+    /// possibly by the thread whose pick or outcome leads to it. If thousands of instances come and go all the time,
+    /// [`ring_hash`](Self::ring_hash) costs less.
     #[must_use]
     pub const fn maglev() -> Self {
         Self(Policy::Maglev)
