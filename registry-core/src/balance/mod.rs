@@ -61,6 +61,10 @@ pub trait Balancer: fmt::Debug + Send + Sync + 'static {
     /// and not while picking: but a version isn't visible before this returns, so the work must not grow with
     /// the number of members by much. Where requests are shared between two zones, it is called for each of the two
     /// lists.
+    ///
+    /// Whoever changes the view holds its lock for writers meanwhile, and that may be a pick, or the report of an
+    /// outcome, that ejects an instance. So this must neither pick from the same client nor report to it: it might wait
+    /// for that lock forever.
     fn picker(&self, members: &Members) -> Arc<dyn Picker>;
 
     /// Whether [`begin`](Self::begin) and [`end`](Self::end) have any effect; fixed for the balancer's life.
