@@ -75,8 +75,8 @@ fn reconsider<'a>(
     dice: &Dice,
     mut at: usize,
 ) -> Option<&'a Member> {
-    let mut doubted = false;
-    for attempt in 1..=REDRAWS {
+    let (mut doubted, mut attempts) = (false, 1);
+    while attempts <= REDRAWS {
         let stays = match members.standing(at) {
             Standing::Trusted => true,
             Standing::Suspect => mem::replace(&mut doubted, true),
@@ -87,25 +87,28 @@ fn reconsider<'a>(
         if stays {
             break;
         }
-        at = rule.pick(members, context, attempt, dice).0;
+        at = rule.pick(members, context, attempts, dice).0;
+        attempts += 1;
     }
     if context.get_tried().is_empty() {
         return members.member(at);
     }
-    untried(members, rule, context, snapshot, dice, at)
+    untried(members, rule, context, snapshot, dice, (at, attempts))
 }
 
-/// An untried member, if there is one that may be used.
+/// An untried member, if there is one that may be used; `at` was chosen by the last of as many `attempts`. They must be
+/// those really made: a hashed policy leaves out an instance for each, and a retry goes where the key goes if its
+/// instance is ejected.
 fn untried<'a>(
     members: &'a Members,
     rule: &'a Rule,
     context: &PickContext<'_>,
     snapshot: &'a Snapshot,
     dice: &Dice,
-    mut at: usize,
+    (mut at, attempts): (usize, u32),
 ) -> Option<&'a Member> {
     let is_untried = |member: &&Member| !is_tried(&member.instance, context.get_tried());
-    for attempt in 2..2 + REDRAWS {
+    for attempt in attempts..attempts + REDRAWS {
         if let Some(member) = members.member(at).filter(is_untried) {
             return Some(member);
         }

@@ -15,6 +15,13 @@ use std::{
 
 use super::{Slot, slot_table::SlotTable};
 
+/// Two costs that were written further apart than this, in ticks, count as equal: which one is the older is no longer
+/// sure, and a tie gives either its turn. An hour, in which any usual average has decayed to nothing.
+const APART: f32 = 3_600_000.0;
+/// By how much a latency may be noted late, in ticks, as threads pass each other by. A cost that is newer by more is
+/// from before the ticks wrapped.
+const LATE: f32 = 60_000.0;
+
 /// The averages of all instances, shared by all threads: a latency that one has seen, all know.
 #[derive(Debug)]
 pub(super) struct Costs {
@@ -42,7 +49,7 @@ pub(super) struct Cost {
 }
 
 /// Milliseconds since the balancer was made, from 1 as 0 is for "never". They wrap after 49 days, and what wasn't
-/// written for half as long counts as newer than it is: one request puts it right.
+/// written for half as long looks newer than it is; see [`APART`] and [`LATE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tick(u32);
 
@@ -105,8 +112,12 @@ impl Costs {
         if one.log == self.seed && other.log == self.seed {
             return 0.0;
         }
+        let ticks = one.tick.since(other.tick);
+        if ticks.abs() > APART {
+            return 0.0;
+        }
         // The one that was written later has decayed less since.
-        one.log - other.log + one.tick.since(other.tick) * self.decay
+        one.log - other.log + ticks * self.decay
     }
 
     /// Gives the cell to an instance that is new there.
@@ -152,6 +163,9 @@ impl Costs {
     /// it is why a busy instance is written to once a millisecond, and not with every request.
     fn blend(&self, last: Cost, sample: f32, now: Tick) -> Option<Cost> {
         let ticks = now.since(last.tick);
+        if ticks < -LATE {
+            return Some(Cost::new(sample, now));
+        }
         if ticks <= 0.0 {
             // Or another thread noted a later one meanwhile.
             return (sample > last.log).then(|| Cost::new(sample, last.tick));
@@ -282,5 +296,26 @@ mod tests {
         let cost = costs.of(SLOT, || Tick(500));
         assert_eq!(cost.tick, Tick(500));
         assert_near(cost.log, log(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn after_weeks_without_a_request_the_next_latency_counts() {
+        const DAY: u64 = 86_400_000;
+        // Before and after half of the ticks, and once they wrap.
+        for days in [1, 24, 25, 40, 49, 60] {
+            let costs = costs();
+            let other = Slot { index: 1, ..SLOT };
+            value(&costs, SLOT, 0);
+            note(&costs, 5_000, 0);
+            costs.of(other, || at(0));
+            costs.note(other, Duration::from_secs(5), at(0));
+            note(&costs, 20, days * DAY);
+            assert_near(value(&costs, SLOT, days * DAY), 20.0);
+            // Whoever was idle has its turn: either the cheaper one, or as good as any.
+            let dearer = costs.compare(costs.of(other, || at(0)), costs.of(SLOT, || at(0)));
+            assert!(dearer <= 0.0, "{dearer} after {days} days");
+            let spared = costs.compare(costs.of(SLOT, || at(0)), costs.of(other, || at(0)));
+            assert_eq!(spared, -dearer, "after {days} days");
+        }
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn following<'a>(
     members: usize,
     attempt: u32,
 ) -> usize {
-    // A pick makes at most six attempts.
+    // A pick makes at most eight further attempts.
     let mut seen = [usize::MAX; 8];
     let (mut last, mut count) = (0, 0);
     for position in slots.take(STEPS).filter_map(|slot| places.of(*slot)) {

@@ -61,6 +61,10 @@ pub trait Balancer: fmt::Debug + Send + Sync + 'static {
     /// and not while picking: but a version isn't visible before this returns, so the work must not grow with
     /// the number of members by much. Where requests are shared between two zones, it is called for each of the two
     /// lists.
+    ///
+    /// Whoever changes the view holds its lock for writers meanwhile, and that may be a pick, or the report of an
+    /// outcome, that ejects an instance. So this must neither pick from the same client nor report to it: it might wait
+    /// for that lock forever.
     fn picker(&self, members: &Members) -> Arc<dyn Picker>;
 
     /// Whether [`begin`](Self::begin) and [`end`](Self::end) have any effect; fixed for the balancer's life.
@@ -189,7 +193,10 @@ impl Balance {
     ///
     /// The table depends on ids and weights only. It is built anew when these change, by the task that follows the
     /// registry, before the change is visible to picks: 1 ms for 10 instances, 3 ms for 1,000, 70 ms and 4 MB for
-    /// 10,000. If thousands of instances come and go all the time, [`ring_hash`](Self::ring_hash) costs less.
+    /// 10,000. An ejected instance stays in it and is passed over; but if the client's
+    /// [zone](crate::ClientConfig::zone) is known, the table is built anew at each ejection and return too, and that
+    /// possibly by the thread whose pick or outcome leads to it. If thousands of instances come and go all the time,
+    /// [`ring_hash`](Self::ring_hash) costs less.
     #[must_use]
     pub const fn maglev() -> Self {
         Self(Policy::Maglev)
@@ -200,8 +207,10 @@ impl Balance {
     /// up to 3,125 instances. All clients that know the same instances agree. Without a key, a random one in about
     /// proportion to weight.
     ///
-    /// An instance has 160 points, or fewer if there were more than 500,000 in all, or more if there were fewer than
-    /// 1,024; in proportion to weight, at most 4,096. [`RingHash`] can bound the load of an instance.
+    /// An instance of the median weight has 160 points, others in proportion to theirs, at least 1 and at most 4,096.
+    /// With more than 3,125 instances it is half of that, with more than 6,250 a quarter, and so on. So one more or less
+    /// at these numbers moves other keys too, and so does a change of one's weight, or of who is there, that makes
+    /// another weight the median: with equal weights it never does. [`RingHash`] can bound the load of an instance.
     #[must_use]
     pub const fn ring_hash() -> Self {
         Self(Policy::RingHash(RingHash::new()))

@@ -2,8 +2,9 @@
 //! ketama, and the bounded loads of Mirrokni, Thorup and Zadimoghaddam (2016).
 //!
 //! Each instance has many points on a ring of 2^64 places, and a key belongs to the next point. When an instance comes
-//! or goes, only its own points do, so that an update merges those into what there is. Shares differ by the luck of
-//! the points: with 160 of them by 8 % (one standard deviation).
+//! or goes, only its own points do, so that an update merges those into what there is; but for the exceptions that
+//! [`Balance::ring_hash`](super::Balance::ring_hash) names, where all change. Shares differ by the luck of the points:
+//! with 160 of them by 8 % (one standard deviation).
 
 use std::{
     borrow::Cow,
@@ -21,10 +22,11 @@ use super::{
     roster::{Entry, Moves, Places, Roster, unit},
 };
 
-/// Points of an instance of median weight, unless the ring gets too small or too large.
+/// Points of an instance of median weight, unless the ring gets too large. However few there are: a least size of the
+/// ring would give each of them others whenever one comes or goes.
 const POINTS: usize = 160;
-/// Least and most points of a ring.
-const RING: (usize, usize) = (1_024, 500_000);
+/// Most points of a ring of equal instances.
+const RING: usize = 500_000;
 /// Most points of one instance, however heavy.
 const MOST: u64 = 4_096;
 /// How many points a look-up goes past for an instance with room.
@@ -58,6 +60,9 @@ impl RingHash {
     ///
     /// Each thread counts what it has begun. With fewer requests in flight than instances an instance has room for
     /// one of each thread.
+    ///
+    /// While requests spill to other zones, the two sides are counted together, but a share is one of its side: the
+    /// bound is wider by what the other side has. Where each has half of the requests, 1.25 acts as 2.5.
     pub const fn bounded_load(mut self, times: f64) -> Self {
         // Not a number is the least.
         self.bound = Some((times.clamp(1.01, 1_000.0).max(1.01) * 1e3) as u32);
@@ -183,9 +188,9 @@ struct Scale {
 impl Scale {
     fn of(entries: &[Entry]) -> Self {
         let members = entries.len().max(1);
-        let mut points = POINTS.max(RING.0.div_ceil(members));
+        let mut points = POINTS;
         // Halved, so that it doesn't change with every member that comes, and with it every point.
-        while points > 1 && points * members > RING.1 {
+        while points > 1 && points * members > RING {
             points /= 2;
         }
         Self { points: points as u64, unit: unit(entries) }

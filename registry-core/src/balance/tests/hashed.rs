@@ -60,6 +60,23 @@ fn removing_one_of_n_moves_little_more_than_its_own_keys() {
 }
 
 #[test]
+fn only_its_own_keys_move_on_a_ring_of_few_too() {
+    for size in 3..=8 {
+        let view = view(&Balance::ring_hash(), serving(&vec![100; size]));
+        let before = owners(&view);
+        for gone in 0..size {
+            remove(&view, gone);
+            for (before, after) in before.iter().zip(owners(&view)) {
+                assert_eq!(*before != after, *before == key(gone), "{gone} of {size}");
+            }
+            let upserts = vec![instance(gone, 100, Status::Serving)];
+            view.apply(&ViewChange { upserts, ..ViewChange::default() });
+            assert_eq!(owners(&view), before, "{gone} of {size} is back");
+        }
+    }
+}
+
+#[test]
 fn an_update_in_steps_gives_the_same_owners_as_a_fresh_start() {
     for balance in HASHED {
         let mut weights = vec![100; 300];
@@ -150,6 +167,34 @@ fn a_key_whose_instance_was_tried_has_one_other_to_go_to() {
             seconds.insert(second);
         }
         assert_eq!(seconds.len(), 20, "the keys of one that fails are spread over the others");
+    }
+}
+
+#[test]
+fn a_retry_goes_where_the_key_goes_if_its_instance_is_ejected() {
+    let tried = [key(2)];
+    for balance in HASHED {
+        let mut store = Store::default();
+        for instance in &serving(&[100; 10]) {
+            store.upsert(instance, None);
+        }
+        let balancing = balance.balancing();
+        let mut version = |ejected: &[InstanceKey], number| {
+            store.eject(ejected.iter().cloned().collect(), true);
+            let snapshot = store.snapshot(number, None);
+            let rule = balancing.rule(snapshot.active(), snapshot.passed_over());
+            (snapshot, rule)
+        };
+        let (whole, without) = (version(&[], 1), version(&tried, 2));
+        let chosen = |(snapshot, rule): &(Snapshot, Rule), context: &PickContext<'_>| {
+            let member = choose(snapshot.active(), rule, context, snapshot, &None, &Dice::still());
+            member.unwrap().instance.key()
+        };
+        let own: Vec<_> = (0..1_000).map(context).filter(|key| chosen(&whole, key) == tried[0]).collect();
+        assert!(own.len() > 50, "{balance:?}: {}", own.len());
+        for context in own {
+            assert_eq!(chosen(&whole, &context.tried(&tried)), chosen(&without, &context), "{balance:?}");
+        }
     }
 }
 
