@@ -9,6 +9,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use registry_core::{CallError, Endpoint, ErrorKind, Instance, balance::Failure};
+use registry_testkit::eventually;
 use tower::{ServiceExt, service_fn, util::BoxCloneService};
 
 use super::{Balanced, Cause};
@@ -215,12 +216,10 @@ async fn services_live_as_long_as_their_instances_and_no_longer() {
         }
         assert_eq!(service.cached(), 8);
         futures_util::future::join_all(come.into_iter().map(registry_core::Registration::deregister)).await;
-        while world.upstream.snapshot().len() > 3 || service.cached() > 3 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let are_gone = async || (world.upstream.snapshot().len() == 3 && service.cached() == 3).then_some(());
+        eventually("services go with their instances", Duration::from_secs(60), are_gone).await.unwrap();
     }
     drop(world.registrations.pop().unwrap());
-    while service.cached() > 2 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let is_gone = async || (service.cached() == 2).then_some(());
+    eventually("the service goes with its instance", Duration::from_secs(60), is_gone).await.unwrap();
 }

@@ -1,4 +1,5 @@
 use registry_core::DrainStage;
+use registry_testkit::eventually;
 
 use super::*;
 
@@ -13,7 +14,7 @@ async fn idle_connections_close_at_once_and_the_port_too() {
     read_until(&mut idle, "answer").await;
 
     let report = host.leave().await.unwrap();
-    assert!(report.is_clean() && report.elapsed < 2 * SECOND, "{report:?}");
+    assert!(report.is_clean() && report.elapsed < 3 * SECOND, "{report:?}");
     assert_eq!(read_all(&mut idle).await, "");
     assert!(TcpStream::connect(host.address).await.is_err());
     assert!(registry.snapshot_of("orders").is_empty());
@@ -26,15 +27,14 @@ async fn what_is_in_flight_is_finished_and_its_connection_closed() {
     let host = Host::start(&registry, app()).await;
     let mut busy = host.dial().await;
     send(&mut busy, "/slow").await;
-    while host.client.in_flight().requests() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let in_flight = async || (host.client.in_flight().requests() > 0).then_some(());
+    eventually("the request arrives", 60 * SECOND, in_flight).await.unwrap();
     let leaving = host.leave();
     let answer = read_all(&mut busy).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("slow"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
     let report = leaving.await.unwrap();
-    assert!(report.is_clean() && report.elapsed < 2 * SECOND, "{report:?}");
+    assert!(report.is_clean() && report.elapsed < 3 * SECOND, "{report:?}");
 }
 
 #[tokio::test]
@@ -79,8 +79,8 @@ async fn an_endless_answer_is_cut_off_when_the_budget_is_spent() {
     read_until(&mut endless, "HTTP/1.1 200").await;
     let report = host.leave().await.unwrap();
     assert_eq!((report.in_flight_aborted, report.cut_in), (1, Some(DrainStage::Wait)), "{report:?}");
-    assert!(report.elapsed < 7 * SECOND, "{report:?}");
-    tokio::time::timeout(SECOND, read_all(&mut endless)).await.unwrap();
+    assert!(report.elapsed < 20 * SECOND, "{report:?}");
+    tokio::time::timeout(10 * SECOND, read_all(&mut endless)).await.unwrap();
     assert!(!host.running.await.unwrap().is_clean());
 }
 
@@ -93,9 +93,8 @@ async fn a_server_that_cannot_register_says_so_and_stops() {
     let error = Server::new(listener, app()).register("not/a name").run(&client).await.unwrap_err();
     assert_eq!(error.kind(), registry_core::ErrorKind::InvalidArgument);
     // The acceptance ends with its own task.
-    while TcpStream::connect(address).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let is_closed = async || TcpStream::connect(address).await.is_err().then_some(());
+    eventually("the port closes", 60 * SECOND, is_closed).await.unwrap();
 }
 
 #[cfg(feature = "axum")]
