@@ -71,6 +71,27 @@ async fn a_peer_that_sent_half_a_head_does_not_hold_up_the_exit() {
 }
 
 #[tokio::test]
+async fn a_large_answer_to_a_slow_reader_arrives_whole() {
+    let registry = MemoryRegistry::new();
+    let host = Host::start(&registry, app()).await;
+    let mut slow = host.dial().await;
+    send(&mut slow, "/large").await;
+    let head = read_until(&mut slow, "\r\n\r\n").await;
+    let mut length = head.len() - head.find("\r\n\r\n").unwrap() - 4;
+    let client = host.client.clone();
+    let leaving = tokio::spawn(async move { client.drain(Drain::new().propagate(Duration::ZERO)).await });
+    let mut part = vec![0; 1 << 20];
+    while let Ok(read @ 1..) = slow.read(&mut part).await {
+        length += read;
+        // All of it takes longer than a connection has that does nothing.
+        tokio::time::sleep(6 * SECOND * u32::try_from(read).unwrap() / u32::try_from(LARGE).unwrap()).await;
+    }
+    assert_eq!(length, LARGE);
+    let report = leaving.await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[tokio::test]
 async fn an_endless_answer_is_cut_off_when_the_budget_is_spent() {
     let registry = MemoryRegistry::new();
     let host = Host::start(&registry, app()).await;
