@@ -103,7 +103,8 @@ where
     /// Serves, registers, and on a signal leaves; returns what came of the leaving.
     ///
     /// # Errors
-    /// As for [`Client::register_with`] and [`Client::drain_on_signal`]; nothing is served any more then.
+    /// As for [`Client::register_with`] and [`Client::drain_on_signal`]; nothing more is accepted then, and open
+    /// connections go on.
     ///
     /// # Cancel safety
     /// Dropped, it accepts nothing more and withdraws the registration; open connections go on.
