@@ -26,6 +26,9 @@ use crate::{
 
 /// Longest time to open a connection. Instances are near; the next one is asked instead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest time a connection is kept unused. A request that meets the server's closing of it is lost, and not repeated
+/// unless it is idempotent; so this is half of what hyper's servers, [`Server`](super::Server) too, wait for a head.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Makes a pool of plain HTTP connections for each instance; its idle connections close when the instance leaves.
 ///
@@ -33,7 +36,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// the pool speaks HTTP/2 from the first byte (RFC 9113, section 3.3), else HTTP/1. `https` needs a connector with TLS,
 /// which this is not: an instance with nothing else fails.
 ///
-/// A connection has 1 s to open.
+/// A connection has 1 s to open, and is closed when it wasn't used for 15 s: before servers close it that wait 30 s for
+/// the next request, as hyper's do.
 pub struct HttpConnect<B> {
     connector: HttpConnector,
     body: PhantomData<fn(B)>,
@@ -85,6 +89,7 @@ where
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .http2_only(matches!(endpoint.scheme(), "h2c" | "grpc"))
             .build(self.connector.clone());
         Ok(HttpPool(client))

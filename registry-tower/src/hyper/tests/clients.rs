@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::*;
-use crate::{Balanced, HttpConnect, HttpProbe};
+use crate::{Balanced, Connect, HttpConnect, HttpProbe, Replay};
 
 type Orders = Balanced<HttpConnect<Full<Bytes>>>;
 
@@ -152,6 +152,39 @@ async fn an_instance_that_leaves_under_load_costs_no_request_not_even_one_that_m
     for caller in callers {
         caller.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_connection_is_not_used_again_when_the_server_may_be_about_to_close_it() {
+    use axum::extract::ConnectInfo;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let instance = Instance::new("orders", format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let app =
+        Router::new().fallback(any(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string()));
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let serving = tokio::spawn(async move { axum::serve(listener, app).await });
+    let pool = HttpConnect::new().connect(&instance, instance.endpoint()).unwrap();
+    // The connection it went over.
+    let ask = async || {
+        let body = Replay::new(Full::new(Bytes::new()), 0);
+        let request = Request::get(instance.endpoint().to_string()).body(body).unwrap();
+        let answer = pool.clone().oneshot(request).await.unwrap();
+        answer.into_body().collect().await.unwrap().to_bytes()
+    };
+    let mut seen = vec![ask().await];
+    eventually("a connection is used again", Duration::from_secs(60), async || {
+        let connection = ask().await;
+        let is_known = seen.contains(&connection);
+        seen.push(connection);
+        is_known.then_some(())
+    })
+    .await
+    .unwrap();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(16)).await;
+    tokio::time::resume();
+    assert!(!seen.contains(&ask().await));
+    serving.abort();
 }
 
 #[tokio::test]
