@@ -1,4 +1,4 @@
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use registry_core::{
     CallOptions, ClientConfig, Instance, Probe, Registration, ShrinkGuard, Upstream, balance::Failure,
@@ -208,6 +208,27 @@ async fn http2_without_tls_is_spoken_where_the_endpoint_says_so() {
     // Two GOAWAYs later it is gone.
     let report = host.leave().await.unwrap();
     assert!(report.is_clean() && report.elapsed < Duration::from_secs(3), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_is_passed_on_speaks_the_version_of_where_it_goes() {
+    let registry = MemoryRegistry::new();
+    let app = Router::new().fallback(any(async |request: axum::extract::Request| {
+        format!("{:?} {:?}", request.version(), request.headers().get("host"))
+    }));
+    let host = Host::start(&registry, app).await;
+    for (scheme, came_as, expected) in [
+        ("http", Version::HTTP_2, r#"HTTP/1.1 Some("gateway")"#),
+        ("http", Version::HTTP_10, r#"HTTP/1.1 Some("gateway")"#),
+        ("h2c", Version::HTTP_11, "HTTP/2.0 None"),
+    ] {
+        let instance = Instance::new("orders", format!("{scheme}://{}", host.address)).unwrap();
+        let pool = HttpConnect::new().connect(&instance, instance.endpoint()).unwrap();
+        let request = Request::get(format!("http://{}/", host.address)).version(came_as);
+        let body = Replay::new(Full::new(Bytes::new()), 0);
+        let answer = pool.oneshot(request.header("host", "gateway").body(body).unwrap()).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), expected, "{scheme}");
+    }
 }
 
 #[tokio::test]
