@@ -12,6 +12,7 @@ use std::{
 use http::{HeaderMap, Request, Response, StatusCode, request};
 use http_body::Body;
 use registry_core::{Attempt, CallError, CallOptions, Instance, OpenPick, Upstream, balance::Failure};
+use tokio::sync::RwLock;
 use tower_service::Service;
 
 use crate::{
@@ -137,8 +138,12 @@ impl<C: Connect> Balanced<C> {
         let options = head.extensions.remove::<CallOptions>();
         let options = options.unwrap_or_else(|| CallOptions::clone(&self.options));
         let options = self.suited(options, &head, &body);
-        let sending =
-            Sending { head, body: Replay::new(body, self.replay_limit), rejected: Mutex::new(None) };
+        let sending = Sending {
+            head,
+            body: Replay::new(body, self.replay_limit),
+            rejected: Mutex::new(None),
+            exchanges: RwLock::new(()),
+        };
         let held = self.upstream.call_held(&options, |instance| self.attempt(&sending, instance)).await;
         match held {
             Ok(held) => {
@@ -181,9 +186,14 @@ impl<C: Connect> Balanced<C> {
         // Gives its connection back before another one is used.
         drop(rejected);
         let Some(body) = sending.body.again() else {
+            // A hedge: the attempt that took the body may still be answered.
+            drop(sending.exchanges.write().await);
             return Err(Attempt::stop(Cause::Service("the request's body can't be sent again".into())));
         };
-        match self.exchange(&sending.head, body, &instance).await {
+        let exchange = sending.exchanges.read().await;
+        let result = self.exchange(&sending.head, body, &instance).await;
+        drop(exchange);
+        match result {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 let verdict = self.classify.response(&sending.head, &head);
@@ -232,6 +242,8 @@ struct Sending<B, R> {
     body: Replay<B>,
     /// The last response that another attempt was to better.
     rejected: Mutex<Option<Response<R>>>,
+    /// Read by each attempt while it is under way.
+    exchanges: RwLock<()>,
 }
 
 impl<B, R> Sending<B, R> {

@@ -1,14 +1,16 @@
 use std::{
     collections::BTreeSet,
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full, StreamBody};
-use registry_core::{CallError, Endpoint, ErrorKind, Instance, balance::Failure};
+use registry_core::{CallError, CallOptions, Endpoint, ErrorKind, Instance, balance::Failure};
 use registry_testkit::eventually;
 use tower::{ServiceExt, service_fn, util::BoxCloneService};
 
@@ -173,6 +175,43 @@ async fn a_body_beyond_the_limit_is_retried_only_while_nothing_of_it_was_sent() 
         assert!(statuses.contains(&expected), "{statuses:?}");
         assert_eq!(statuses.contains(&503), reads);
     }
+}
+
+/// A body of this many bytes, each in a part of its own.
+struct Crumbs(usize);
+
+impl http_body::Body for Crumbs {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let left = self.0.checked_sub(1);
+        self.0 = left.unwrap_or(0);
+        Poll::Ready(left.map(|_| Ok(Frame::data(Bytes::from_static(b".")))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0 as u64)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_can_not_send_the_body_leaves_the_call_to_the_first_attempt() {
+    let world = World::with(2).await;
+    let connect = |_: &Instance, _: &Endpoint| -> Result<_, BoxError> {
+        Ok(service_fn(async |request: Request<Replay<Crumbs>>| {
+            let body = request.into_body().collect().await?.to_bytes();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            Ok::<_, BoxError>(Response::new(Full::new(body)))
+        }))
+    };
+    let hedging = CallOptions::new().hedge_after(Duration::from_millis(100));
+    let service = Balanced::new(world.upstream.clone(), connect).options(hedging);
+    let answer = service.oneshot(Request::put("http://orders/").body(Crumbs(5_000)).unwrap()).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 5_000);
 }
 
 #[tokio::test(start_paused = true)]
