@@ -39,7 +39,7 @@ const REPLAY_LIMIT: usize = 64 * 1024;
 ///
 /// An instance that hangs is survived by a request that is [`Idempotent`] and a
 /// [`per_try_timeout`](CallOptions::per_try_timeout), which limits the time to the response's *head*; none is set by
-/// default. Options for one request, such as its hash key, are a [`CallOptions`] in its extensions. Hedges need a body of
+/// default. A request that is marked as not idempotent isn't, whatever the options say. Options for one request, such as its hash key, are a [`CallOptions`] in its extensions. Hedges need a body of
 /// known length within the [`replay_limit`](Self::replay_limit).
 pub struct Balanced<C: Connect> {
     upstream: Upstream,
@@ -162,7 +162,9 @@ impl<C: Connect> Balanced<C> {
 
     /// What the request itself says about how it may be called.
     fn suited<B: Body>(&self, mut options: CallOptions, head: &request::Parts, body: &B) -> CallOptions {
-        if Idempotent::is(head) {
+        if let Some(Idempotent(marked)) = head.extensions.get() {
+            options = options.idempotent(*marked);
+        } else if Idempotent::is(head) {
             options = options.idempotent(true);
         }
         // A hedge begins while the first attempt sends: only what is sure to be kept can be sent twice then.

@@ -177,6 +177,36 @@ async fn a_body_beyond_the_limit_is_retried_only_while_nothing_of_it_was_sent() 
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_marked_as_not_repeatable_is_not_repeated_whatever_the_options_say() {
+    let world = World::with(2).await;
+    let options = CallOptions::new().idempotent(true).per_try_timeout(Duration::from_secs(1));
+    let service = Balanced::new(
+        world.upstream.clone(),
+        answering(async |port, _| {
+            if port == 1 {
+                std::future::pending::<()>().await;
+            }
+            Ok(status(200))
+        }),
+    )
+    .options(options);
+    let mut timed_out = 0;
+    for _ in 0..2 {
+        let mut marked = request(Method::POST);
+        marked.extensions_mut().insert(Idempotent(false));
+        match service.clone().oneshot(marked).await {
+            Ok(answer) => assert_eq!(answer.status(), 200),
+            Err(CallError::TimedOut { .. }) => timed_out += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(timed_out, 1);
+    for _ in 0..2 {
+        assert_eq!(service.clone().oneshot(request(Method::POST)).await.unwrap().status(), 200);
+    }
+}
+
 /// A body of this many bytes, each in a part of its own.
 struct Crumbs(usize);
 
