@@ -13,10 +13,10 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::BoxError;
 
-/// What a kept part counts besides its bytes, so that empty ones can't pile up.
-const PART: usize = 64;
+/// How many parts are kept, whatever their size, so that small ones can't pile up.
+const PARTS: usize = 1024;
 
-/// A request's body that remembers what was read of it, up to a limit, so that another attempt can send it again.
+/// A request's body that remembers what was read of it, up to a limit of bytes and of 1024 parts, so that another attempt can send it again.
 ///
 /// As long as nothing was read, any body can be sent again. Past the limit it can't, and nothing is kept any more.
 /// Kept bytes are shared with what was sent, not copied, where the body's data is [`Bytes`].
@@ -89,13 +89,12 @@ impl<B> Replay<B> {
 impl<B> Source<B> {
     fn keep(&mut self, part: &Part) {
         self.read += 1;
-        let size = PART + part.len();
         // A reader that lags behind would miss what is thrown away; it then gets an error, see `poll_frame`.
-        if self.is_lost || self.kept_size + size > self.limit.saturating_add(PART) {
+        if self.is_lost || self.kept.len() >= PARTS || part.len() > self.limit - self.kept_size {
             self.is_lost = true;
             self.kept = Vec::new();
         } else {
-            self.kept_size += size;
+            self.kept_size += part.len();
             self.kept.push(part.clone());
         }
     }

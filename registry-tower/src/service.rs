@@ -12,6 +12,7 @@ use std::{
 use http::{HeaderMap, Request, Response, StatusCode, request};
 use http_body::Body;
 use registry_core::{Attempt, CallError, CallOptions, Instance, OpenPick, Upstream, balance::Failure};
+use tokio::sync::RwLock;
 use tower_service::Service;
 
 use crate::{
@@ -38,7 +39,7 @@ const REPLAY_LIMIT: usize = 64 * 1024;
 ///
 /// An instance that hangs is survived by a request that is [`Idempotent`] and a
 /// [`per_try_timeout`](CallOptions::per_try_timeout), which limits the time to the response's *head*; none is set by
-/// default. Options for one request, such as its hash key, are a [`CallOptions`] in its extensions. Hedges need a body of
+/// default. A request that is marked as not idempotent isn't, whatever the options say. Options for one request, such as its hash key, are a [`CallOptions`] in its extensions. Hedges need a body of
 /// known length within the [`replay_limit`](Self::replay_limit).
 pub struct Balanced<C: Connect> {
     upstream: Upstream,
@@ -137,8 +138,12 @@ impl<C: Connect> Balanced<C> {
         let options = head.extensions.remove::<CallOptions>();
         let options = options.unwrap_or_else(|| CallOptions::clone(&self.options));
         let options = self.suited(options, &head, &body);
-        let sending =
-            Sending { head, body: Replay::new(body, self.replay_limit), rejected: Mutex::new(None) };
+        let sending = Sending {
+            head,
+            body: Replay::new(body, self.replay_limit),
+            rejected: Mutex::new(None),
+            exchanges: RwLock::new(()),
+        };
         let held = self.upstream.call_held(&options, |instance| self.attempt(&sending, instance)).await;
         match held {
             Ok(held) => {
@@ -157,7 +162,9 @@ impl<C: Connect> Balanced<C> {
 
     /// What the request itself says about how it may be called.
     fn suited<B: Body>(&self, mut options: CallOptions, head: &request::Parts, body: &B) -> CallOptions {
-        if Idempotent::is(head) {
+        if let Some(Idempotent(marked)) = head.extensions.get() {
+            options = options.idempotent(*marked);
+        } else if Idempotent::is(head) {
             options = options.idempotent(true);
         }
         // A hedge begins while the first attempt sends: only what is sure to be kept can be sent twice then.
@@ -181,9 +188,14 @@ impl<C: Connect> Balanced<C> {
         // Gives its connection back before another one is used.
         drop(rejected);
         let Some(body) = sending.body.again() else {
+            // A hedge: the attempt that took the body may still be answered.
+            drop(sending.exchanges.write().await);
             return Err(Attempt::stop(Cause::Service("the request's body can't be sent again".into())));
         };
-        match self.exchange(&sending.head, body, &instance).await {
+        let exchange = sending.exchanges.read().await;
+        let result = self.exchange(&sending.head, body, &instance).await;
+        drop(exchange);
+        match result {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 let verdict = self.classify.response(&sending.head, &head);
@@ -232,6 +244,8 @@ struct Sending<B, R> {
     body: Replay<B>,
     /// The last response that another attempt was to better.
     rejected: Mutex<Option<Response<R>>>,
+    /// Read by each attempt while it is under way.
+    exchanges: RwLock<()>,
 }
 
 impl<B, R> Sending<B, R> {

@@ -1,6 +1,7 @@
 //! What goes on over one connection.
 
 use std::{
+    io::{self, IoSlice},
     pin::Pin,
     sync::{
         Arc,
@@ -12,16 +13,25 @@ use std::{
 
 use http::{Request, Response};
 use http_body::Body;
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::Notify,
+    time::sleep,
+};
 use tower_service::Service;
 
 use crate::body::{End, Guard, Until};
 
-/// The requests of one connection.
+/// The requests of one connection, and what is written for them.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     requests: AtomicUsize,
     was_used: AtomicBool,
+    /// How often something was written.
+    writes: AtomicUsize,
+    /// Whether there is more to write than the system takes at present.
+    is_blocked: AtomicBool,
     changed: Notify,
 }
 
@@ -51,12 +61,20 @@ impl Activity {
         self.until(|activity| activity.was_used.load(Ordering::SeqCst)).await;
     }
 
-    /// Waits until there was no request for `long`.
-    pub(super) async fn idle_for(&self, long: Duration) {
+    /// Waits until there was no request for `long`, and no write either, for which a peer that reads slowly has
+    /// `blocked`: a body is over for us when its last frame is taken, and that may be all of a long answer.
+    pub(super) async fn idle_for(&self, long: Duration, blocked: Duration) {
         loop {
             self.until(|activity| activity.requests.load(Ordering::SeqCst) == 0).await;
+            let writes = self.writes.load(Ordering::SeqCst);
+            let waiting = async {
+                sleep(long).await;
+                if self.is_blocked.load(Ordering::SeqCst) {
+                    sleep(blocked.saturating_sub(long)).await;
+                }
+            };
             tokio::select! {
-                () = sleep(long) => return,
+                () = waiting => if self.writes.load(Ordering::SeqCst) == writes { return },
                 () = self.until(|activity| activity.requests.load(Ordering::SeqCst) > 0) => {}
             }
         }
@@ -73,6 +91,61 @@ impl Activity {
             }
             changed.await;
         }
+    }
+}
+
+/// A connection that notes what is written to it.
+#[derive(Debug)]
+pub(super) struct NotingIo {
+    pub(super) io: TcpStream,
+    pub(super) activity: Arc<Activity>,
+}
+
+impl NotingIo {
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.activity.is_blocked.store(written.is_pending(), Ordering::SeqCst);
+        if written.is_ready() {
+            self.activity.writes.fetch_add(1, Ordering::SeqCst);
+        }
+        written
+    }
+}
+
+impl AsyncRead for NotingIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for NotingIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

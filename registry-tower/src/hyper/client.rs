@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -26,6 +26,9 @@ use crate::{
 
 /// Longest time to open a connection. Instances are near; the next one is asked instead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest time a connection is kept unused. A request that meets the server's closing of it is lost, and not repeated
+/// unless it is idempotent; so this is half of what hyper's servers, [`Server`](super::Server) too, wait for a head.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Makes a pool of plain HTTP connections for each instance; its idle connections close when the instance leaves.
 ///
@@ -33,14 +36,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// the pool speaks HTTP/2 from the first byte (RFC 9113, section 3.3), else HTTP/1. `https` needs a connector with TLS,
 /// which this is not: an instance with nothing else fails.
 ///
-/// A connection has 1 s to open.
+/// A connection has 1 s to open, and is closed when it wasn't used for 15 s: before servers close it that wait 30 s for
+/// the next request, as hyper's do.
 pub struct HttpConnect<B> {
     connector: HttpConnector,
     body: PhantomData<fn(B)>,
 }
 
 /// The connections to one instance.
-pub struct HttpPool<B>(Client<HttpConnector, Replay<B>>);
+pub struct HttpPool<B> {
+    client: Client<HttpConnector, Replay<B>>,
+    is_http2: bool,
+}
 
 impl<B> HttpConnect<B> {
     /// Pools with the defaults above.
@@ -82,12 +89,14 @@ where
         if matches!(endpoint.scheme(), "https" | "grpcs" | "tls" | "wss") {
             return Err(format!("{endpoint} wants TLS, which a plain HTTP pool doesn't speak").into());
         }
+        let is_http2 = matches!(endpoint.scheme(), "h2c" | "grpc");
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .http2_only(matches!(endpoint.scheme(), "h2c" | "grpc"))
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .http2_only(is_http2)
             .build(self.connector.clone());
-        Ok(HttpPool(client))
+        Ok(HttpPool { client, is_http2 })
     }
 }
 
@@ -104,8 +113,14 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Replay<B>>) -> Self::Future {
-        let answer = self.0.request(request);
+    fn call(&mut self, mut request: Request<Replay<B>>) -> Self::Future {
+        // The version of a request that is passed on is that of the connection it came by.
+        *request.version_mut() = if self.is_http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        if self.is_http2 {
+            // The authority says it, and must not be contradicted (RFC 9113, section 8.3.1).
+            request.headers_mut().remove(header::HOST);
+        }
+        let answer = self.client.request(request);
         Box::pin(async move {
             answer.await.map_err(|error| {
                 if error.is_connect() { NotSent::new(error).into() } else { BoxError::from(error) }
@@ -122,7 +137,7 @@ impl<B> Clone for HttpConnect<B> {
 
 impl<B> Clone for HttpPool<B> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { client: self.client.clone(), is_http2: self.is_http2 }
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! open ── refusing ──> closing ── peer or last answer ──> closed
 //!   │                     │
-//!   └─ peer ──> closed    └─ no request for LINGER, or the drain's budget is spent ──> cut
+//!   └─ peer ──> closed    └─ no request and no write for LINGER, or the drain's budget is spent ──> cut
 //! ```
 //!
 //! Closing is hyper's graceful shutdown: over HTTP/1 the connection ends with the present answer, which says
@@ -25,12 +25,15 @@ use registry_core::InFlight;
 use tokio::{net::TcpStream, time::sleep};
 use tower_service::Service;
 
-use super::activity::{Activity, Noting};
+use super::activity::{Activity, Noting, NotingIo};
 use crate::BoxError;
 
 /// How long a connection without a request may take to close; also how long a new one is given to send its first.
-/// Long enough for the last bytes of an answer that is out of our hands.
+/// While something is written to it, it has until the end of the drain's budget.
 const LINGER: Duration = Duration::from_secs(3);
+/// The same for a connection whose buffers are full: the system makes room again only when the peer has read about a
+/// third of some megabytes.
+const BLOCKED: Duration = Duration::from_secs(10);
 /// How long a peer over HTTP/2 may be silent before it is asked whether it lives; and how long it may then take.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
@@ -56,6 +59,7 @@ where
     // With a timer, half a head is waited for 30 s only.
     builder.http1().timer(TokioTimer::new());
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_EVERY);
+    let stream = NotingIo { io: stream, activity: Arc::clone(&activity) };
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
 
@@ -72,7 +76,7 @@ where
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         outcome = connection.as_mut() => log(outcome),
-        () = activity.idle_for(LINGER) => tracing::debug!("a connection without a request did not close; it is cut"),
+        () = activity.idle_for(LINGER, BLOCKED) => tracing::debug!("a connection with nothing to do did not close; it is cut"),
     }
 }
 

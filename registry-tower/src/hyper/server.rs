@@ -1,6 +1,6 @@
 //! A server that registers once its port is open, and leaves cleanly.
 
-use std::{fmt, future::poll_fn, io, net::SocketAddr, task::Poll, time::Duration};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -9,7 +9,7 @@ use registry_core::{Client, Drain, DrainReport, Error, InFlight, Instance, Regis
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tower_layer::Layer;
 use tower_service::Service;
@@ -21,6 +21,8 @@ use crate::{BoxError, drain::DrainLayer};
 const BACKLOG: usize = 1024;
 /// How long to wait when there are no descriptors left to accept with.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How long nobody has to come before the listener closes.
+const NOBODY: Duration = Duration::from_millis(10);
 
 /// An HTTP server, HTTP/1 and HTTP/2 without TLS, that is wired to a client's registration and drain.
 ///
@@ -101,7 +103,8 @@ where
     /// Serves, registers, and on a signal leaves; returns what came of the leaving.
     ///
     /// # Errors
-    /// As for [`Client::register_with`] and [`Client::drain_on_signal`]; nothing is served any more then.
+    /// As for [`Client::register_with`] and [`Client::drain_on_signal`]; nothing more is accepted then, and open
+    /// connections go on.
     ///
     /// # Cancel safety
     /// Dropped, it accepts nothing more and withdraws the registration; open connections go on.
@@ -186,14 +189,23 @@ where
             }
         }
     }
-    // What has connected by now is accepted too: closing the listener would reset it.
+    accept_waiting(&listener, serve).await;
+}
+
+/// Accepts what has connected by now: closing the listener would reset it.
+pub(super) async fn accept_waiting(listener: &TcpListener, mut serve: impl FnMut((TcpStream, SocketAddr))) {
+    // Without a bound a crowd of newcomers would keep the listener open.
     for _ in 0..BACKLOG {
-        let waiting = poll_fn(|cx| match listener.poll_accept(cx) {
-            Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
-            Poll::Pending => Poll::Ready(None),
-        });
-        let Some(accepted) = waiting.await else { return };
-        serve(accepted);
+        // Not a single poll: that also finds nothing when this task has had its turn, or the system's news isn't read.
+        match timeout(NOBODY, listener.accept()).await {
+            Ok(Ok(accepted)) => serve(accepted),
+            Ok(Err(error)) if is_of_connection(&error) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "no connection can be accepted");
+                sleep(ACCEPT_AGAIN).await;
+            }
+            Err(_) => return,
+        }
     }
 }
 

@@ -64,7 +64,10 @@ impl Host {
     }
 }
 
-/// Answers everything, after `/slow` and `/endless` as they say.
+/// The answer to `/large`: more than the system buffers.
+const LARGE: usize = 12 << 20;
+
+/// Answers everything, and `/slow`, `/endless` and `/large` as they say.
 fn app() -> Router {
     let answer = |request: axum::extract::Request| async move {
         match request.uri().path() {
@@ -79,6 +82,7 @@ fn app() -> Router {
                 });
                 Response::new(Body::new(StreamBody::new(Box::pin(frames))))
             }
+            "/large" => Response::new(Body::from(vec![b'.'; LARGE])),
             _ => Response::new(Body::from("answer")),
         }
     };

@@ -73,6 +73,16 @@ async fn past_the_limit_the_present_attempt_goes_on_and_no_other_begins() {
 }
 
 #[tokio::test]
+async fn a_body_as_long_as_the_limit_is_kept_however_it_came_but_not_endlessly_many_parts() {
+    for (parts, is_kept) in [(PARTS, true), (PARTS + 1, false)] {
+        let frames = futures_util::stream::iter((0..parts).map(|_| data("four")));
+        let origin = Replay::new(http_body_util::StreamBody::new(frames), 4 * parts);
+        assert_eq!(text(origin.again().unwrap()).await.unwrap().len(), 4 * parts);
+        assert_eq!(origin.is_replayable(), is_kept, "{parts}");
+    }
+}
+
+#[tokio::test]
 async fn of_two_attempts_that_wait_both_hear_of_the_next_part() {
     let (sender, body) = slow();
     let origin = Replay::new(body, 1024);

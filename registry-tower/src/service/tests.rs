@@ -1,14 +1,17 @@
 use std::{
     collections::BTreeSet,
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full, StreamBody};
-use registry_core::{CallError, Endpoint, ErrorKind, Instance, balance::Failure};
+use registry_core::{CallError, CallOptions, Endpoint, ErrorKind, Instance, balance::Failure};
+use registry_testkit::eventually;
 use tower::{ServiceExt, service_fn, util::BoxCloneService};
 
 use super::{Balanced, Cause};
@@ -175,6 +178,73 @@ async fn a_body_beyond_the_limit_is_retried_only_while_nothing_of_it_was_sent() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_is_marked_as_not_repeatable_is_not_repeated_whatever_the_options_say() {
+    let world = World::with(2).await;
+    let options = CallOptions::new().idempotent(true).per_try_timeout(Duration::from_secs(1));
+    let service = Balanced::new(
+        world.upstream.clone(),
+        answering(async |port, _| {
+            if port == 1 {
+                std::future::pending::<()>().await;
+            }
+            Ok(status(200))
+        }),
+    )
+    .options(options);
+    let mut timed_out = 0;
+    for _ in 0..2 {
+        let mut marked = request(Method::POST);
+        marked.extensions_mut().insert(Idempotent(false));
+        match service.clone().oneshot(marked).await {
+            Ok(answer) => assert_eq!(answer.status(), 200),
+            Err(CallError::TimedOut { .. }) => timed_out += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(timed_out, 1);
+    for _ in 0..2 {
+        assert_eq!(service.clone().oneshot(request(Method::POST)).await.unwrap().status(), 200);
+    }
+}
+
+/// A body of this many bytes, each in a part of its own.
+struct Crumbs(usize);
+
+impl http_body::Body for Crumbs {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let left = self.0.checked_sub(1);
+        self.0 = left.unwrap_or(0);
+        Poll::Ready(left.map(|_| Ok(Frame::data(Bytes::from_static(b".")))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0 as u64)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_can_not_send_the_body_leaves_the_call_to_the_first_attempt() {
+    let world = World::with(2).await;
+    let connect = |_: &Instance, _: &Endpoint| -> Result<_, BoxError> {
+        Ok(service_fn(async |request: Request<Replay<Crumbs>>| {
+            let body = request.into_body().collect().await?.to_bytes();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            Ok::<_, BoxError>(Response::new(Full::new(body)))
+        }))
+    };
+    let hedging = CallOptions::new().hedge_after(Duration::from_millis(100));
+    let service = Balanced::new(world.upstream.clone(), connect).options(hedging);
+    let answer = service.oneshot(Request::put("http://orders/").body(Crumbs(5_000)).unwrap()).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 5_000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_an_instance_the_call_fails_at_once_with_a_typed_error() {
     let world = World::with(0).await;
     let mut service = Balanced::new(world.upstream.clone(), answering(|_, _| async { Ok(status(200)) }));
@@ -215,12 +285,10 @@ async fn services_live_as_long_as_their_instances_and_no_longer() {
         }
         assert_eq!(service.cached(), 8);
         futures_util::future::join_all(come.into_iter().map(registry_core::Registration::deregister)).await;
-        while world.upstream.snapshot().len() > 3 || service.cached() > 3 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let are_gone = async || (world.upstream.snapshot().len() == 3 && service.cached() == 3).then_some(());
+        eventually("services go with their instances", Duration::from_secs(60), are_gone).await.unwrap();
     }
     drop(world.registrations.pop().unwrap());
-    while service.cached() > 2 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let is_gone = async || (service.cached() == 2).then_some(());
+    eventually("the service goes with its instance", Duration::from_secs(60), is_gone).await.unwrap();
 }

@@ -1,6 +1,8 @@
 use registry_core::DrainStage;
+use registry_testkit::eventually;
+use tokio::net::TcpSocket;
 
-use super::*;
+use super::{super::server::accept_waiting, *};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -13,7 +15,7 @@ async fn idle_connections_close_at_once_and_the_port_too() {
     read_until(&mut idle, "answer").await;
 
     let report = host.leave().await.unwrap();
-    assert!(report.is_clean() && report.elapsed < 2 * SECOND, "{report:?}");
+    assert!(report.is_clean() && report.elapsed < 3 * SECOND, "{report:?}");
     assert_eq!(read_all(&mut idle).await, "");
     assert!(TcpStream::connect(host.address).await.is_err());
     assert!(registry.snapshot_of("orders").is_empty());
@@ -26,15 +28,14 @@ async fn what_is_in_flight_is_finished_and_its_connection_closed() {
     let host = Host::start(&registry, app()).await;
     let mut busy = host.dial().await;
     send(&mut busy, "/slow").await;
-    while host.client.in_flight().requests() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let in_flight = async || (host.client.in_flight().requests() > 0).then_some(());
+    eventually("the request arrives", 60 * SECOND, in_flight).await.unwrap();
     let leaving = host.leave();
     let answer = read_all(&mut busy).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("slow"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
     let report = leaving.await.unwrap();
-    assert!(report.is_clean() && report.elapsed < 2 * SECOND, "{report:?}");
+    assert!(report.is_clean() && report.elapsed < 3 * SECOND, "{report:?}");
 }
 
 #[tokio::test]
@@ -56,6 +57,19 @@ async fn a_connection_opened_in_the_last_moment_is_answered_that_it_may_go_elsew
 }
 
 #[tokio::test]
+async fn all_that_wait_to_be_accepted_are_accepted_before_the_port_closes() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1024).unwrap();
+    let address = listener.local_addr().unwrap();
+    // More than one turn of a task is good for.
+    let waiting: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let mut accepted = Vec::new();
+    accept_waiting(&listener, |connection| accepted.push(connection)).await;
+    assert_eq!(accepted.len(), waiting.len());
+}
+
+#[tokio::test]
 async fn a_peer_that_sent_half_a_head_does_not_hold_up_the_exit() {
     let registry = MemoryRegistry::new();
     let host = Host::start(&registry, app()).await;
@@ -71,6 +85,27 @@ async fn a_peer_that_sent_half_a_head_does_not_hold_up_the_exit() {
 }
 
 #[tokio::test]
+async fn a_large_answer_to_a_slow_reader_arrives_whole() {
+    let registry = MemoryRegistry::new();
+    let host = Host::start(&registry, app()).await;
+    let mut slow = host.dial().await;
+    send(&mut slow, "/large").await;
+    let head = read_until(&mut slow, "\r\n\r\n").await;
+    let mut length = head.len() - head.find("\r\n\r\n").unwrap() - 4;
+    let client = host.client.clone();
+    let leaving = tokio::spawn(async move { client.drain(Drain::new().propagate(Duration::ZERO)).await });
+    let mut part = vec![0; 1 << 20];
+    while let Ok(read @ 1..) = slow.read(&mut part).await {
+        length += read;
+        // All of it takes longer than a connection has that does nothing.
+        tokio::time::sleep(6 * SECOND * u32::try_from(read).unwrap() / u32::try_from(LARGE).unwrap()).await;
+    }
+    assert_eq!(length, LARGE);
+    let report = leaving.await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[tokio::test]
 async fn an_endless_answer_is_cut_off_when_the_budget_is_spent() {
     let registry = MemoryRegistry::new();
     let host = Host::start(&registry, app()).await;
@@ -79,8 +114,8 @@ async fn an_endless_answer_is_cut_off_when_the_budget_is_spent() {
     read_until(&mut endless, "HTTP/1.1 200").await;
     let report = host.leave().await.unwrap();
     assert_eq!((report.in_flight_aborted, report.cut_in), (1, Some(DrainStage::Wait)), "{report:?}");
-    assert!(report.elapsed < 7 * SECOND, "{report:?}");
-    tokio::time::timeout(SECOND, read_all(&mut endless)).await.unwrap();
+    assert!(report.elapsed < 20 * SECOND, "{report:?}");
+    tokio::time::timeout(10 * SECOND, read_all(&mut endless)).await.unwrap();
     assert!(!host.running.await.unwrap().is_clean());
 }
 
@@ -93,9 +128,8 @@ async fn a_server_that_cannot_register_says_so_and_stops() {
     let error = Server::new(listener, app()).register("not/a name").run(&client).await.unwrap_err();
     assert_eq!(error.kind(), registry_core::ErrorKind::InvalidArgument);
     // The acceptance ends with its own task.
-    while TcpStream::connect(address).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let is_closed = async || TcpStream::connect(address).await.is_err().then_some(());
+    eventually("the port closes", 60 * SECOND, is_closed).await.unwrap();
 }
 
 #[cfg(feature = "axum")]
