@@ -100,7 +100,8 @@ impl Ejection {
 
     /// How many standard deviations (1.9) below the mean of all an instance's share of successes within an
     /// [`interval`](Self::interval) must be to eject it. Needs `volume` requests to the instance (100), and `hosts`
-    /// instances that had as many (5).
+    /// instances that had as many (5). And needs, whatever the deviations, five failures and a share that is 0.1 and
+    /// five standard errors below the mean: among instances that are alike one is always the worst.
     pub fn success_rate(mut self, deviations: f64, volume: u32, hosts: usize) -> Self {
         self.deviations = if deviations.is_finite() { deviations.max(0.0) } else { 1.9 };
         (self.rate_volume, self.rate_hosts) = (volume.max(1), hosts.max(1));

@@ -90,6 +90,31 @@ async fn a_success_rate_far_below_the_others_ejects() {
     assert_eq!(verdict(10, 30, 99), None, "too little volume");
     assert_eq!(verdict(4, 30, 100), None, "too few hosts");
     assert_eq!(verdict(10, 0, 100), None, "nobody is worse than the others");
+    assert_eq!(verdict(5, 30, 100), Some(EjectionCause::SuccessRate), "two deviations");
+    assert_eq!(verdict(10, 1, 100), None, "three deviations, yet a single failure");
+    assert_eq!(verdict(10, 10, 100), None, "a tenth, less its share of the mean");
+    assert_eq!(verdict(10, 12, 100), Some(EjectionCause::SuccessRate));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_of_ten_that_are_alike_is_an_outlier() {
+    let mut random = fastrand::Rng::with_seed(11);
+    for failing in [0.0001, 0.001, 0.01, 0.05, 0.3] {
+        for volume in [100, 1_000] {
+            // Neither in a row nor by share.
+            let mut world = World::new(Ejection::default().consecutive(u32::MAX).panic(0.0), 10);
+            for _ in 0..100 {
+                let failures: Vec<u32> =
+                    (0..10).map(|_| (0..volume).map(|_| u32::from(random.f64() < failing)).sum()).collect();
+                for (index, failures) in failures.iter().enumerate() {
+                    world.fail(index as u32, Failure::Server, *failures);
+                }
+                world.interval((0..10).map(|index| (index, volume - failures[index as usize])));
+                assert!(world.ejected().is_empty(), "{failing} of {volume}: {failures:?}");
+                world.pass(10 * SECOND);
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
