@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
-use super::probe::{AnyProbe, Probe};
+use super::{
+    machine::PROBE_LIMIT,
+    probe::{AnyProbe, Probe},
+};
 use crate::Error;
 
 /// When an instance that keeps failing is left out for a while, and how it comes back; on by default.
@@ -157,6 +160,11 @@ impl Ejection {
     pub fn probe_timeout(mut self, timeout: Duration) -> Self {
         self.probe_timeout = timeout.max(Duration::from_millis(1));
         self
+    }
+
+    /// After how long a probe is given up: no sooner than that of a task has failed.
+    pub(super) fn probe_limit(&self) -> Duration {
+        PROBE_LIMIT.max(self.probe_timeout + Duration::from_secs(1))
     }
 
     /// How many of `serving` instances may be ejected.

@@ -9,6 +9,9 @@
 //!     └──────────────────── succeeded ──────────────────── HalfOpen ───────────────┘
 //! ```
 //!
+//! The success of a probe that was given up restores all the same, as long as no later one has failed: an instance that
+//! always takes longer than that would be out for ever otherwise. Its failure is ignored, as another one may be out.
+//!
 //! A failing instance is picked as before: it waits for room among the ejected, of whom there is a limited number. Only
 //! [`Input::Members`] ejects, as only the writer of the view knows for certain who is still there. Panic begins when too
 //! few are neither failing nor ejected, and ends no sooner than an interval later.
@@ -161,7 +164,7 @@ impl Machine {
             State::Closed => None,
             State::Failing { .. } => self.panic.map(|_| entry.last_failure + self.config.base),
             State::Ejected { until } => Some(until),
-            State::HalfOpen { since, .. } => Some(since + PROBE_LIMIT),
+            State::HalfOpen { since, .. } => Some(since + self.config.probe_limit()),
         };
         let recovered = self.panic.filter(|_| !self.is_short()).map(|since| since + self.config.interval);
         self.entries.values().filter_map(due).chain(recovered).min()
@@ -258,10 +261,11 @@ impl Machine {
 
     fn claim(&mut self, tried: &[InstanceKey], now: Instant, actions: &mut Vec<Action>) {
         self.forgive(now);
+        let limit = self.config.probe_limit();
         let mut next: Option<&mut Entry> = None;
         for entry in self.entries.values_mut() {
-            if matches!(entry.state(), State::HalfOpen { since, .. } if now >= since + PROBE_LIMIT) {
-                entry.enter(State::Ejected { until: now }, &mut self.counts);
+            if matches!(entry.state(), State::HalfOpen { since, .. } if now >= since + limit) {
+                actions.extend(entry.unproven(&mut self.counts, now, now));
             }
             if matches!(entry.state(), State::Ejected { until } if until <= now)
                 && !tried.contains(&entry.key)
@@ -286,15 +290,18 @@ impl Machine {
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
-        let Some(entry) = self.entries.get_mut(&slot.index).filter(|entry| entry.is_tried_by(slot, ended))
-        else {
-            return;
-        };
+        let Some(entry) = self.entries.get_mut(&slot.index) else { return };
         if failure.is_none() {
-            return actions.push(entry.restore(&mut self.counts, now));
+            if entry.was_tried_by(slot, ended) {
+                actions.push(entry.restore(&mut self.counts, now));
+            }
+            return;
+        }
+        if !entry.is_tried_by(slot, ended) {
+            return;
         }
         entry.times = entry.times.saturating_add(1);
-        entry.unproven = 0;
+        (entry.unproven, entry.probes_before) = (0, self.probes);
         let lasts = lasts(&self.config, entry.times, &mut self.random);
         entry.enter(State::Ejected { until: now + lasts }, &mut self.counts);
         actions.push(Action::Eject { key: entry.key.clone(), cause: EjectionCause::Probe, lasts });
@@ -305,12 +312,7 @@ impl Machine {
         else {
             return;
         };
-        entry.unproven += 1;
-        if entry.unproven >= UNPROVEN {
-            actions.push(entry.restore(&mut self.counts, now));
-        } else {
-            entry.enter(State::Ejected { until: now + PROBE_PAUSE }, &mut self.counts);
-        }
+        actions.extend(entry.unproven(&mut self.counts, now + PROBE_PAUSE, now));
     }
 
     /// Restores those who are too many, as the view has shrunk: first who would be tried first.
@@ -346,7 +348,7 @@ impl Machine {
         for entry in failing.into_iter().take(room) {
             let State::Failing { cause, .. } = entry.state() else { continue };
             entry.times = entry.times_now(self.config.interval, now).saturating_add(1);
-            (entry.streak, entry.unproven) = (0, 0);
+            (entry.streak, entry.unproven, entry.probes_before) = (0, 0, self.probes);
             let lasts = lasts(&self.config, entry.times, &mut self.random);
             entry.enter(State::Ejected { until: now + lasts }, &mut self.counts);
             actions.push(Action::Eject { key: entry.key.clone(), cause, lasts });

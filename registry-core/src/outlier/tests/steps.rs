@@ -214,17 +214,56 @@ async fn an_instance_is_restored_if_no_probe_ever_gets_a_verdict() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_does_not_end_is_given_up_and_its_late_verdict_is_ignored() {
+async fn a_probe_that_does_not_end_is_given_up_and_its_late_failure_is_ignored() {
     let mut world = ejected();
     let first = probe(&mut world, 34 * SECOND);
     world.pass(PROBE_LIMIT - SECOND);
     assert_eq!(world.claim(), None);
     let second = probe(&mut world, SECOND);
-    world.outcome(0, None, Some(first));
     world.outcome(0, Some(Failure::Server), Some(first));
     assert_eq!(world.ejected(), [key(0)]);
     assert_eq!(world.ejections().len(), 1);
     world.outcome(0, None, Some(second));
+    assert!(world.ejected().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_slower_than_probes_are_given_up_is_restored_by_a_late_success() {
+    for is_next_out in [false, true] {
+        let mut world = ejected();
+        let first = probe(&mut world, 34 * SECOND);
+        world.pass(PROBE_LIMIT);
+        if is_next_out {
+            world.claim().unwrap();
+        }
+        world.outcome(0, None, Some(first));
+        assert!(world.ejected().is_empty());
+        world.fail(0, Failure::Server, 5);
+        world.outcome(0, None, Some(first));
+        assert_eq!(world.ejected(), [key(0)], "that was of the ejection before");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_success_counts_for_nothing_once_a_later_probe_has_failed() {
+    let mut world = ejected();
+    let first = probe(&mut world, 34 * SECOND);
+    let second = probe(&mut world, PROBE_LIMIT);
+    world.outcome(0, Some(Failure::Server), Some(second));
+    world.outcome(0, None, Some(first));
+    assert_eq!(world.ejected(), [key(0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_is_restored_if_no_probe_ever_ends() {
+    let mut world = ejected();
+    probe(&mut world, 34 * SECOND);
+    for _ in 1..UNPROVEN {
+        probe(&mut world, PROBE_LIMIT);
+    }
+    world.pass(PROBE_LIMIT);
+    assert_eq!(world.ejected(), [key(0)]);
+    assert_eq!(world.claim(), None);
     assert!(world.ejected().is_empty());
 }
 
