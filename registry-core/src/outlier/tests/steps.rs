@@ -189,6 +189,22 @@ async fn each_interval_that_an_instance_does_well_takes_one_off_its_next_ejectio
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_time_is_too_long() {
+    let most = Duration::MAX;
+    let config = Ejection::new().interval(most).base(most).longest(most).probe_timeout(most);
+    let mut world = World::new(config.panic(0.6), 10);
+    (0..5).for_each(|index| world.fail(index, Failure::Server, 5));
+    assert!(world.machine.panics() && world.machine.due().is_some());
+    assert!(!world.machine.interval_is_over(world.now));
+    world.pass(500 * 86_400 * SECOND);
+    let (index, _) = world.claim().unwrap();
+    world.succeed(9);
+    world.interval([]);
+    assert!(world.machine.due().is_some());
+    assert_eq!(world.ejected(), [key(index)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_without_a_verdict_is_given_again_a_second_later() {
     let mut world = ejected();
     let probe = probe(&mut world, 34 * SECOND);
