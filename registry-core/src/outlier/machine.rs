@@ -13,8 +13,8 @@
 //! always takes longer than that would be out for ever otherwise. Its failure is ignored, as another one may be out.
 //!
 //! A failing instance is picked as before: it waits for room among the ejected, of whom there is a limited number. Only
-//! [`Input::Members`] ejects, as only the writer of the view knows for certain who is still there. Panic begins when too
-//! few are neither failing nor ejected, and ends no sooner than an interval later.
+//! [`Input::Members`] ejects, as only the writer of the view knows for certain who is still there, and only it begins a
+//! panic: when too few are neither failing nor ejected. A panic ends no sooner than an interval later.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -60,7 +60,7 @@ pub(super) enum Input<'a> {
 /// What follows.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Action {
-    /// [`Input::Members`] is due: somebody may be ejected.
+    /// [`Input::Members`] is due: somebody may be ejected, or a panic may begin.
     Settle,
     Eject {
         key: InstanceKey,
@@ -119,6 +119,7 @@ impl Machine {
     /// Takes one input.
     pub(super) fn step(&mut self, input: Input<'_>, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
+        let is_certain = matches!(input, Input::Members { .. });
         match input {
             Input::Outcome { slot, key, failure, probe } => match (probe, failure) {
                 (Some(probe), failure) => self.end_probe(slot, probe, failure, now, &mut actions),
@@ -139,8 +140,9 @@ impl Machine {
                 self.eject_failing(now, &mut actions);
             }
         }
-        self.check_panic(now, &mut actions);
-        if self.room() > 0 && self.counts.failing > 0 {
+        self.check_panic(is_certain, now, &mut actions);
+        let would_panic = self.panic.is_none() && self.is_short();
+        if would_panic || self.room() > 0 && self.counts.failing > 0 {
             actions.push(Action::Settle);
         }
         actions
@@ -355,12 +357,12 @@ impl Machine {
         }
     }
 
-    fn check_panic(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    fn check_panic(&mut self, may_begin: bool, now: Instant, actions: &mut Vec<Action>) {
         let is_short = self.is_short();
         self.counts.moves += u64::from(self.panic.is_some() && is_short != self.was_short);
         self.was_short = is_short;
         match self.panic {
-            None if is_short => {
+            None if is_short && may_begin => {
                 self.panic = Some(now);
                 self.counts.moves += 1;
                 actions.push(Action::PanicBegins { usable: self.usable(), of: self.serving + self.down });

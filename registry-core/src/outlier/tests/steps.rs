@@ -374,6 +374,25 @@ async fn who_left_is_not_ejected_by_its_last_failures() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_failures_of_who_left_are_no_panic() {
+    for members in [1, 2] {
+        let mut world = World::new(Ejection::default(), members);
+        let old: Vec<_> = world.members.clone();
+        world.members.iter_mut().for_each(|slot| slot.generation += 1);
+        for slot in old {
+            let failure = Some(Failure::Connect);
+            for _ in 0..3 {
+                world.step(Input::Outcome { slot, key: &key(slot.index), failure, probe: None });
+            }
+        }
+        assert!(world.done.is_empty(), "of {members}: {:?}", world.done);
+        (0..members).for_each(|index| world.fail(index, Failure::Connect, 2));
+        assert_eq!(world.done.len(), 1);
+        assert!(world.machine.panics(), "now all fail that are there");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn panic_begins_when_fewer_than_half_are_usable_and_ends_an_interval_later_at_the_earliest() {
     let mut world = ten();
     for index in 0..5 {
