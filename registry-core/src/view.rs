@@ -12,7 +12,7 @@ use std::{
     collections::HashSet,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -91,8 +91,9 @@ pub(crate) struct View {
     wake: watch::Sender<Option<u64>>,
 }
 
+/// The writer's side of a view.
 #[derive(Default)]
-struct Writer {
+pub(crate) struct Writer {
     intake: Intake,
     store: Store,
     version: u64,
@@ -100,6 +101,13 @@ struct Writer {
     /// Versions that were replaced and that some thread may still hold. Kept until none does, so that the last
     /// pick that lets go of a large one needn't take it apart. At most one per thread, and the last.
     replaced: Vec<Arc<Live>>,
+}
+
+impl Writer {
+    /// An instance that takes requests, or would if it weren't ejected.
+    pub(crate) fn serving_member(&self, key: &InstanceKey) -> Option<&Member> {
+        self.store.serving_member(key)
+    }
 }
 
 /// What readers load in one step.
@@ -204,9 +212,8 @@ impl View {
     }
 
     /// Publishes who is ejected now.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn settle_with(&self, mut writer: MutexGuard<'_, Writer>) {
         let Some(outliers) = &self.outliers else { return };
-        let mut writer = self.writer();
         if outliers.settle(&mut writer.store) {
             self.advance(&mut writer);
         }
@@ -235,8 +242,18 @@ impl View {
 }
 
 impl View {
-    fn writer(&self) -> MutexGuard<'_, Writer> {
+    /// The writer's lock, which is held for long while a large version is built.
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer's lock, unless somebody has it.
+    pub(crate) fn try_writer(&self) -> Option<MutexGuard<'_, Writer>> {
+        match self.writer.try_lock() {
+            Ok(writer) => Some(writer),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Stores what the intake lets through, and publishes it. What is to be logged then is logged without a lock, as

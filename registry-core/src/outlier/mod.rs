@@ -46,7 +46,7 @@ use crate::{
     metrics::{self, Level},
     model::{Instance, InstanceKey, ServiceName},
     snapshot::{Pool, Store},
-    view::View,
+    view::{View, Writer},
 };
 
 /// [`Outliers::due`] if nothing will be.
@@ -171,38 +171,43 @@ impl Outliers {
         if self.nanos(Instant::now()) < self.due.load(Ordering::Relaxed) {
             return None;
         }
-        // Whoever holds it may be claiming; a pick doesn't wait.
+        // Whoever holds one of them may be claiming, or build a large version; a pick doesn't wait. It stays due: the
+        // next one tries again.
+        let writer = view.try_writer()?;
         let judge = self.judge.try_lock().ok()?;
-        self.claim_with(view, judge, tried)
+        self.claim_with(view, writer, judge, tried)
     }
 
     /// The instance to be probed now.
     fn claim_now(&self, view: &View) -> Option<(Arc<Instance>, Slot, ProbeId)> {
-        self.claim_with(view, self.judge(), &[])
+        let writer = view.writer();
+        let judge = self.judge();
+        self.claim_with(view, writer, judge, &[])
     }
 
     fn claim_with(
         &self,
         view: &View,
+        writer: MutexGuard<'_, Writer>,
         mut judge: MutexGuard<'_, Judge>,
         tried: &[InstanceKey],
     ) -> Option<(Arc<Instance>, Slot, ProbeId)> {
         let actions = judge.machine.step(Input::Claim { tried }, Instant::now());
         self.time(&mut judge);
-        self.carry_out(view, judge, &actions);
-        let (key, slot, probe) = actions.into_iter().find_map(|action| match action {
-            Action::Try { slot, key, probe } => Some((key, slot, probe)),
-            _ => None,
-        })?;
-        let live = view.live();
-        match live.snapshot.serving_member(&key).filter(|member| member.slot == slot) {
-            Some(member) => Some((Arc::clone(&member.instance), slot, probe)),
-            None => {
-                // It has left in this moment.
-                self.give_back(view, slot, probe);
-                None
+        self.note(&mut judge, &actions);
+        drop(judge);
+        // Nobody can have left meanwhile: the writer takes who leaves off the machine before it lets go of its lock.
+        let claimed = actions.iter().find_map(|action| match action {
+            Action::Try { slot, key, probe } => {
+                let member = writer.serving_member(key).filter(|member| member.slot == *slot)?;
+                Some((Arc::clone(&member.instance), *slot, *probe))
             }
+            _ => None,
+        });
+        if calls_for_settling(&actions) {
+            view.settle_with(writer);
         }
+        claimed
     }
 
     /// From when on [`claim_now`](Self::claim_now) has an effect.
@@ -264,8 +269,8 @@ impl Outliers {
     fn carry_out(&self, view: &View, mut judge: MutexGuard<'_, Judge>, actions: &[Action]) {
         self.note(&mut judge, actions);
         drop(judge);
-        if actions.iter().any(|action| !matches!(action, Action::Try { .. })) {
-            view.settle();
+        if calls_for_settling(actions) {
+            view.settle_with(view.writer());
         }
     }
 
@@ -300,6 +305,10 @@ impl Outliers {
     fn nanos(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(NEVER - 1)
     }
+}
+
+fn calls_for_settling(actions: &[Action]) -> bool {
+    actions.iter().any(|action| !matches!(action, Action::Try { .. }))
 }
 
 /// See [`Outliers::take_turn`].
