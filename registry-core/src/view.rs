@@ -26,7 +26,7 @@ use crate::{
     balance::{Balance, Balancer, Balancing, Dice, Members, PickContext, Rule, Spill, choose},
     intake::{Damping, Intake, Subset},
     model::{Instance, InstanceKey, Selector},
-    outlier::{self, Ejection, Outliers},
+    outlier::{Ejection, Outliers},
     snapshot::{Member, Pool, SlowStart, Snapshot, Store},
 };
 
@@ -219,7 +219,13 @@ impl View {
         }
         let news = outliers.tell();
         drop(writer);
-        outlier::log(&news);
+        outliers.log(&news);
+    }
+
+    fn log(&self, news: &[ViewEvent]) {
+        if let Some(outliers) = &self.outliers {
+            outliers.log(news);
+        }
     }
 
     /// Publishes the next version and wakes who waits for it.
@@ -300,7 +306,7 @@ impl ViewSink for View {
         let change = writer.intake.take(change, now);
         let news = self.enter(&mut writer, &change, now);
         drop(writer);
-        outlier::log(&news);
+        self.log(&news);
     }
 
     fn tick(&self) -> Option<Instant> {
@@ -315,7 +321,7 @@ impl ViewSink for View {
         }
         let next = writer.intake.deadline().into_iter().chain(writer.store.deadline()).min();
         drop(writer);
-        outlier::log(&news);
+        self.log(&news);
         next
     }
 
@@ -325,7 +331,7 @@ impl ViewSink for View {
         let rest = writer.intake.rest();
         let news = rest.map(|rest| self.enter(&mut writer, &rest, Instant::now())).unwrap_or_default();
         drop(writer);
-        outlier::log(&news);
+        self.log(&news);
         self.wake.send_replace(None);
         if let Some(outliers) = &self.outliers {
             outliers.close();

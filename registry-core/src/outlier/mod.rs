@@ -68,8 +68,18 @@ pub(crate) struct Outliers {
     events: Feed<ViewEvent>,
     /// Whose instances they are, for counting; unknown until there is an upstream.
     service: OnceLock<ServiceName>,
+    figures: Mutex<Figures>,
     ejected: Level,
     panicking: Level,
+}
+
+/// What metrics are to be told, in order, though without a lock: a recorder may pick.
+#[derive(Debug, Default)]
+struct Figures {
+    /// How many are ejected, and whether that is ignored.
+    next: Option<(usize, bool)>,
+    /// Whether somebody is telling, who tells what comes meanwhile too.
+    is_told: bool,
 }
 
 #[derive(Debug)]
@@ -106,6 +116,7 @@ impl Outliers {
             }),
             events: Feed::new(),
             service: OnceLock::new(),
+            figures: Mutex::default(),
             ejected: Level::default(),
             panicking: Level::default(),
         }
@@ -237,23 +248,43 @@ impl Outliers {
         }
         judge.stored = judge.machine.moves();
         let ejected: HashSet<_> = judge.machine.ejected().cloned().collect();
-        if let Some(service) = self.service.get() {
-            metrics::ejected(&self.ejected, service, ejected.len());
-            metrics::panicking(&self.panicking, service, judge.machine.panics());
-        }
+        self.figures().next = Some((ejected.len(), judge.machine.panics()));
         store.eject(ejected, !judge.machine.panics())
     }
 
     /// Tells what has happened, after it was published. The caller has the writer's lock, so that events come in order,
-    /// and logs what is returned without it.
+    /// and has what is returned [logged](Self::log) without it.
     #[must_use]
     pub(crate) fn tell(&self) -> Vec<ViewEvent> {
         let news = std::mem::take(&mut self.judge().news);
-        for event in &news {
-            self.events.send(event);
-            self.service.get().iter().for_each(|service| metrics::ejection(service, event));
-        }
+        news.iter().for_each(|event| self.events.send(event));
         news
+    }
+
+    /// Logs and counts what [`tell`](Self::tell) told. The caller has no lock.
+    pub(crate) fn log(&self, news: &[ViewEvent]) {
+        log(news);
+        let Some(service) = self.service.get() else { return };
+        news.iter().for_each(|event| metrics::ejection(service, event));
+        while let Some((ejected, panics)) = self.next_figures() {
+            metrics::ejected(&self.ejected, service, ejected);
+            metrics::panicking(&self.panicking, service, panics);
+            self.figures().is_told = false;
+        }
+    }
+
+    fn next_figures(&self) -> Option<(usize, bool)> {
+        let mut figures = self.figures();
+        if figures.is_told {
+            return None;
+        }
+        let next = figures.next.take();
+        figures.is_told = next.is_some();
+        next
+    }
+
+    fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What happens from now on; ends when the view does.
@@ -321,8 +352,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Logs what [`Outliers::tell`] told.
-pub(crate) fn log(news: &[ViewEvent]) {
+fn log(news: &[ViewEvent]) {
     for event in news {
         match event {
             ViewEvent::Ejected { key, cause, lasts } => {
