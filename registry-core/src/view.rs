@@ -12,7 +12,7 @@ use std::{
     collections::HashSet,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -26,7 +26,7 @@ use crate::{
     balance::{Balance, Balancer, Balancing, Dice, Members, PickContext, Rule, Spill, choose},
     intake::{Damping, Intake, Subset},
     model::{Instance, InstanceKey, Selector},
-    outlier::{self, Ejection, Outliers},
+    outlier::{Ejection, Outliers},
     snapshot::{Member, Pool, SlowStart, Snapshot, Store},
 };
 
@@ -91,8 +91,9 @@ pub(crate) struct View {
     wake: watch::Sender<Option<u64>>,
 }
 
+/// The writer's side of a view.
 #[derive(Default)]
-struct Writer {
+pub(crate) struct Writer {
     intake: Intake,
     store: Store,
     version: u64,
@@ -100,6 +101,13 @@ struct Writer {
     /// Versions that were replaced and that some thread may still hold. Kept until none does, so that the last
     /// pick that lets go of a large one needn't take it apart. At most one per thread, and the last.
     replaced: Vec<Arc<Live>>,
+}
+
+impl Writer {
+    /// An instance that takes requests, or would if it weren't ejected.
+    pub(crate) fn serving_member(&self, key: &InstanceKey) -> Option<&Member> {
+        self.store.serving_member(key)
+    }
 }
 
 /// What readers load in one step.
@@ -204,15 +212,20 @@ impl View {
     }
 
     /// Publishes who is ejected now.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn settle_with(&self, mut writer: MutexGuard<'_, Writer>) {
         let Some(outliers) = &self.outliers else { return };
-        let mut writer = self.writer();
         if outliers.settle(&mut writer.store) {
             self.advance(&mut writer);
         }
         let news = outliers.tell();
         drop(writer);
-        outlier::log(&news);
+        outliers.log(&news);
+    }
+
+    fn log(&self, news: &[ViewEvent]) {
+        if let Some(outliers) = &self.outliers {
+            outliers.log(news);
+        }
     }
 
     /// Publishes the next version and wakes who waits for it.
@@ -235,8 +248,18 @@ impl View {
 }
 
 impl View {
-    fn writer(&self) -> MutexGuard<'_, Writer> {
+    /// The writer's lock, which is held for long while a large version is built.
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer's lock, unless somebody has it.
+    pub(crate) fn try_writer(&self) -> Option<MutexGuard<'_, Writer>> {
+        match self.writer.try_lock() {
+            Ok(writer) => Some(writer),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Stores what the intake lets through, and publishes it. What is to be logged then is logged without a lock, as
@@ -283,7 +306,7 @@ impl ViewSink for View {
         let change = writer.intake.take(change, now);
         let news = self.enter(&mut writer, &change, now);
         drop(writer);
-        outlier::log(&news);
+        self.log(&news);
     }
 
     fn tick(&self) -> Option<Instant> {
@@ -298,7 +321,7 @@ impl ViewSink for View {
         }
         let next = writer.intake.deadline().into_iter().chain(writer.store.deadline()).min();
         drop(writer);
-        outlier::log(&news);
+        self.log(&news);
         next
     }
 
@@ -308,7 +331,7 @@ impl ViewSink for View {
         let rest = writer.intake.rest();
         let news = rest.map(|rest| self.enter(&mut writer, &rest, Instant::now())).unwrap_or_default();
         drop(writer);
-        outlier::log(&news);
+        self.log(&news);
         self.wake.send_replace(None);
         if let Some(outliers) = &self.outliers {
             outliers.close();

@@ -1,8 +1,12 @@
-//! Damping: an instance that comes and goes is published at most twice per epoch.
+//! Damping: an instance that comes and goes is published twice per epoch.
 //!
 //! After the stabilizer of Finagle (`LoadBalancerFactory`, "stabilized addresses"), but per instance, and never in the
 //! way of news: only the *return* to a state that the instance was in before counts as flapping. An appearance, a
 //! removal, and each step of a life (starting, serving, draining, gone) are published at once.
+//!
+//! And never so that a view lacks who serves: the return to serving isn't held back, but the return to anything else is,
+//! until nothing of the instance was published for an epoch. So between two returns from serving there is an epoch, and
+//! in each there are two publications: one such return, and the one to serving.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,14 +24,13 @@ use crate::{
     view::ViewChange,
 };
 
-/// How often an instance is published per epoch before its returns wait.
-const PER_EPOCH: usize = 2;
-
 /// Whether instances that flap (appear and disappear, or go back and forth between statuses) are held still.
 ///
-/// Within an epoch, at most two changes of such an instance are published; after that its newest state is, once the
-/// older of the two is an epoch old. What it does for the first time is never delayed: an appearance, a removal, a
-/// status it hasn't had within the epoch. An instance is forgiven once it hasn't moved for an epoch.
+/// What an instance does for the first time is never delayed: an appearance, a removal, a status it hasn't had within the
+/// epoch. Nor is its return to [`Serving`](Status::Serving) while the view shows anything else, or nothing. All other
+/// returns wait until nothing of it was published for an epoch; then its newest state is. So of an instance that flaps
+/// two changes are published per epoch, and at first one more if it wasn't there before. An instance is forgiven once it
+/// hasn't moved for an epoch.
 ///
 /// As text: `off`, `on` (10 s) or the epoch, such as `10s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -99,8 +102,8 @@ struct Track {
     /// One bit for each state it has been in.
     visited: u8,
     moved: Instant,
-    /// When it was published last, newest first.
-    published: [Option<Instant>; PER_EPOCH],
+    /// When it was published last.
+    published: Option<Instant>,
     /// Its newest state, if that is held back.
     held: Option<Held>,
 }
@@ -114,18 +117,7 @@ struct Held {
 
 impl Track {
     fn new(now: Instant) -> Self {
-        Self { visited: 0, moved: now, published: [None; PER_EPOCH], held: None }
-    }
-
-    /// Notes a publication.
-    fn publish(&mut self, now: Instant) {
-        self.published.rotate_right(1);
-        self.published[0] = Some(now);
-    }
-
-    /// From when on it may be published again.
-    fn free_at(&self, epoch: Duration) -> Option<Instant> {
-        self.published[PER_EPOCH - 1].map(|oldest| oldest + epoch)
+        Self { visited: 0, moved: now, published: None, held: None }
     }
 
     fn is_over(&self, epoch: Duration, now: Instant) -> bool {
@@ -201,14 +193,15 @@ impl Damper {
             return newest.is_some();
         }
         let track = self.tracks.entry(key.clone()).or_insert_with(|| Track { visited, ..Track::new(now) });
-        let is_return = track.visited & after != 0;
+        let comes_back = after == SERVING && state(shown) != SERVING;
+        let is_return = track.visited & after != 0 && !comes_back;
         if before != after {
             (track.visited, track.moved) = (track.visited | after, now);
         }
         if let Some(held) = track.held.take() {
             self.due.remove(&(held.due, key.clone()));
         }
-        match track.free_at(self.epoch).filter(|free| *free > now) {
+        match track.published.map(|published| published + self.epoch).filter(|free| *free > now) {
             Some(due) if is_return => {
                 if !is_same(shown, newest) {
                     track.held = Some(Held { newest: newest.cloned(), due });
@@ -217,7 +210,7 @@ impl Damper {
                 false
             }
             _ => {
-                track.publish(now);
+                track.published = Some(now);
                 true
             }
         }
@@ -228,9 +221,7 @@ impl Damper {
         for key in keys {
             let Some(track) = self.tracks.get_mut(&key) else { continue };
             let Some(held) = track.held.take() else { continue };
-            if let Some(now) = now {
-                track.publish(now);
-            }
+            track.published = now.or(track.published);
             self.show(key, held.newest, &mut out);
         }
         (!out.upserts.is_empty() || !out.removals.is_empty()).then_some(out)
@@ -250,12 +241,15 @@ impl Damper {
     }
 }
 
+/// The bit of an instance that serves.
+const SERVING: u8 = 4;
+
 /// The bit of the state an instance is in.
 fn state(instance: Option<&Arc<Instance>>) -> u8 {
     match instance.map(|instance| instance.status()) {
         None => 1,
         Some(Status::Starting) => 2,
-        Some(Status::Serving) => 4,
+        Some(Status::Serving) => SERVING,
         Some(Status::Draining) => 8,
         Some(Status::Down) => 16,
     }

@@ -2,8 +2,14 @@
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
-use super::probe::{AnyProbe, Probe};
-use crate::Error;
+use super::{
+    machine::PROBE_LIMIT,
+    probe::{AnyProbe, Probe},
+};
+use crate::{Error, client::FAR};
+
+/// The shortest of all times.
+const INSTANT: Duration = Duration::from_millis(1);
 
 /// When an instance that keeps failing is left out for a while, and how it comes back; on by default.
 ///
@@ -100,7 +106,8 @@ impl Ejection {
 
     /// How many standard deviations (1.9) below the mean of all an instance's share of successes within an
     /// [`interval`](Self::interval) must be to eject it. Needs `volume` requests to the instance (100), and `hosts`
-    /// instances that had as many (5).
+    /// instances that had as many (5). And needs, whatever the deviations, five failures and a share that is 0.1 and
+    /// five standard errors below the mean: among instances that are alike one is always the worst.
     pub fn success_rate(mut self, deviations: f64, volume: u32, hosts: usize) -> Self {
         self.deviations = if deviations.is_finite() { deviations.max(0.0) } else { 1.9 };
         (self.rate_volume, self.rate_hosts) = (volume.max(1), hosts.max(1));
@@ -108,22 +115,22 @@ impl Ejection {
     }
 
     /// Over which time failures are counted, and how long an instance must do well to be ejected for less long the
-    /// next time; 10 s, at least 1 ms. A panic lasts that long too, at least.
+    /// next time; 10 s, from 1 ms to a year. A panic lasts that long too, at least.
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval.max(Duration::from_millis(1));
+        self.interval = interval.clamp(INSTANT, FAR);
         self
     }
 
-    /// How long the first ejection lasts; 30 s, at least 1 ms. The second in a row lasts twice as long, and so on, each
+    /// How long the first ejection lasts; 30 s, from 1 ms to a year. The second in a row lasts twice as long, and so on, each
     /// up to a tenth longer by chance, so that clients don't come back all at once.
     pub fn base(mut self, base: Duration) -> Self {
-        self.base = base.max(Duration::from_millis(1));
+        self.base = base.clamp(INSTANT, FAR);
         self
     }
 
-    /// The longest ejection; 300 s, at least the [`base`](Self::base).
+    /// The longest ejection; 300 s, at least the [`base`](Self::base), at most a year.
     pub fn longest(mut self, longest: Duration) -> Self {
-        self.longest = longest;
+        self.longest = longest.min(FAR);
         self
     }
 
@@ -152,10 +159,15 @@ impl Ejection {
         self
     }
 
-    /// How long a probe of [`probe`](Self::probe) may take; 1 s, at least 1 ms. One that takes longer has failed.
+    /// How long a probe of [`probe`](Self::probe) may take; 1 s, from 1 ms to a year. One that takes longer has failed.
     pub fn probe_timeout(mut self, timeout: Duration) -> Self {
-        self.probe_timeout = timeout.max(Duration::from_millis(1));
+        self.probe_timeout = timeout.clamp(INSTANT, FAR);
         self
+    }
+
+    /// After how long a probe is given up: no sooner than that of a task has failed.
+    pub(super) fn probe_limit(&self) -> Duration {
+        PROBE_LIMIT.max(self.probe_timeout + Duration::from_secs(1))
     }
 
     /// How many of `serving` instances may be ejected.

@@ -1,9 +1,18 @@
 //! Which instances stand out within one interval.
 //!
-//! The two algorithms of Envoy's outlier detection, with the details of gRPC's proposal A50.
+//! The two algorithms of Envoy's outlier detection, with the details of gRPC's proposal A50. Of those that are nearly all
+//! alike somebody is always some deviations below the mean: so the success rate asks for a difference that matters and
+//! that chance doesn't make, too.
 
 use super::{Ejection, EjectionCause};
 use crate::balance::Slot;
+
+/// How far below the mean of all a success rate must be at least.
+const GAP: f64 = 0.1;
+/// How far in standard errors: those of an instance that is like all, with as many requests.
+const ERRORS: f64 = 5.0;
+/// Fewer failures than this within an interval are chance.
+const FAILURES: u32 = 5;
 
 /// The requests to one instance within an interval.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +41,14 @@ pub(super) fn outliers(config: &Ejection, volumes: &[Volume]) -> Vec<(Slot, Ejec
         let mean = busy(config.rate_volume).map(Volume::rate).sum::<f64>() / hosts as f64;
         let square = |volume: Volume| (volume.rate() - mean).powi(2);
         let deviation = (busy(config.rate_volume).map(square).sum::<f64>() / hosts as f64).sqrt();
-        let limit = mean - config.deviations * deviation;
-        let low = busy(config.rate_volume).filter(|volume| volume.rate() < limit);
+        let limit = mean - (config.deviations * deviation).max(GAP);
+        let error = |volume: Volume| (mean * (1.0 - mean) / f64::from(volume.all())).sqrt();
+        let is_low = |volume: &Volume| {
+            volume.failures >= FAILURES
+                && volume.rate() < limit
+                && volume.rate() < mean - ERRORS * error(*volume)
+        };
+        let low = busy(config.rate_volume).filter(is_low);
         found.extend(low.map(|volume| (volume.slot, EjectionCause::SuccessRate)));
     }
     if busy(config.share_volume).count() >= config.share_hosts {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     EjectionCause,
-    machine::{Action, ProbeId},
+    machine::{Action, ProbeId, UNPROVEN},
 };
 use crate::{balance::Slot, model::InstanceKey};
 
@@ -27,6 +27,8 @@ pub(super) struct Entry {
     pub(super) last_failure: Instant,
     /// Probes without a verdict in a row.
     pub(super) unproven: u32,
+    /// How many probes there had been, of all instances, when it was last ejected.
+    pub(super) probes_before: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,6 +51,7 @@ impl Entry {
             restored: now,
             last_failure: now,
             unproven: 0,
+            probes_before: 0,
         }
     }
 
@@ -68,6 +71,22 @@ impl Entry {
         (self.streak, self.failures, self.unproven) = (0, 0, 0);
         self.restored = now;
         Action::Restore { key: self.key.clone() }
+    }
+
+    /// A probe ended without a verdict: the next one is due at `again`, unless there were too many of them.
+    pub(super) fn unproven(&mut self, counts: &mut Counts, again: Instant, now: Instant) -> Option<Action> {
+        self.unproven += 1;
+        if self.unproven >= UNPROVEN {
+            return Some(self.restore(counts, now));
+        }
+        self.enter(State::Ejected { until: again }, counts);
+        None
+    }
+
+    /// Whether this is or was a probe of the present ejection.
+    pub(super) fn was_tried_by(&self, slot: Slot, by: ProbeId) -> bool {
+        let after = by.0.wrapping_sub(self.probes_before);
+        self.slot == slot && self.state.is_out() && (1..u32::MAX / 2).contains(&after)
     }
 
     pub(super) fn is_tried_by(&self, slot: Slot, by: ProbeId) -> bool {

@@ -9,9 +9,12 @@
 //!     └──────────────────── succeeded ──────────────────── HalfOpen ───────────────┘
 //! ```
 //!
+//! The success of a probe that was given up restores all the same, as long as no later one has failed: an instance that
+//! always takes longer than that would be out for ever otherwise. Its failure is ignored, as another one may be out.
+//!
 //! A failing instance is picked as before: it waits for room among the ejected, of whom there is a limited number. Only
-//! [`Input::Members`] ejects, as only the writer of the view knows for certain who is still there. Panic begins when too
-//! few are neither failing nor ejected, and ends no sooner than an interval later.
+//! [`Input::Members`] ejects, as only the writer of the view knows for certain who is still there, and only it begins a
+//! panic: when too few are neither failing nor ejected. A panic ends no sooner than an interval later.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -57,7 +60,7 @@ pub(super) enum Input<'a> {
 /// What follows.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Action {
-    /// [`Input::Members`] is due: somebody may be ejected.
+    /// [`Input::Members`] is due: somebody may be ejected, or a panic may begin.
     Settle,
     Eject {
         key: InstanceKey,
@@ -116,6 +119,7 @@ impl Machine {
     /// Takes one input.
     pub(super) fn step(&mut self, input: Input<'_>, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
+        let is_certain = matches!(input, Input::Members { .. });
         match input {
             Input::Outcome { slot, key, failure, probe } => match (probe, failure) {
                 (Some(probe), failure) => self.end_probe(slot, probe, failure, now, &mut actions),
@@ -136,8 +140,9 @@ impl Machine {
                 self.eject_failing(now, &mut actions);
             }
         }
-        self.check_panic(now, &mut actions);
-        if self.room() > 0 && self.counts.failing > 0 {
+        self.check_panic(is_certain, now, &mut actions);
+        let would_panic = self.panic.is_none() && self.is_short();
+        if would_panic || self.room() > 0 && self.counts.failing > 0 {
             actions.push(Action::Settle);
         }
         actions
@@ -161,7 +166,7 @@ impl Machine {
             State::Closed => None,
             State::Failing { .. } => self.panic.map(|_| entry.last_failure + self.config.base),
             State::Ejected { until } => Some(until),
-            State::HalfOpen { since, .. } => Some(since + PROBE_LIMIT),
+            State::HalfOpen { since, .. } => Some(since + self.config.probe_limit()),
         };
         let recovered = self.panic.filter(|_| !self.is_short()).map(|since| since + self.config.interval);
         self.entries.values().filter_map(due).chain(recovered).min()
@@ -258,10 +263,11 @@ impl Machine {
 
     fn claim(&mut self, tried: &[InstanceKey], now: Instant, actions: &mut Vec<Action>) {
         self.forgive(now);
+        let limit = self.config.probe_limit();
         let mut next: Option<&mut Entry> = None;
         for entry in self.entries.values_mut() {
-            if matches!(entry.state(), State::HalfOpen { since, .. } if now >= since + PROBE_LIMIT) {
-                entry.enter(State::Ejected { until: now }, &mut self.counts);
+            if matches!(entry.state(), State::HalfOpen { since, .. } if now >= since + limit) {
+                actions.extend(entry.unproven(&mut self.counts, now, now));
             }
             if matches!(entry.state(), State::Ejected { until } if until <= now)
                 && !tried.contains(&entry.key)
@@ -286,15 +292,18 @@ impl Machine {
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
-        let Some(entry) = self.entries.get_mut(&slot.index).filter(|entry| entry.is_tried_by(slot, ended))
-        else {
-            return;
-        };
+        let Some(entry) = self.entries.get_mut(&slot.index) else { return };
         if failure.is_none() {
-            return actions.push(entry.restore(&mut self.counts, now));
+            if entry.was_tried_by(slot, ended) {
+                actions.push(entry.restore(&mut self.counts, now));
+            }
+            return;
+        }
+        if !entry.is_tried_by(slot, ended) {
+            return;
         }
         entry.times = entry.times.saturating_add(1);
-        entry.unproven = 0;
+        (entry.unproven, entry.probes_before) = (0, self.probes);
         let lasts = lasts(&self.config, entry.times, &mut self.random);
         entry.enter(State::Ejected { until: now + lasts }, &mut self.counts);
         actions.push(Action::Eject { key: entry.key.clone(), cause: EjectionCause::Probe, lasts });
@@ -305,12 +314,7 @@ impl Machine {
         else {
             return;
         };
-        entry.unproven += 1;
-        if entry.unproven >= UNPROVEN {
-            actions.push(entry.restore(&mut self.counts, now));
-        } else {
-            entry.enter(State::Ejected { until: now + PROBE_PAUSE }, &mut self.counts);
-        }
+        actions.extend(entry.unproven(&mut self.counts, now + PROBE_PAUSE, now));
     }
 
     /// Restores those who are too many, as the view has shrunk: first who would be tried first.
@@ -346,19 +350,19 @@ impl Machine {
         for entry in failing.into_iter().take(room) {
             let State::Failing { cause, .. } = entry.state() else { continue };
             entry.times = entry.times_now(self.config.interval, now).saturating_add(1);
-            (entry.streak, entry.unproven) = (0, 0);
+            (entry.streak, entry.unproven, entry.probes_before) = (0, 0, self.probes);
             let lasts = lasts(&self.config, entry.times, &mut self.random);
             entry.enter(State::Ejected { until: now + lasts }, &mut self.counts);
             actions.push(Action::Eject { key: entry.key.clone(), cause, lasts });
         }
     }
 
-    fn check_panic(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    fn check_panic(&mut self, may_begin: bool, now: Instant, actions: &mut Vec<Action>) {
         let is_short = self.is_short();
         self.counts.moves += u64::from(self.panic.is_some() && is_short != self.was_short);
         self.was_short = is_short;
         match self.panic {
-            None if is_short => {
+            None if is_short && may_begin => {
                 self.panic = Some(now);
                 self.counts.moves += 1;
                 actions.push(Action::PanicBegins { usable: self.usable(), of: self.serving + self.down });

@@ -46,7 +46,7 @@ use crate::{
     metrics::{self, Level},
     model::{Instance, InstanceKey, ServiceName},
     snapshot::{Pool, Store},
-    view::View,
+    view::{View, Writer},
 };
 
 /// [`Outliers::due`] if nothing will be.
@@ -68,8 +68,18 @@ pub(crate) struct Outliers {
     events: Feed<ViewEvent>,
     /// Whose instances they are, for counting; unknown until there is an upstream.
     service: OnceLock<ServiceName>,
+    figures: Mutex<Figures>,
     ejected: Level,
     panicking: Level,
+}
+
+/// What metrics are to be told, in order, though without a lock: a recorder may pick.
+#[derive(Debug, Default)]
+struct Figures {
+    /// How many are ejected, and whether that is ignored.
+    next: Option<(usize, bool)>,
+    /// Whether somebody is telling, who tells what comes meanwhile too.
+    is_told: bool,
 }
 
 #[derive(Debug)]
@@ -106,6 +116,7 @@ impl Outliers {
             }),
             events: Feed::new(),
             service: OnceLock::new(),
+            figures: Mutex::default(),
             ejected: Level::default(),
             panicking: Level::default(),
         }
@@ -171,38 +182,43 @@ impl Outliers {
         if self.nanos(Instant::now()) < self.due.load(Ordering::Relaxed) {
             return None;
         }
-        // Whoever holds it may be claiming; a pick doesn't wait.
+        // Whoever holds one of them may be claiming, or build a large version; a pick doesn't wait. It stays due: the
+        // next one tries again.
+        let writer = view.try_writer()?;
         let judge = self.judge.try_lock().ok()?;
-        self.claim_with(view, judge, tried)
+        self.claim_with(view, writer, judge, tried)
     }
 
     /// The instance to be probed now.
     fn claim_now(&self, view: &View) -> Option<(Arc<Instance>, Slot, ProbeId)> {
-        self.claim_with(view, self.judge(), &[])
+        let writer = view.writer();
+        let judge = self.judge();
+        self.claim_with(view, writer, judge, &[])
     }
 
     fn claim_with(
         &self,
         view: &View,
+        writer: MutexGuard<'_, Writer>,
         mut judge: MutexGuard<'_, Judge>,
         tried: &[InstanceKey],
     ) -> Option<(Arc<Instance>, Slot, ProbeId)> {
         let actions = judge.machine.step(Input::Claim { tried }, Instant::now());
         self.time(&mut judge);
-        self.carry_out(view, judge, &actions);
-        let (key, slot, probe) = actions.into_iter().find_map(|action| match action {
-            Action::Try { slot, key, probe } => Some((key, slot, probe)),
-            _ => None,
-        })?;
-        let live = view.live();
-        match live.snapshot.serving_member(&key).filter(|member| member.slot == slot) {
-            Some(member) => Some((Arc::clone(&member.instance), slot, probe)),
-            None => {
-                // It has left in this moment.
-                self.give_back(view, slot, probe);
-                None
+        self.note(&mut judge, &actions);
+        drop(judge);
+        // Nobody can have left meanwhile: the writer takes who leaves off the machine before it lets go of its lock.
+        let claimed = actions.iter().find_map(|action| match action {
+            Action::Try { slot, key, probe } => {
+                let member = writer.serving_member(key).filter(|member| member.slot == *slot)?;
+                Some((Arc::clone(&member.instance), *slot, *probe))
             }
+            _ => None,
+        });
+        if calls_for_settling(&actions) {
+            view.settle_with(writer);
         }
+        claimed
     }
 
     /// From when on [`claim_now`](Self::claim_now) has an effect.
@@ -232,23 +248,43 @@ impl Outliers {
         }
         judge.stored = judge.machine.moves();
         let ejected: HashSet<_> = judge.machine.ejected().cloned().collect();
-        if let Some(service) = self.service.get() {
-            metrics::ejected(&self.ejected, service, ejected.len());
-            metrics::panicking(&self.panicking, service, judge.machine.panics());
-        }
+        self.figures().next = Some((ejected.len(), judge.machine.panics()));
         store.eject(ejected, !judge.machine.panics())
     }
 
     /// Tells what has happened, after it was published. The caller has the writer's lock, so that events come in order,
-    /// and logs what is returned without it.
+    /// and has what is returned [logged](Self::log) without it.
     #[must_use]
     pub(crate) fn tell(&self) -> Vec<ViewEvent> {
         let news = std::mem::take(&mut self.judge().news);
-        for event in &news {
-            self.events.send(event);
-            self.service.get().iter().for_each(|service| metrics::ejection(service, event));
-        }
+        news.iter().for_each(|event| self.events.send(event));
         news
+    }
+
+    /// Logs and counts what [`tell`](Self::tell) told. The caller has no lock.
+    pub(crate) fn log(&self, news: &[ViewEvent]) {
+        log(news);
+        let Some(service) = self.service.get() else { return };
+        news.iter().for_each(|event| metrics::ejection(service, event));
+        while let Some((ejected, panics)) = self.next_figures() {
+            metrics::ejected(&self.ejected, service, ejected);
+            metrics::panicking(&self.panicking, service, panics);
+            self.figures().is_told = false;
+        }
+    }
+
+    fn next_figures(&self) -> Option<(usize, bool)> {
+        let mut figures = self.figures();
+        if figures.is_told {
+            return None;
+        }
+        let next = figures.next.take();
+        figures.is_told = next.is_some();
+        next
+    }
+
+    fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What happens from now on; ends when the view does.
@@ -264,8 +300,8 @@ impl Outliers {
     fn carry_out(&self, view: &View, mut judge: MutexGuard<'_, Judge>, actions: &[Action]) {
         self.note(&mut judge, actions);
         drop(judge);
-        if actions.iter().any(|action| !matches!(action, Action::Try { .. })) {
-            view.settle();
+        if calls_for_settling(actions) {
+            view.settle_with(view.writer());
         }
     }
 
@@ -302,6 +338,10 @@ impl Outliers {
     }
 }
 
+fn calls_for_settling(actions: &[Action]) -> bool {
+    actions.iter().any(|action| !matches!(action, Action::Try { .. }))
+}
+
 /// See [`Outliers::take_turn`].
 struct Turn<'a>(&'a Outliers);
 
@@ -312,8 +352,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Logs what [`Outliers::tell`] told.
-pub(crate) fn log(news: &[ViewEvent]) {
+fn log(news: &[ViewEvent]) {
     for event in news {
         match event {
             ViewEvent::Ejected { key, cause, lasts } => {

@@ -42,6 +42,7 @@ pub(crate) struct Prober {
     /// How often one that is held in doubt is asked.
     every: Duration,
     asked: HashMap<InstanceKey, Instant>,
+    /// Those that are held in doubt and whose turn it is, each once.
     waiting: VecDeque<Arc<Instance>>,
 }
 
@@ -70,7 +71,7 @@ impl Prober {
             let now = Instant::now();
             self.look_for_suspects(&view, now);
             while running.len() < AT_ONCE
-                && let Some(question) = self.next(&view)
+                && let Some(question) = self.next(&view, now)
             {
                 running.push(self.ask(question));
             }
@@ -91,34 +92,30 @@ impl Prober {
         }
     }
 
-    /// Queues those that are held in doubt, each at most once per interval.
+    /// Queues those that are held in doubt, each at most once per interval, and once all that were queued before have
+    /// had their turn: many that don't answer take longer than that.
     fn look_for_suspects(&mut self, view: &View, now: Instant) {
         let live = view.live();
         let snapshot = &live.snapshot;
         self.asked.retain(|key, _| snapshot.is_suspect(key));
         self.waiting.retain(|instance| snapshot.is_suspect(&instance.key()));
-        if !snapshot.has_suspects() {
+        if !snapshot.has_suspects() || !self.waiting.is_empty() {
             return;
         }
-        for instance in snapshot.suspects() {
-            let asked = self.asked.entry(instance.key());
-            let is_due = match asked {
-                std::collections::hash_map::Entry::Vacant(_) => true,
-                std::collections::hash_map::Entry::Occupied(ref asked) => now >= *asked.get() + self.every,
-            };
-            if is_due {
-                asked.insert_entry(now);
-                self.waiting.push_back(Arc::clone(instance));
-            }
-        }
+        let is_due = |instance: &&Arc<Instance>| {
+            self.asked.get(&instance.key()).is_none_or(|asked| now >= *asked + self.every)
+        };
+        self.waiting.extend(snapshot.suspects().filter(is_due).cloned());
     }
 
     /// Whom to ask next: the ejected whose time is over, then those that are held in doubt.
-    fn next(&mut self, view: &View) -> Option<Question> {
+    fn next(&mut self, view: &View, now: Instant) -> Option<Question> {
         if let Some((instance, slot, probe)) = self.outliers.claim_now(view) {
             return Some(Question { instance, ejected: Some((slot, probe)) });
         }
-        self.waiting.pop_front().map(|instance| Question { instance, ejected: None })
+        let instance = self.waiting.pop_front()?;
+        self.asked.insert(instance.key(), now);
+        Some(Question { instance, ejected: None })
     }
 
     fn ask(&self, question: Question) -> BoxFuture<'static, Answer> {

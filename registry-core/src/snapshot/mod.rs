@@ -172,12 +172,6 @@ impl Snapshot {
         TAKING.into_iter().flat_map(|pool| self.pool(pool).members()).map(|member| member.slot)
     }
 
-    /// An instance that takes requests, or would if it weren't ejected. Walks the view, beginning with the ejected.
-    pub(crate) fn serving_member(&self, key: &InstanceKey) -> Option<&Member> {
-        let is_it = |m: &&Member| *m.instance.id() == key.id && *m.instance.service() == key.service;
-        TAKING.into_iter().rev().flat_map(|pool| self.pool(pool).members()).find(is_it)
-    }
-
     /// What picks choose from.
     #[inline]
     pub(crate) fn active(&self) -> &Members {

@@ -167,8 +167,13 @@ impl Store {
 
     /// The slot of an instance that takes requests, or would if it weren't ejected.
     pub(crate) fn serving_slot(&self, key: &InstanceKey) -> Option<Slot> {
+        self.serving_member(key).map(|member| member.slot)
+    }
+
+    /// An instance that takes requests, or would if it weren't ejected.
+    pub(crate) fn serving_member(&self, key: &InstanceKey) -> Option<&Member> {
         let place = self.index.get(key).copied()?;
-        TAKING.contains(&place.pool).then(|| self.member(place).slot)
+        TAKING.contains(&place.pool).then(|| self.member(place))
     }
 
     /// How many instances take requests, or would if they weren't ejected.

@@ -1,5 +1,7 @@
 mod probing;
 mod properties;
+#[cfg(feature = "metrics")]
+mod recording;
 mod steps;
 mod traffic;
 

@@ -199,6 +199,22 @@ async fn a_suspect_that_refuses_is_reported_and_one_that_answers_is_left_alone()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_suspect_waits_for_one_round_of_the_others_however_long_these_never_answered() {
+    let probed = probed(101, |ejection| ejection);
+    let suspect = |ids: std::ops::Range<u32>| {
+        let suspects = Some(Arc::new(ids.map(key).collect()));
+        let view = probed.view.upgrade().unwrap();
+        view.apply(&ViewChange { suspects, ..ViewChange::default() });
+    };
+    suspect(0..100);
+    // Four at a time, each for a second: a round takes 25 s.
+    tokio::time::sleep(300 * SECOND).await;
+    suspect(0..101);
+    tokio::time::sleep(51 * SECOND).await;
+    assert!(probed.answers.asked.lock().unwrap().contains(&key(100)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_task_ends_with_the_upstream_even_while_it_probes() {
     for closes in [false, true] {
         let probed = probed(5, |ejection| ejection.probe_timeout(600 * SECOND));

@@ -90,6 +90,31 @@ async fn a_success_rate_far_below_the_others_ejects() {
     assert_eq!(verdict(10, 30, 99), None, "too little volume");
     assert_eq!(verdict(4, 30, 100), None, "too few hosts");
     assert_eq!(verdict(10, 0, 100), None, "nobody is worse than the others");
+    assert_eq!(verdict(5, 30, 100), Some(EjectionCause::SuccessRate), "two deviations");
+    assert_eq!(verdict(10, 1, 100), None, "three deviations, yet a single failure");
+    assert_eq!(verdict(10, 10, 100), None, "a tenth, less its share of the mean");
+    assert_eq!(verdict(10, 12, 100), Some(EjectionCause::SuccessRate));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_of_ten_that_are_alike_is_an_outlier() {
+    let mut random = fastrand::Rng::with_seed(11);
+    for failing in [0.0001, 0.001, 0.01, 0.05, 0.3] {
+        for volume in [100, 1_000] {
+            // Neither in a row nor by share.
+            let mut world = World::new(Ejection::default().consecutive(u32::MAX).panic(0.0), 10);
+            for _ in 0..100 {
+                let failures: Vec<u32> =
+                    (0..10).map(|_| (0..volume).map(|_| u32::from(random.f64() < failing)).sum()).collect();
+                for (index, failures) in failures.iter().enumerate() {
+                    world.fail(index as u32, Failure::Server, *failures);
+                }
+                world.interval((0..10).map(|index| (index, volume - failures[index as usize])));
+                assert!(world.ejected().is_empty(), "{failing} of {volume}: {failures:?}");
+                world.pass(10 * SECOND);
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,6 +189,22 @@ async fn each_interval_that_an_instance_does_well_takes_one_off_its_next_ejectio
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_time_is_too_long() {
+    let most = Duration::MAX;
+    let config = Ejection::new().interval(most).base(most).longest(most).probe_timeout(most);
+    let mut world = World::new(config.panic(0.6), 10);
+    (0..5).for_each(|index| world.fail(index, Failure::Server, 5));
+    assert!(world.machine.panics() && world.machine.due().is_some());
+    assert!(!world.machine.interval_is_over(world.now));
+    world.pass(500 * 86_400 * SECOND);
+    let (index, _) = world.claim().unwrap();
+    world.succeed(9);
+    world.interval([]);
+    assert!(world.machine.due().is_some());
+    assert_eq!(world.ejected(), [key(index)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_without_a_verdict_is_given_again_a_second_later() {
     let mut world = ejected();
     let probe = probe(&mut world, 34 * SECOND);
@@ -189,17 +230,56 @@ async fn an_instance_is_restored_if_no_probe_ever_gets_a_verdict() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_does_not_end_is_given_up_and_its_late_verdict_is_ignored() {
+async fn a_probe_that_does_not_end_is_given_up_and_its_late_failure_is_ignored() {
     let mut world = ejected();
     let first = probe(&mut world, 34 * SECOND);
     world.pass(PROBE_LIMIT - SECOND);
     assert_eq!(world.claim(), None);
     let second = probe(&mut world, SECOND);
-    world.outcome(0, None, Some(first));
     world.outcome(0, Some(Failure::Server), Some(first));
     assert_eq!(world.ejected(), [key(0)]);
     assert_eq!(world.ejections().len(), 1);
     world.outcome(0, None, Some(second));
+    assert!(world.ejected().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_slower_than_probes_are_given_up_is_restored_by_a_late_success() {
+    for is_next_out in [false, true] {
+        let mut world = ejected();
+        let first = probe(&mut world, 34 * SECOND);
+        world.pass(PROBE_LIMIT);
+        if is_next_out {
+            world.claim().unwrap();
+        }
+        world.outcome(0, None, Some(first));
+        assert!(world.ejected().is_empty());
+        world.fail(0, Failure::Server, 5);
+        world.outcome(0, None, Some(first));
+        assert_eq!(world.ejected(), [key(0)], "that was of the ejection before");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_success_counts_for_nothing_once_a_later_probe_has_failed() {
+    let mut world = ejected();
+    let first = probe(&mut world, 34 * SECOND);
+    let second = probe(&mut world, PROBE_LIMIT);
+    world.outcome(0, Some(Failure::Server), Some(second));
+    world.outcome(0, None, Some(first));
+    assert_eq!(world.ejected(), [key(0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_is_restored_if_no_probe_ever_ends() {
+    let mut world = ejected();
+    probe(&mut world, 34 * SECOND);
+    for _ in 1..UNPROVEN {
+        probe(&mut world, PROBE_LIMIT);
+    }
+    world.pass(PROBE_LIMIT);
+    assert_eq!(world.ejected(), [key(0)]);
+    assert_eq!(world.claim(), None);
     assert!(world.ejected().is_empty());
 }
 
@@ -291,6 +371,25 @@ async fn who_left_is_not_ejected_by_its_last_failures() {
         world.step(Input::Outcome { slot, key: &key(9), failure: Some(Failure::Connect), probe: None });
     }
     assert!(world.done.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_failures_of_who_left_are_no_panic() {
+    for members in [1, 2] {
+        let mut world = World::new(Ejection::default(), members);
+        let old: Vec<_> = world.members.clone();
+        world.members.iter_mut().for_each(|slot| slot.generation += 1);
+        for slot in old {
+            let failure = Some(Failure::Connect);
+            for _ in 0..3 {
+                world.step(Input::Outcome { slot, key: &key(slot.index), failure, probe: None });
+            }
+        }
+        assert!(world.done.is_empty(), "of {members}: {:?}", world.done);
+        (0..members).for_each(|index| world.fail(index, Failure::Connect, 2));
+        assert_eq!(world.done.len(), 1);
+        assert!(world.machine.panics(), "now all fail that are there");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -340,6 +340,37 @@ async fn a_thousand_instances_that_join_are_ejected_and_leave_leave_nothing_behi
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pick_that_has_something_to_do_does_not_wait_for_a_long_change() {
+    let view = Arc::new(View::new(Selector::new(), &Balance::round_robin()));
+    view.apply(&ViewChange { upserts: (0..10).map(instance).collect(), ..ViewChange::default() });
+    let nothing: Arc<dyn Source> = Arc::new(Nothing(crate::Error::invalid("none")));
+    let upstream = Upstream::new(Target::try_from("orders").unwrap(), Arc::clone(&view), false, move || {
+        Arc::clone(&nothing)
+    });
+    for _ in 0..100 {
+        upstream.pick().unwrap().report(Outcome::failure(Failure::Server));
+    }
+    let panics = || view.outliers().unwrap().judge().machine.panics();
+    assert!(panics());
+    tokio::time::advance(40 * SECOND).await;
+    let writer = view.writer();
+    let (picks, runtime) = (upstream.clone(), tokio::runtime::Handle::current());
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // For its clock.
+        let _runtime = runtime.enter();
+        drop(picks.pick().unwrap());
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(10 * SECOND).expect("a pick doesn't wait");
+    assert!(panics(), "that its end is due is left to the next one");
+    drop(writer);
+    let ejected = upstream.snapshot().ejected().next().cloned();
+    assert_eq!(Some(upstream.pick().unwrap().key()), ejected);
+    assert!(!panics());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_low_success_rate_is_found_by_counts_alone() {
     let servers = Servers::new(10, &Balance::round_robin());
     let mut turn = 0;
