@@ -70,6 +70,28 @@ async fn the_health_is_told_when_the_server_leaves_and_while_it_still_serves() {
 }
 
 #[tokio::test]
+async fn nobody_says_that_a_leaving_server_is_well() {
+    let registry = MemoryRegistry::new();
+    let (tell, told) = std::sync::mpsc::channel();
+    let configure = move |server: GrpcServer| {
+        tell.send(server.health()).unwrap();
+        server
+    };
+    let node = Node::start_with(&registry, "n0", "grpc", configure).await;
+    let reporter = told.recv().unwrap();
+    let mut client = HealthClient::new(channel(&node).await);
+    let mut news = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(news.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+
+    let draining = drain_after(&node, LONG);
+    assert_eq!(news.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    assert_eq!(health(&mut client, "").await, ServingStatus::NotServing);
+    assert!(news.message().await.unwrap().is_none());
+    assert!(draining.await.unwrap().is_clean());
+}
+
+#[tokio::test]
 async fn a_call_in_flight_is_finished() {
     let mut world = World::of(1).await;
     let node = &mut world.nodes[0];
