@@ -1,5 +1,7 @@
 //! A reqwest client that finds its services by name.
 
+mod read;
+
 use std::{
     collections::HashMap,
     error::Error as StdError,
@@ -15,9 +17,10 @@ use registry_core::{CallError, CallOptions, Client, Endpoint, Instance, Upstream
 use reqwest::{Body, IntoUrl, ResponseBuilderExt, Url};
 use tower_service::Service;
 
+use self::read::Read;
 use crate::{
     BoxError,
-    classify::{Classify, ClassifyHttp},
+    classify::{Classify, ClassifyHttp, Idempotent},
     connect::{Connect, NotSent},
     replay::Replay,
     service::{Balanced, ServiceError},
@@ -34,7 +37,11 @@ const FIRST_VIEW: Duration = Duration::from_secs(5);
 /// endpoint's scheme counts, not the URL's; where that is `https`, the endpoint must bear the certificate's name.
 ///
 /// Requests are retried as by [`Balanced`], and a pick is held until the response's body ends. Timeouts of `reqwest` hold
-/// for each attempt; redirects are followed by `reqwest` and aren't balanced.
+/// for each attempt.
+///
+/// Redirects are followed by `reqwest` and aren't balanced: 307 and 308 only for requests without a body, and the
+/// response's `url()` is that of the request, not where redirects led to. As a connection that fails may be a redirect's, a
+/// request without a body isn't retried then unless it is [`Idempotent`], by its method or by an `idempotency-key`.
 ///
 /// ```
 /// # use registry_tower::ServiceClient;
@@ -259,16 +266,23 @@ impl Service<Request<Replay<Body>>> for Pool {
 
     fn call(&mut self, request: Request<Replay<Body>>) -> Self::Future {
         let client = self.0.clone();
+        let (head, body) = request.into_parts();
+        let is_idempotent = Idempotent::is(&head);
         Box::pin(async move {
-            let answer = client.execute(request.map(Body::wrap).try_into()?).await;
-            Ok(answer.map_err(marked)?.into())
+            let (read, body) = Read::watch(body);
+            let request = Request::from_parts(head, Body::wrap(body));
+            let request = reqwest::Request::try_from(request)?;
+            let answer = client.execute(request).await;
+            Ok(answer.map_err(|error| marked(error, is_idempotent || read.is_untouched()))?.into())
         })
     }
 }
 
 /// The error, so that a [`Classify`] that knows nothing of reqwest can tell what it is.
-fn marked(error: reqwest::Error) -> BoxError {
-    if error.is_connect() {
+///
+/// No connection may mean that of a redirect, which came after the request was processed; reqwest doesn't tell.
+fn marked(error: reqwest::Error, is_repeatable: bool) -> BoxError {
+    if error.is_connect() && is_repeatable {
         return NotSent::new(error).into();
     }
     if error.is_timeout() {
