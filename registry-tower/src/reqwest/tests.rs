@@ -157,3 +157,25 @@ async fn a_redirect_to_the_same_place_is_no_sign_that_nothing_was_sent() {
         serving.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn https_is_never_spoken_in_plaintext_whatever_the_record_says() {
+    let orders = orders(&[serve().await]).await;
+    assert_eq!(orders.http.get("http://orders/").send().await.unwrap().status(), 200);
+    let error = orders.http.get("https://orders/").send().await.unwrap_err();
+    let mut told = String::new();
+    let mut next: Option<&dyn StdError> = Some(&error);
+    while let Some(error) = next {
+        told.push_str(&error.to_string());
+        next = error.source();
+    }
+    assert!(told.contains("no https endpoint"), "{told}");
+}
+
+#[test]
+fn https_takes_the_endpoint_with_tls() {
+    let builder = Instance::builder("orders").id("a").endpoint("http://10.0.0.1:80");
+    let both = builder.endpoint("https://10.0.0.1:443").build().unwrap();
+    let chosen = |is_tls| Pool { http: reqwest::Client::new(), is_tls }.endpoint(&both).to_string();
+    assert_eq!([chosen(false), chosen(true)], ["http://10.0.0.1:80", "https://10.0.0.1:443"]);
+}
