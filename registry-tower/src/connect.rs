@@ -78,6 +78,34 @@ impl NotSent {
     }
 }
 
+/// Marks an error of an attempt that says nothing about the instance, and that another instance can't mend.
+#[derive(Debug)]
+pub(crate) struct Blameless(BoxError);
+
+impl Blameless {
+    pub(crate) fn new(error: impl Into<BoxError>) -> Self {
+        Self(error.into())
+    }
+}
+
+impl Blameless {
+    pub(crate) fn is_in(error: &(dyn StdError + 'static)) -> bool {
+        has::<Self>(error)
+    }
+}
+
+impl fmt::Display for Blameless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Blameless {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}
+
 /// Whether this error, or what caused it, is of this type.
 fn has<E: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
     // An io error's source is its content's source, and not its content.
