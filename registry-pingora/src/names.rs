@@ -35,6 +35,11 @@ impl Names {
                 None
             }
         };
+        self.settle(authority, fresh)
+    }
+
+    /// The address to use, when this is what the resolver said.
+    fn settle(&self, authority: String, fresh: Option<SocketAddr>) -> Option<SocketAddr> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(address) = fresh {
             known.insert(authority, address);
@@ -54,18 +59,21 @@ impl Names {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_name_that_can_no_longer_be_resolved_keeps_its_last_address() {
+    #[test]
+    fn a_name_that_can_no_longer_be_resolved_keeps_its_last_address() {
         let names = Names::default();
-        let gone: Endpoint = "http://orders.invalid:8080".parse().unwrap();
-        assert_eq!(names.resolve(&gone).await, None);
+        let orders: Endpoint = "http://orders.example:8080".parse().unwrap();
+        let resolved = |fresh| names.settle(orders.authority(), fresh);
+        assert_eq!(resolved(None), None);
 
         let last = SocketAddr::from(([10, 0, 0, 7], 8080));
-        names.0.lock().unwrap().insert(gone.authority(), last);
-        assert_eq!(names.resolve(&gone).await, Some(last));
+        assert_eq!(resolved(Some(last)), Some(last));
+        assert_eq!(resolved(None), Some(last));
 
+        names.retain(&[&orders]);
+        assert_eq!(resolved(None), Some(last));
         names.retain(&[]);
-        assert_eq!(names.resolve(&gone).await, None);
+        assert_eq!(resolved(None), None);
     }
 
     #[tokio::test]

@@ -5,7 +5,10 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 use http::{HeaderMap, HeaderName, Method, StatusCode, request, response};
 use registry_core::balance::Failure;
 
-use crate::{BoxError, connect::NotSent};
+use crate::{
+    BoxError,
+    connect::{Blameless, NotSent},
+};
 
 /// A response header by which a server of this crate says that it refused the request unseen, because it is leaving:
 /// it may be sent to another instance, whatever it is. See [`DrainLayer`](crate::DrainLayer).
@@ -198,6 +201,9 @@ fn grpc_status(headers: &HeaderMap) -> Option<u8> {
 }
 
 fn without_response(request: &request::Parts, error: &BoxError) -> Verdict {
+    if Blameless::is_in(&**error) {
+        return Verdict::GOOD;
+    }
     if NotSent::is_in(&**error) {
         return Verdict::failed(Failure::Connect).and_retry(true);
     }

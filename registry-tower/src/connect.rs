@@ -57,7 +57,8 @@ where
 
 /// Marks an error of an attempt whose request certainly was not processed: no connection, or refused as a whole.
 ///
-/// A [`Connect`]'s service that can tell wraps its errors into this; they are then retried whatever the request is.
+/// A [`Connect`]'s service that can tell wraps its errors into this; they are then retried whatever the request is. Errors
+/// that it doesn't wrap count as those of a request that may have been processed.
 #[derive(Debug)]
 pub struct NotSent(BoxError);
 
@@ -67,23 +68,51 @@ impl NotSent {
         Self(error.into())
     }
 
-    /// Whether this error, or what caused it, says that the request was not processed: a `NotSent`, or a connection
-    /// that was refused or had no route.
+    /// Whether this error, or what caused it, is a `NotSent`.
+    ///
+    /// Nothing else counts: even "connection refused" or "no route to host" may be said of a connection that stood, after
+    /// the request arrived, when an ICMP message says so.
     #[must_use]
     pub fn is_in(error: &(dyn StdError + 'static)) -> bool {
-        use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
-        let mut next = Some(error);
-        while let Some(error) = next {
-            let unreachable = error.downcast_ref::<std::io::Error>().is_some_and(|error| {
-                matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable)
-            });
-            if unreachable || error.is::<Self>() {
-                return true;
-            }
-            next = error.source();
-        }
-        false
+        has::<Self>(error)
     }
+}
+
+/// Marks an error of an attempt that says nothing about the instance, and that another instance can't mend.
+#[derive(Debug)]
+pub(crate) struct Blameless(BoxError);
+
+impl Blameless {
+    pub(crate) fn new(error: impl Into<BoxError>) -> Self {
+        Self(error.into())
+    }
+}
+
+impl Blameless {
+    pub(crate) fn is_in(error: &(dyn StdError + 'static)) -> bool {
+        has::<Self>(error)
+    }
+}
+
+impl fmt::Display for Blameless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Blameless {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// Whether this error, or what caused it, is of this type.
+fn has<E: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
+    // An io error's source is its content's source, and not its content.
+    let within = |error: &(dyn StdError + 'static)| {
+        error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref).is_some_and(|e| e.is::<E>())
+    };
+    std::iter::successors(Some(error), |&error| error.source()).any(|error| error.is::<E>() || within(error))
 }
 
 impl fmt::Display for NotSent {
@@ -152,8 +181,10 @@ mod tests {
         use std::io;
         let outer = io::Error::other(NotSent::new("no route"));
         assert!(NotSent::is_in(&NotSent::new("refused")));
-        assert!(NotSent::is_in(&io::Error::from(io::ErrorKind::ConnectionRefused)));
-        assert!(NotSent::is_in(&NotSent::new(outer)));
-        assert!(!NotSent::is_in(&io::Error::from(io::ErrorKind::ConnectionReset)));
+        assert!(NotSent::is_in(&outer));
+        // A connection that stood may say these too, of a request that arrived.
+        for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::HostUnreachable] {
+            assert!(!NotSent::is_in(&io::Error::from(kind)), "{kind}");
+        }
     }
 }

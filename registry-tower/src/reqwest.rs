@@ -1,5 +1,7 @@
 //! A reqwest client that finds its services by name.
 
+mod read;
+
 use std::{
     collections::HashMap,
     error::Error as StdError,
@@ -15,9 +17,10 @@ use registry_core::{CallError, CallOptions, Client, Endpoint, Instance, Upstream
 use reqwest::{Body, IntoUrl, ResponseBuilderExt, Url};
 use tower_service::Service;
 
+use self::read::Read;
 use crate::{
     BoxError,
-    classify::{Classify, ClassifyHttp},
+    classify::{Classify, ClassifyHttp, Idempotent},
     connect::{Connect, NotSent},
     replay::Replay,
     service::{Balanced, ServiceError},
@@ -30,11 +33,18 @@ const FIRST_VIEW: Duration = Duration::from_secs(5);
 /// port, and to another one if that fails.
 ///
 /// A host of one label and without a port is a service's name, except `localhost`; any other URL goes where it would
-/// go without this. [`hosts`](Self::hosts) sets another rule. As URLs have them in lower case, so must the registry. The
-/// endpoint's scheme counts, not the URL's; where that is `https`, the endpoint must bear the certificate's name.
+/// go without this; a port that is the scheme's own, as in `http://db:80/`, can't be told from none.
+/// [`hosts`](Self::hosts) sets another rule. As URLs have them in lower case, so must the registry.
+///
+/// With `http://` the endpoint's scheme counts, not the URL's. With `https://` only `https` endpoints are used, whatever
+/// the registry says: an attempt on an instance without one fails. An `https` endpoint must bear the certificate's name.
 ///
 /// Requests are retried as by [`Balanced`], and a pick is held until the response's body ends. Timeouts of `reqwest` hold
-/// for each attempt; redirects are followed by `reqwest` and aren't balanced.
+/// for each attempt.
+///
+/// Redirects are followed by `reqwest` and aren't balanced: 307 and 308 only for requests without a body, and the
+/// response's `url()` is that of the request, not where redirects led to. As a connection that fails may be a redirect's, a
+/// request without a body isn't retried then unless it is [`Idempotent`], by its method or by an `idempotency-key`.
 ///
 /// ```
 /// # use registry_tower::ServiceClient;
@@ -47,12 +57,14 @@ const FIRST_VIEW: Duration = Duration::from_secs(5);
 pub struct ServiceClient {
     http: reqwest::Client,
     upstreams: Arc<Upstreams>,
-    services: Arc<Mutex<HashMap<String, Balanced<Pool>>>>,
+    services: Arc<Mutex<Services>>,
     hosts: Arc<HostRule>,
     classify: Arc<dyn Classify>,
     options: CallOptions,
 }
 
+/// By name, and whether with TLS.
+type Services = HashMap<(String, bool), Balanced<Pool>>;
 type HostRule = dyn Fn(&Url) -> Option<String> + Send + Sync;
 
 /// One request of a [`ServiceClient`].
@@ -145,7 +157,8 @@ impl ServiceClient {
             return self.http.execute(request).await.map_err(RequestError::Http);
         };
         let url = request.url().clone();
-        let mut balanced = self.balanced(service).await.map_err(RequestError::Call)?;
+        let mut balanced =
+            self.balanced(service, url.scheme() == "https").await.map_err(RequestError::Call)?;
         let request: Request<Body> = request.try_into().map_err(RequestError::Http)?;
         let answer = balanced.call(request).await.map_err(RequestError::Call)?;
         let (mut head, body) = answer.into_parts();
@@ -157,16 +170,17 @@ impl ServiceClient {
     }
 
     /// The service of this name, once something is known of it.
-    async fn balanced(&self, service: String) -> Result<Balanced<Pool>, ServiceError> {
-        let known = self.lock().get(&service).cloned();
+    async fn balanced(&self, service: String, is_tls: bool) -> Result<Balanced<Pool>, ServiceError> {
+        let key = (service, is_tls);
+        let known = self.lock().get(&key).cloned();
         let balanced = match known {
             Some(balanced) => balanced,
             None => {
-                let upstream = self.upstreams.get(&service).map_err(CallError::NoInstance)?;
-                let balanced = Balanced::new(upstream, Pool(self.http.clone()))
+                let upstream = self.upstreams.get(&key.0).map_err(CallError::NoInstance)?;
+                let balanced = Balanced::new(upstream, Pool { http: self.http.clone(), is_tls })
                     .classify_by(Arc::clone(&self.classify))
                     .options(self.options.clone());
-                self.lock().entry(service).or_insert(balanced).clone()
+                self.lock().entry(key).or_insert(balanced).clone()
             }
         };
         let upstream = balanced.upstream();
@@ -176,7 +190,7 @@ impl ServiceClient {
         Ok(balanced)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Balanced<Pool>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Services> {
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -233,17 +247,28 @@ fn single_label(url: &Url) -> Option<String> {
 
 /// All instances share reqwest's own pool, which is by host and port.
 #[derive(Clone, Debug)]
-struct Pool(reqwest::Client);
+struct Pool {
+    http: reqwest::Client,
+    /// Whether the caller wants TLS: a record can't turn it off.
+    is_tls: bool,
+}
 
 impl Connect for Pool {
     type Service = Self;
 
     fn endpoint<'a>(&self, instance: &'a Instance) -> &'a Endpoint {
-        let spoken = |endpoint: &&Endpoint| matches!(endpoint.scheme(), "http" | "https");
+        let spoken = |endpoint: &&Endpoint| match endpoint.scheme() {
+            "https" => true,
+            "http" => !self.is_tls,
+            _ => false,
+        };
         instance.endpoints().iter().find(spoken).unwrap_or_else(|| instance.endpoint())
     }
 
-    fn connect(&self, _: &Instance, _: &Endpoint) -> Result<Self, BoxError> {
+    fn connect(&self, _: &Instance, endpoint: &Endpoint) -> Result<Self, BoxError> {
+        if self.is_tls && endpoint.scheme() != "https" {
+            return Err(format!("the instance has no https endpoint, but {endpoint}").into());
+        }
         Ok(self.clone())
     }
 }
@@ -258,17 +283,24 @@ impl Service<Request<Replay<Body>>> for Pool {
     }
 
     fn call(&mut self, request: Request<Replay<Body>>) -> Self::Future {
-        let client = self.0.clone();
+        let client = self.http.clone();
+        let (head, body) = request.into_parts();
+        let is_idempotent = Idempotent::is(&head);
         Box::pin(async move {
-            let answer = client.execute(request.map(Body::wrap).try_into()?).await;
-            Ok(answer.map_err(marked)?.into())
+            let (read, body) = Read::watch(body);
+            let request = Request::from_parts(head, Body::wrap(body));
+            let request = reqwest::Request::try_from(request)?;
+            let answer = client.execute(request).await;
+            Ok(answer.map_err(|error| marked(error, is_idempotent || read.is_untouched()))?.into())
         })
     }
 }
 
 /// The error, so that a [`Classify`] that knows nothing of reqwest can tell what it is.
-fn marked(error: reqwest::Error) -> BoxError {
-    if error.is_connect() {
+///
+/// No connection may mean that of a redirect, which came after the request was processed; reqwest doesn't tell.
+fn marked(error: reqwest::Error, is_repeatable: bool) -> BoxError {
+    if error.is_connect() && is_repeatable {
         return NotSent::new(error).into();
     }
     if error.is_timeout() {

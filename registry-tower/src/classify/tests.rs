@@ -48,7 +48,7 @@ fn the_table_for_errors_holds() {
     use std::io;
     let errors: [(BoxError, Failure, bool); 4] = [
         (NotSent::new("no route").into(), Connect, true),
-        (io::Error::from(io::ErrorKind::ConnectionRefused).into(), Connect, true),
+        (io::Error::from(io::ErrorKind::HostUnreachable).into(), Server, false),
         (io::Error::from(io::ErrorKind::TimedOut).into(), Timeout, false),
         (io::Error::from(io::ErrorKind::ConnectionReset).into(), Server, false),
     ];

@@ -115,3 +115,68 @@ async fn the_last_failure_is_the_response_it_was() {
     assert_eq!(answer.status(), 500);
     assert_eq!(answer.text().await.unwrap(), "GET /broken ");
 }
+
+/// An instance that takes one request, answers it with a redirect to a port that refuses, and is gone.
+async fn redirecting(location: String) -> (std::net::SocketAddr, tokio::task::JoinHandle<String>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") && !request.ends_with(b"two") {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+        }
+        let answer = format!(
+            "HTTP/1.1 303 See Other\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8_lossy(&request).into_owned()
+    });
+    (address, serving)
+}
+
+#[tokio::test]
+async fn a_redirect_that_leads_nowhere_does_not_repeat_the_request() {
+    for body in ["two", ""] {
+        let (first, serving) = redirecting(format!("http://{}/", closed().await)).await;
+        let orders = orders(&[first]).await;
+        let error = orders.http.post("http://orders/").body(body).send().await.unwrap_err();
+        let RequestError::Call(CallError::Stopped { .. }) = error else { panic!("{error:?}") };
+        assert!(serving.await.unwrap().starts_with("POST"));
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_the_same_place_is_no_sign_that_nothing_was_sent() {
+    for body in ["two", ""] {
+        // As a page is shown after its form was sent; by then the instance is gone.
+        let (first, serving) = redirecting("/".to_owned()).await;
+        let orders = orders(&[first]).await;
+        let error = orders.http.post("http://orders/").body(body).send().await.unwrap_err();
+        let RequestError::Call(CallError::Stopped { .. }) = error else { panic!("{error:?}") };
+        serving.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn https_is_never_spoken_in_plaintext_whatever_the_record_says() {
+    let orders = orders(&[serve().await]).await;
+    assert_eq!(orders.http.get("http://orders/").send().await.unwrap().status(), 200);
+    let error = orders.http.get("https://orders/").send().await.unwrap_err();
+    let mut told = String::new();
+    let mut next: Option<&dyn StdError> = Some(&error);
+    while let Some(error) = next {
+        told.push_str(&error.to_string());
+        next = error.source();
+    }
+    assert!(told.contains("no https endpoint"), "{told}");
+}
+
+#[test]
+fn https_takes_the_endpoint_with_tls() {
+    let builder = Instance::builder("orders").id("a").endpoint("http://10.0.0.1:80");
+    let both = builder.endpoint("https://10.0.0.1:443").build().unwrap();
+    let chosen = |is_tls| Pool { http: reqwest::Client::new(), is_tls }.endpoint(&both).to_string();
+    assert_eq!([chosen(false), chosen(true)], ["http://10.0.0.1:80", "https://10.0.0.1:443"]);
+}

@@ -16,18 +16,26 @@ const MOST: u128 = 99_999_999;
 
 /// In the extensions of a request: when the caller stops waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Deadline(Instant);
+pub(super) struct Deadline {
+    at: Instant,
+    whole: Duration,
+}
 
 impl Deadline {
     /// The deadline that the headers name, from now on. What can't be read is no deadline, as tonic has it.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let timeout = parse(headers.get(GRPC_TIMEOUT)?.to_str().ok()?)?;
-        Instant::now().checked_add(timeout).map(Self)
+        Some(Self { at: Instant::now().checked_add(timeout)?, whole: timeout })
     }
 
     /// How long it is to go; `None` if it has passed.
     pub(super) fn left(self) -> Option<Duration> {
-        Some(self.0.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+        Some(self.at.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
+    /// Whether so little is left that an instance is not to blame for not making it: less than half.
+    pub(super) fn is_short(self, left: Duration) -> bool {
+        left < self.whole / 2
     }
 
     /// Puts what is left into the headers.

@@ -18,8 +18,12 @@ use http::{Request, Response};
 use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
-use super::{deadline::Deadline, rules::is_refused, sent::Sent};
-use crate::{BoxError, NotSent, Replay};
+use super::{
+    deadline::Deadline,
+    rules::{is_late, is_refused},
+    sent::Sent,
+};
+use crate::{BoxError, NotSent, Replay, connect::Blameless};
 
 /// A lazily connected channel to one instance, which says of each error whether the request was sent.
 ///
@@ -54,10 +58,12 @@ impl Link {
     async fn send(self, request: Request<Replay<Body>>) -> Result<Response<Body>, BoxError> {
         let (mut head, body) = request.into_parts();
         let mut patience = self.0.connect_within;
+        let mut is_short = false;
         if let Some(deadline) = head.extensions.get::<Deadline>() {
-            let left = deadline.left().ok_or_else(|| NotSent::new(TimeoutExpired(())))?;
+            let left = deadline.left().ok_or_else(|| Blameless::new(TimeoutExpired(())))?;
             Deadline::write(left, &mut head.headers);
             patience = patience.min(left);
+            is_short = deadline.is_short(left);
         }
         let (sent, body) = Sent::watch(body);
         let (mut channel, number) = self.current();
@@ -73,6 +79,9 @@ impl Link {
             () = sleep(patience) => {
                 if sent.abandon() {
                     self.replace(number);
+                    if is_short && patience < self.0.connect_within {
+                        return Err(Blameless::new(TimeoutExpired(())).into());
+                    }
                     return Err(NotSent::new(Unconnected(patience)).into());
                 }
                 exchange.await
@@ -83,6 +92,7 @@ impl Link {
                 self.answered(number);
                 Ok(response)
             }
+            Err(error) if is_short && is_late(&error) => Err(Blameless::new(error).into()),
             Err(error) if sent.abandon() || is_refused(&error) => Err(NotSent::new(error).into()),
             Err(error) => Err(error.into()),
         }

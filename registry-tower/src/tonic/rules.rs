@@ -6,13 +6,14 @@ use ::tonic::TimeoutExpired;
 use http::{HeaderMap, request, response};
 use registry_core::balance::Failure;
 
-use crate::{BoxError, Classify, ClassifyGrpc, Idempotent, NotSent, Verdict};
+use crate::{BoxError, Classify, ClassifyGrpc, Idempotent, NotSent, Verdict, connect::Blameless};
 
 /// The [rules for gRPC](ClassifyGrpc), which know tonic's errors besides.
 ///
 /// | result | counts as | retried |
 /// |---|---|---|
 /// | the caller's deadline has passed | [`Failure::Timeout`] | never |
+/// | the same, and the attempt had less than half of the time, or none | success: it had no chance | never |
 /// | the connection's keepalive wasn't answered | [`Failure::Timeout`] | if marked [`Idempotent`] |
 /// | anything else | as for [gRPC](ClassifyGrpc) | |
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,7 +25,7 @@ impl Classify for ClassifyTonic {
     }
 
     fn error(&self, request: &request::Parts, error: &BoxError) -> Verdict {
-        if is_late(&**error) {
+        if is_late(&**error) && !Blameless::is_in(&**error) {
             let failure = if NotSent::is_in(&**error) { Failure::Connect } else { Failure::Timeout };
             return Verdict::failed(failure);
         }

@@ -217,7 +217,6 @@ impl<L> GrpcServer<L> {
         let outcome = tokio::select! {
             outcome = serving => outcome,
             () = in_flight.aborted() => Ok(()),
-            never = tell(health, &names, &in_flight) => match never {},
         };
         drop(open);
         outcome
@@ -260,15 +259,6 @@ async fn goodbye(in_flight: InFlight, mut closed: watch::Receiver<()>) {
         _ = closed.changed() => {}
         () = patience => tracing::debug!("some connections are still open; not waiting for them"),
     }
-}
-
-/// Tells the health of the server when it leaves.
-async fn tell(health: HealthReporter, names: &[&'static str], in_flight: &InFlight) -> Infallible {
-    in_flight.leaving().await;
-    for name in names {
-        health.set_service_status(name, ServingStatus::NotServing).await;
-    }
-    pending().await
 }
 
 impl<L> fmt::Debug for GrpcServer<L> {

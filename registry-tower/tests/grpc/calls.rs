@@ -224,6 +224,31 @@ async fn the_callers_timeout_is_over_all_attempts_and_blames_who_was_slow() {
 }
 
 #[tokio::test]
+async fn a_call_without_time_blames_nobody() {
+    let world = World::of(2).await;
+    let (upstream, ledger) = world.observed().await;
+    let mut request = hello("you");
+    request.set_timeout(Duration::ZERO);
+    let status = GreeterClient::new(GrpcChannel::new(upstream)).say_hello(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert_eq!((ledger.open(), ledger.failures()), (0, vec![None]));
+    assert_eq!(world.calls().into_values().sum::<usize>(), 0);
+}
+
+#[tokio::test]
+async fn an_attempt_that_began_late_is_not_blamed_for_the_callers_deadline() {
+    let world = World::of(2).await;
+    let (upstream, ledger) = world.observed().await;
+    let options = CallOptions::new().per_try_timeout(Duration::from_millis(600));
+    let channel = GrpcChannel::builder(upstream).options(options).idempotent(true).build();
+    let mut request = hello("wait");
+    request.set_timeout(Duration::from_millis(900));
+    let status = GreeterClient::new(channel).say_hello(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert_eq!(ledger.failures(), [Some(Failure::Timeout), None]);
+}
+
+#[tokio::test]
 async fn a_service_without_instances_is_unavailable_and_the_status_says_why() {
     let world = World::of(0).await;
     let mut client = GreeterClient::new(GrpcChannel::new(world.upstream().await));

@@ -23,9 +23,16 @@ use crate::{
 
 const PROPAGATE: Duration = Duration::from_millis(300);
 
+/// For what has to happen before new work is refused.
+const LONG: Duration = Duration::from_secs(3);
+
 fn drain(node: &Node) -> JoinHandle<DrainReport> {
+    drain_after(node, PROPAGATE)
+}
+
+fn drain_after(node: &Node, propagate: Duration) -> JoinHandle<DrainReport> {
     let client = node.client.clone();
-    tokio::spawn(async move { client.drain(Drain::default().propagate(PROPAGATE)).await })
+    tokio::spawn(async move { client.drain(Drain::default().propagate(propagate)).await })
 }
 
 async fn channel(node: &Node) -> Channel {
@@ -49,7 +56,7 @@ async fn the_health_is_told_when_the_server_leaves_and_while_it_still_serves() {
     let mut news = client.watch(request).await.unwrap().into_inner();
     assert_eq!(news.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
 
-    let draining = drain(node);
+    let draining = drain_after(node, LONG);
     assert_eq!(news.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert!(!node.client.in_flight().is_refusing());
     assert_eq!(health(&mut client, "").await, ServingStatus::NotServing);
@@ -58,8 +65,30 @@ async fn the_health_is_told_when_the_server_leaves_and_while_it_still_serves() {
     assert!(news.message().await.unwrap().is_none(), "who watches must not hold up the drain");
     let report = draining.await.unwrap();
     assert!(report.is_clean(), "{report:?}");
-    assert!(report.elapsed < Duration::from_secs(5), "{report:?}");
+    assert!(report.elapsed < LONG + Duration::from_secs(5), "{report:?}");
     timeout(SOON, &mut node.serving).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn nobody_says_that_a_leaving_server_is_well() {
+    let registry = MemoryRegistry::new();
+    let (tell, told) = std::sync::mpsc::channel();
+    let configure = move |server: GrpcServer| {
+        tell.send(server.health()).unwrap();
+        server
+    };
+    let node = Node::start_with(&registry, "n0", "grpc", configure).await;
+    let reporter = told.recv().unwrap();
+    let mut client = HealthClient::new(channel(&node).await);
+    let mut news = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(news.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+
+    let draining = drain_after(&node, LONG);
+    assert_eq!(news.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    assert_eq!(health(&mut client, "").await, ServingStatus::NotServing);
+    assert!(news.message().await.unwrap().is_none());
+    assert!(draining.await.unwrap().is_clean());
 }
 
 #[tokio::test]

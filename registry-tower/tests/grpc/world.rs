@@ -246,6 +246,11 @@ impl Ledger {
         self.begun.load(Ordering::SeqCst) - self.ended.lock().unwrap().len()
     }
 
+    /// What the picks blamed their instances for.
+    pub(crate) fn failures(&self) -> Vec<Option<Failure>> {
+        self.ended.lock().unwrap().iter().map(|outcome| outcome.as_ref()?.get_failure()).collect()
+    }
+
     /// How the picks ended.
     pub(crate) fn verdicts(&self) -> Vec<Result<(), Failure>> {
         let ended = self.ended.lock().unwrap();
