@@ -162,7 +162,7 @@ impl View {
         Self {
             far: zone.is_some().then(|| balancing.beside()),
             balancing,
-            outliers: ejection.is_on().then(|| Arc::new(Outliers::new(&ejection))),
+            outliers: ejection.is_on().then(|| Arc::new(Outliers::new(&ejection, zone.is_some()))),
             ticks: intake.has_deadlines() || slow_start != SlowStart::Off,
             writer: Mutex::new(Writer { intake, store, ..Writer::default() }),
             live: ArcSwap::from_pointee(live),

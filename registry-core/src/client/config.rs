@@ -67,7 +67,7 @@ pub struct ClientConfig {
     pub balancer: String,
     /// The zone this process runs in; none by default. If it is known, and at least 6 instances of a service serve,
     /// requests go to those of the same zone. When less than 71 % of the zone's instances are well (serving, and neither
-    /// in doubt nor ejected), a part of the requests goes to other zones: with 50 %, it is 30 %; and when none is left,
+    /// in doubt nor failing), a part of the requests goes to other zones: with 50 %, it is 30 %; and when none is left,
     /// all do. The percentage is Envoy's. It knows nothing of other clients: a zone with many clients and few instances is
     /// overloaded, so set it only where they are spread alike.
     pub zone: Option<String>,

@@ -164,7 +164,7 @@ impl Machine {
     pub(super) fn due(&self) -> Option<Instant> {
         let due = |entry: &Entry| match entry.state() {
             State::Closed => None,
-            State::Failing { .. } => self.panic.map(|_| entry.last_failure + self.config.base),
+            State::Failing { .. } => Some(entry.last_failure + self.config.base),
             State::Ejected { until } => Some(until),
             State::HalfOpen { since, .. } => Some(since + self.config.probe_limit()),
         };
@@ -184,6 +184,16 @@ impl Machine {
 
     pub(super) fn ejected(&self) -> impl Iterator<Item = &InstanceKey> {
         self.entries.values().filter(|entry| entry.state().is_out()).map(|entry| &entry.key)
+    }
+
+    /// Those that would be ejected if there were room.
+    pub(super) fn failing(&self) -> impl Iterator<Item = &InstanceKey> {
+        self.entries.values().filter(|entry| entry.state().is_failing()).map(|entry| &entry.key)
+    }
+
+    /// How many [fail](Self::failing).
+    pub(super) fn failing_len(&self) -> usize {
+        self.counts.failing
     }
 
     /// Whether ejection is ignored.

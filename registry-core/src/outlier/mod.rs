@@ -56,6 +56,8 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Outliers {
     config: Ejection,
+    /// Whether it matters who fails before it is ejected: where zones count.
+    zoned: bool,
     tally: Tally,
     /// When a pick should look in, in nanoseconds after `start`.
     due: AtomicU64,
@@ -92,14 +94,17 @@ struct Judge {
     timed: u64,
     due: Option<Instant>,
     stored: u64,
+    /// How many failed when the store was told last.
+    failing: usize,
     /// What happened and wasn't told yet, as it isn't published.
     news: Vec<ViewEvent>,
 }
 
 impl Outliers {
-    pub(crate) fn new(config: &Ejection) -> Self {
+    pub(crate) fn new(config: &Ejection, zoned: bool) -> Self {
         Self {
             config: config.clone(),
+            zoned,
             tally: Tally::default(),
             due: AtomicU64::new(NEVER),
             start: Instant::now(),
@@ -112,6 +117,7 @@ impl Outliers {
                 timed: 0,
                 due: None,
                 stored: 0,
+                failing: 0,
                 news: Vec::new(),
             }),
             events: Feed::new(),
@@ -206,6 +212,7 @@ impl Outliers {
         let actions = judge.machine.step(Input::Claim { tried }, Instant::now());
         self.time(&mut judge);
         self.note(&mut judge, &actions);
+        let settles = self.calls_for_settling(&judge, &actions);
         drop(judge);
         // Nobody can have left meanwhile: the writer takes who leaves off the machine before it lets go of its lock.
         let claimed = actions.iter().find_map(|action| match action {
@@ -215,7 +222,7 @@ impl Outliers {
             }
             _ => None,
         });
-        if calls_for_settling(&actions) {
+        if settles {
             view.settle_with(writer);
         }
         claimed
@@ -243,13 +250,23 @@ impl Outliers {
         let members = Input::Members { serving: store.taking(), down: store.len(Pool::Down), gone };
         let actions = judge.machine.step(members, Instant::now());
         self.note(&mut judge, &actions);
+        let mut spills = false;
+        if self.zoned {
+            if judge.failing != judge.machine.failing_len() {
+                judge.failing = judge.machine.failing_len();
+                self.time(&mut judge);
+            }
+            // In a panic they count as well, as the ejected do.
+            let is_blamed = !judge.machine.panics();
+            spills = store.fail(judge.machine.failing().filter(|_| is_blamed));
+        }
         if judge.stored == judge.machine.moves() {
-            return false;
+            return spills;
         }
         judge.stored = judge.machine.moves();
         let ejected: HashSet<_> = judge.machine.ejected().cloned().collect();
         self.figures().next = Some((ejected.len(), judge.machine.panics()));
-        store.eject(ejected, !judge.machine.panics())
+        store.eject(ejected, !judge.machine.panics()) || spills
     }
 
     /// Tells what has happened, after it was published. The caller has the writer's lock, so that events come in order,
@@ -299,10 +316,16 @@ impl Outliers {
     /// Takes the lock of the machine by value, as publishing takes the writer's first.
     fn carry_out(&self, view: &View, mut judge: MutexGuard<'_, Judge>, actions: &[Action]) {
         self.note(&mut judge, actions);
+        let settles = self.calls_for_settling(&judge, actions);
         drop(judge);
-        if calls_for_settling(actions) {
+        if settles {
             view.settle_with(view.writer());
         }
+    }
+
+    fn calls_for_settling(&self, judge: &Judge, actions: &[Action]) -> bool {
+        let others_fail = self.zoned && judge.failing != judge.machine.failing_len();
+        others_fail || actions.iter().any(|action| !matches!(action, Action::Try { .. }))
     }
 
     /// Computes when a pick should look in.
@@ -336,10 +359,6 @@ impl Outliers {
     fn nanos(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(NEVER - 1)
     }
-}
-
-fn calls_for_settling(actions: &[Action]) -> bool {
-    actions.iter().any(|action| !matches!(action, Action::Try { .. }))
 }
 
 /// See [`Outliers::take_turn`].

@@ -12,7 +12,7 @@ use super::{
     Contents, Member, Members, Pool, Slot, Snapshot, TAKING,
     members::List,
     warmth::Warmth,
-    zone::{ENOUGH, Zone},
+    zone::{ENOUGH, Share, Zone},
 };
 use crate::model::{Instance, InstanceKey, KeyMap, Status, Weight};
 
@@ -165,6 +165,29 @@ impl Store {
         moved || !same_set
     }
 
+    /// Sets who fails though it isn't ejected; whether the near ones take another part of the requests for that.
+    pub(crate) fn fail<'a>(&mut self, failing: impl Iterator<Item = &'a InstanceKey>) -> bool {
+        let Some(zone) = &self.zone else { return false };
+        let is_near = |key: &&InstanceKey| {
+            let place =
+                self.index.get(*key).filter(|place| place.pool == Pool::Serving && !place.is_suspect());
+            place.is_some_and(|place| zone.is_near(&self.member(*place).instance))
+        };
+        let failing = failing.filter(is_near).count();
+        let before = self.spill();
+        if let Some(zone) = &mut self.zone {
+            zone.failing = failing;
+        }
+        self.spill() != before
+    }
+
+    /// What the near ones take, if that isn't everything, and there are others.
+    fn spill(&self) -> Option<Share> {
+        let (near, far) = (&self.pools[Pool::Serving as usize], self.len(Pool::Far));
+        let zone = self.zone.as_ref().filter(|_| near.count() > 0 && far > 0)?;
+        zone.share((near.count() - near.suspects.len()).saturating_sub(zone.failing))
+    }
+
     /// The slot of an instance that takes requests, or would if it weren't ejected.
     pub(crate) fn serving_slot(&self, key: &InstanceKey) -> Option<Slot> {
         self.serving_member(key).map(|member| member.slot)
@@ -194,10 +217,7 @@ impl Store {
         }
         let first = Pool::ALL.into_iter().find(|pool| !pools[*pool as usize].is_empty());
         let active = first.unwrap_or(Pool::Serving);
-        let near = &pools[Pool::Serving as usize];
-        let has_choice = active == Pool::Serving && !pools[Pool::Far as usize].is_empty();
-        let spill = self.zone.as_ref().filter(|_| has_choice);
-        let spill = spill.and_then(|zone| zone.share(near.len() - near.suspects.len()));
+        let spill = self.spill();
         let warms_for = self.warmth.as_ref().map(Warmth::window);
         let (suspects, ejected) = (self.suspects.clone(), self.ejected.clone());
         Snapshot(Arc::new(Contents { version, revision, pools, active, spill, warms_for, suspects, ejected }))

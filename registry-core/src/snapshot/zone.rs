@@ -17,6 +17,8 @@ const OVERPROVISIONED: usize = 14;
 pub(crate) struct Zone {
     name: Box<str>,
     near: [usize; Pool::COUNT],
+    /// How many of those that serve and aren't in doubt fail, and aren't ejected as there is no room.
+    pub(super) failing: usize,
     /// Whether near and far are kept apart.
     pub(super) split: bool,
 }
@@ -30,7 +32,7 @@ pub(crate) struct Share {
 
 impl Zone {
     pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.into(), near: [0; Pool::COUNT], split: false }
+        Self { name: name.into(), near: [0; Pool::COUNT], failing: 0, split: false }
     }
 
     pub(super) fn is_near(&self, instance: &Instance) -> bool {
@@ -50,10 +52,10 @@ impl Zone {
         self.near[pool as usize] -= usize::from(self.is_near(instance));
     }
 
-    /// What the near ones take, if that isn't everything; `healthy` of them serve and aren't in doubt, and there are
-    /// others.
+    /// What the near ones take, if that isn't everything; `healthy` of them serve, aren't in doubt and don't fail, and
+    /// there are others.
     ///
-    /// The whole is what the zone could do if all were well: those that are ejected, in doubt or down are missing, and
+    /// The whole is what the zone could do if all were well: those that fail, ejected or not, are in doubt or down are missing, and
     /// so are those that drain. Those that start were never there, and those of weight 0 aren't to be.
     pub(super) fn share(&self, healthy: usize) -> Option<Share> {
         let whole: usize = [Pool::Serving, Pool::Ejected, Pool::Draining, Pool::Down]

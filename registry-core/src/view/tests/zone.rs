@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     Status,
-    balance::{Balancer, Draw, Picker},
+    balance::{Balancer, Draw, Failure, Picker},
 };
 
 const PICKS: usize = 20_000;
@@ -208,4 +208,24 @@ impl Picker for First {
     fn pick(&self, draw: &Draw<'_>) -> usize {
         draw.attempt() as usize
     }
+}
+
+#[test]
+fn a_zone_whose_instances_fail_gives_its_requests_away_though_few_may_be_ejected() {
+    let view = zoned(&Balance::random());
+    upsert(&view, fleet(10, 10));
+    let outliers = Arc::clone(view.outliers().unwrap());
+    let ill: Vec<Member> = view.live().snapshot.pool(Pool::Serving).members().take(6).cloned().collect();
+    for member in &ill {
+        for _ in 0..5 {
+            outliers.report(&view, &member.instance, member.slot, Some(Failure::Server), None);
+        }
+    }
+    assert_eq!(view.live().snapshot.ejected().count(), 2, "a tenth of all");
+    // Four of ten are well: 0.4 × 1.4.
+    assert_about(near(&picks(&view, &PickContext::new())), 0.56);
+    for member in &ill {
+        outliers.report(&view, &member.instance, member.slot, None, None);
+    }
+    assert_about(near(&picks(&view, &PickContext::new())), 1.0);
 }
