@@ -115,7 +115,7 @@ async fn an_endless_answer_is_cut_off_when_the_budget_is_spent() {
     let report = host.leave().await.unwrap();
     assert_eq!((report.in_flight_aborted, report.cut_in), (1, Some(DrainStage::Wait)), "{report:?}");
     assert!(report.elapsed < 20 * SECOND, "{report:?}");
-    tokio::time::timeout(10 * SECOND, read_all(&mut endless)).await.unwrap();
+    timeout(10 * SECOND, read_all(&mut endless)).await.unwrap();
     assert!(!host.running.await.unwrap().is_clean());
 }
 
