@@ -69,7 +69,7 @@ impl Host {
 }
 
 /// The answer to `/large`: more than the system buffers.
-const LARGE: usize = 12 << 20;
+const LARGE: usize = 24 << 20;
 
 /// Answers everything, and `/slow`, `/endless` and `/large` as they say.
 fn app() -> Router {

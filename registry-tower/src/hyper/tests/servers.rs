@@ -98,7 +98,7 @@ async fn a_large_answer_to_a_slow_reader_arrives_whole() {
     while let Ok(read @ 1..) = slow.read(&mut part).await {
         length += read;
         // All of it takes longer than a connection has that does nothing.
-        tokio::time::sleep(6 * SECOND * u32::try_from(read).unwrap() / u32::try_from(LARGE).unwrap()).await;
+        tokio::time::sleep(8 * SECOND * u32::try_from(read).unwrap() / u32::try_from(LARGE).unwrap()).await;
     }
     assert_eq!(length, LARGE);
     let report = leaving.await.unwrap();
