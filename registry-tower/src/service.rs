@@ -244,7 +244,8 @@ struct Sending<B, R> {
     body: Replay<B>,
     /// The last response that another attempt was to better.
     rejected: Mutex<Option<Response<R>>>,
-    /// Read by each attempt while it is under way.
+    /// Tells when no attempt is under way: each holds it for reading meanwhile. It guards nothing, and nobody who could
+    /// still send waits for it.
     exchanges: RwLock<()>,
 }
 

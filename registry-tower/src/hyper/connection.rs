@@ -9,7 +9,8 @@
 //! Closing is hyper's graceful shutdown: over HTTP/1 the connection ends with the present answer, which says
 //! `connection: close`, and over HTTP/2 with two GOAWAYs (RFC 9113, section 6.8). It waits for the peer for ever
 //! (<https://github.com/hyperium/hyper/issues/4170>): one that sent half a head, doesn't acknowledge, or doesn't
-//! read, would hold up the exit. So a connection without a request is cut after a while, and each is a task that the drain drops in the end.
+//! read, would hold up the exit. So a connection on which nothing goes on is cut after a while, and each is a task that the
+//! drain drops in the end.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -13,9 +13,13 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
+    time::timeout,
 };
 
 use super::Server;
+
+/// For what comes soon, if it comes at all.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An instance of its own, in a registry that others share.
 struct Host {
@@ -65,7 +69,7 @@ impl Host {
 }
 
 /// The answer to `/large`: more than the system buffers.
-const LARGE: usize = 12 << 20;
+const LARGE: usize = 24 << 20;
 
 /// Answers everything, and `/slow`, `/endless` and `/large` as they say.
 fn app() -> Router {
@@ -98,7 +102,7 @@ async fn send(stream: &mut TcpStream, path: &str) {
 async fn read_all(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     // A reset ends it as well.
-    drop(stream.read_to_end(&mut text).await);
+    drop(timeout(PATIENCE, stream.read_to_end(&mut text)).await.expect("the other side closes"));
     String::from_utf8_lossy(&text).into_owned()
 }
 
@@ -107,7 +111,7 @@ async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut text = String::new();
     while !text.contains(end) {
         let mut part = [0; 1024];
-        let length = stream.read(&mut part).await.unwrap();
+        let length = timeout(PATIENCE, stream.read(&mut part)).await.expect("more to read").unwrap();
         assert!(length > 0, "closed after {text:?}");
         text.push_str(&String::from_utf8_lossy(&part[..length]));
     }

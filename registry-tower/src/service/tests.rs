@@ -183,7 +183,7 @@ async fn a_request_that_is_marked_as_not_repeatable_is_not_repeated_whatever_the
     let options = CallOptions::new().idempotent(true).per_try_timeout(Duration::from_secs(1));
     let service = Balanced::new(
         world.upstream.clone(),
-        answering(async |port, _| {
+        answering(|port, _| async move {
             if port == 1 {
                 std::future::pending::<()>().await;
             }

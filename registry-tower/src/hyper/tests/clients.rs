@@ -163,7 +163,7 @@ async fn a_connection_is_not_used_again_when_the_server_may_be_about_to_close_it
         Router::new().fallback(any(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string()));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let serving = tokio::spawn(async move { axum::serve(listener, app).await });
-    let pool = HttpConnect::new().connect(&instance, instance.endpoint()).unwrap();
+    let pool = HttpConnect::<Full<Bytes>>::new().connect(&instance, instance.endpoint()).unwrap();
     // The connection it went over.
     let ask = async || {
         let body = Replay::new(Full::new(Bytes::new()), 0);
@@ -223,7 +223,7 @@ async fn a_request_that_is_passed_on_speaks_the_version_of_where_it_goes() {
         ("h2c", Version::HTTP_11, "HTTP/2.0 None"),
     ] {
         let instance = Instance::new("orders", format!("{scheme}://{}", host.address)).unwrap();
-        let pool = HttpConnect::new().connect(&instance, instance.endpoint()).unwrap();
+        let pool = HttpConnect::<Full<Bytes>>::new().connect(&instance, instance.endpoint()).unwrap();
         let request = Request::get(format!("http://{}/", host.address)).version(came_as);
         let body = Replay::new(Full::new(Bytes::new()), 0);
         let answer = pool.oneshot(request.header("host", "gateway").body(body).unwrap()).await.unwrap();
