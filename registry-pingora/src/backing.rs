@@ -27,10 +27,13 @@ const NO_VIEW: ErrorType = ErrorType::new("NoRegistryView");
 ///   the starting and those that are down, as a backend that may refuse beats none.
 /// - Weights keep their proportions and are at most 100, as pingora's selections grow with them.
 /// - Backends carry their `Arc<Instance>` in [`Backend::ext`], for what a peer needs besides: the scheme, metadata, a
-///   name for TLS.
+///   name for TLS. To pingora a backend is its address and weight: a change of anything else, such as metadata, alone
+///   doesn't reach the selection, which keeps the `Arc<Instance>` it has until some address or weight changes. For what
+///   has to be fresh look the instance up, by its id, in the upstream's snapshot.
 /// - The set is empty only if the registry *said* that nobody is left: an outage changes nothing, and instances that
 ///   vanish in bulk stay for as long as the view's shrink guard holds them.
-/// - A host that is a name is resolved at each discovery, to its first address; the last one stays if that fails.
+/// - A host that is a name is resolved at each discovery, to its first address; the last one stays if that fails. See
+///   [`Follow`](crate::Follow) for when that is.
 ///
 /// Two instances with one address and weight are one backend to pingora.
 #[derive(Debug)]

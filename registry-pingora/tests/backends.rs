@@ -1,10 +1,20 @@
 //! A registry behind a real pingora `LoadBalancer`.
 #![allow(clippy::unwrap_used, reason = "a test may fail; the lint only knows functions marked as tests")]
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use pingora_core::services::background::BackgroundService;
-use pingora_load_balancing::{Backends, LoadBalancer, discovery::ServiceDiscovery, selection::RoundRobin};
+use pingora_load_balancing::{
+    Backend, Backends, LoadBalancer, discovery::ServiceDiscovery, selection::RoundRobin,
+};
 use registry_core::{Client, Instance, InstanceBuilder, MemoryRegistry, Registration, Status, Upstream};
 use registry_pingora::Backing;
 
@@ -171,4 +181,53 @@ async fn a_change_of_the_registry_reaches_the_balancer_without_polling() {
     stop.send(true).unwrap();
     tokio::time::timeout(Duration::from_secs(1), service).await.expect("it ends with the proxy").unwrap();
     drop(second);
+}
+
+/// Fails as often as it is told, and counts.
+struct Moody {
+    asked: Arc<AtomicUsize>,
+    fails: usize,
+}
+
+#[async_trait]
+impl ServiceDiscovery for Moody {
+    async fn discover(&self) -> pingora_error::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        if self.asked.fetch_add(1, Ordering::SeqCst) < self.fails {
+            return pingora_error::Error::e_explain(pingora_error::ErrorType::InternalError, "as told");
+        }
+        Ok((BTreeSet::from([Backend::new("10.0.0.1:1").unwrap()]), HashMap::new()))
+    }
+}
+
+/// How often a discovery that fails as often as this is asked, of one instance with this endpoint, within this time.
+async fn asked_within(time: Duration, fails: usize, endpoint: &str) -> usize {
+    let world = World::new().await;
+    let endpoint = endpoint.to_owned();
+    let _a = world.register(1, |i| i.clear_endpoints().endpoint(endpoint)).await;
+    world.seen(|view| view.len() == 1).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let moody = Moody { asked: Arc::clone(&asked), fails };
+    let balancer: LoadBalancer<RoundRobin> = LoadBalancer::from_backends(Backends::new(Box::new(moody)));
+    let (balancer, follow) = registry_pingora::follow(balancer, world.orders.clone());
+    let (_stop, shutdown) = tokio::sync::watch::channel(false);
+    let service = tokio::spawn(async move { follow.start(shutdown).await });
+    tokio::time::sleep(time).await;
+    assert_eq!(balancer.backends().get_backend().len(), usize::from(asked.load(Ordering::SeqCst) > fails));
+    service.abort();
+    asked.load(Ordering::SeqCst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_failed_is_made_again_with_growing_pauses_until_it_succeeds() {
+    let address = "http://10.0.0.1:1";
+    // At 0, 1, 3, 7 and 15 s.
+    assert_eq!(asked_within(Duration::from_secs(5), usize::MAX, address).await, 3);
+    assert_eq!(asked_within(Duration::from_secs(10), 3, address).await, 4);
+    assert_eq!(asked_within(Duration::from_secs(600), 3, address).await, 4, "nothing is left to do");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_asked_for_again_at_least_every_30_s() {
+    let asked = asked_within(Duration::from_secs(600), 0, "http://orders.example:1").await;
+    assert!((20..30).contains(&asked), "{asked}");
 }

@@ -5,10 +5,7 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 use http::{HeaderMap, HeaderName, Method, StatusCode, request, response};
 use registry_core::balance::Failure;
 
-use crate::{
-    BoxError,
-    connect::{Blameless, NotSent},
-};
+use crate::{BoxError, connect::NotSent};
 
 /// A response header by which a server of this crate says that it refused the request unseen, because it is leaving:
 /// it may be sent to another instance, whatever it is. See [`DrainLayer`](crate::DrainLayer).
@@ -117,6 +114,7 @@ impl Idempotent {
 /// | any other status | success | |
 /// | not sent: no connection | [`Failure::Connect`] | always |
 /// | time ran out | [`Failure::Timeout`] | if the request is idempotent |
+/// | the request's own body failed | success: the caller's doing | never |
 /// | any other error | [`Failure::Server`] | if the request is idempotent |
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClassifyHttp;
@@ -154,6 +152,7 @@ impl Classify for ClassifyHttp {
 /// | any other code | success | |
 /// | no gRPC at all: a status of HTTP | as for [HTTP](ClassifyHttp) | |
 /// | not sent: no connection | [`Failure::Connect`] | always |
+/// | the request's own body failed | success: the caller's doing | never |
 /// | any other error | [`Failure::Timeout`] or [`Failure::Server`] | if marked [`Idempotent`] |
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClassifyGrpc;
@@ -201,14 +200,31 @@ fn grpc_status(headers: &HeaderMap) -> Option<u8> {
 }
 
 fn without_response(request: &request::Parts, error: &BoxError) -> Verdict {
-    if Blameless::is_in(&**error) {
+    #[cfg(feature = "tonic")]
+    if crate::connect::Blameless::is_in(&**error) {
         return Verdict::GOOD;
     }
     if NotSent::is_in(&**error) {
         return Verdict::failed(Failure::Connect).and_retry(true);
     }
+    if is_callers(&**error) {
+        return Verdict::GOOD;
+    }
     let failure = if is_timeout(&**error) { Failure::Timeout } else { Failure::Server };
     Verdict::failed(failure).and_retry(Idempotent::is(request))
+}
+
+/// Whether it was the caller that failed, such as by a body that broke off.
+#[cfg(any(feature = "hyper", feature = "tonic"))]
+fn is_callers(error: &(dyn StdError + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source())
+        .filter_map(|error| error.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_user)
+}
+
+#[cfg(not(any(feature = "hyper", feature = "tonic")))]
+fn is_callers(_: &(dyn StdError + 'static)) -> bool {
+    false
 }
 
 /// Whether this error, or what caused it, is that time ran out.

@@ -79,27 +79,29 @@ impl NotSent {
 }
 
 /// Marks an error of an attempt that says nothing about the instance, and that another instance can't mend.
+#[cfg(feature = "tonic")]
 #[derive(Debug)]
 pub(crate) struct Blameless(BoxError);
 
+#[cfg(feature = "tonic")]
 impl Blameless {
     pub(crate) fn new(error: impl Into<BoxError>) -> Self {
         Self(error.into())
     }
-}
 
-impl Blameless {
     pub(crate) fn is_in(error: &(dyn StdError + 'static)) -> bool {
         has::<Self>(error)
     }
 }
 
+#[cfg(feature = "tonic")]
 impl fmt::Display for Blameless {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
+#[cfg(feature = "tonic")]
 impl StdError for Blameless {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&*self.0)

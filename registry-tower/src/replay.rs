@@ -78,6 +78,11 @@ impl<B: Body> Replay<B> {
         let source = self.lock();
         !source.is_lost && !source.is_broken
     }
+
+    /// Whether the body itself failed.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.lock().is_broken
+    }
 }
 
 impl<B> Replay<B> {

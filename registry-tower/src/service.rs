@@ -206,6 +206,8 @@ impl<C: Connect> Balanced<C> {
                 drop(sending.reject(Some(response)));
                 Err(because(Attempt::retry(Cause::Status(status)), verdict.failure()))
             }
+            // The caller's own doing, such as an upload that was broken off: the instance is none the worse for it.
+            Err(error) if sending.body.is_broken() => Err(Attempt::stop(Cause::Service(error))),
             Err(error) => {
                 let verdict = self.classify.error(&sending.head, &error);
                 let cause = Cause::Service(error);

@@ -1,3 +1,5 @@
+use std::io;
+
 use http::{Request, Response};
 use registry_core::balance::Failure::{Connect, Server, Throttled, Timeout};
 
@@ -45,7 +47,6 @@ fn the_table_for_http_holds() {
 
 #[test]
 fn the_table_for_errors_holds() {
-    use std::io;
     let errors: [(BoxError, Failure, bool); 4] = [
         (NotSent::new("no route").into(), Connect, true),
         (io::Error::from(io::ErrorKind::HostUnreachable).into(), Server, false),
@@ -95,4 +96,19 @@ fn what_may_be_repeated_is_said_by_a_mark_else_the_method_else_a_key() {
     assert!(Idempotent::is(&keyed));
     keyed.extensions.insert(Idempotent(false));
     assert!(!Idempotent::is(&keyed));
+}
+
+#[cfg(feature = "hyper")]
+#[tokio::test]
+async fn an_upload_that_its_own_caller_breaks_off_blames_nobody() {
+    use futures_util::stream;
+    let (near, _far) = tokio::io::duplex(1024);
+    let io = hyper_util::rt::TokioIo::new(near);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let broken = stream::iter([Err::<http_body::Frame<bytes::Bytes>, _>(io::Error::other("cut"))]);
+    let upload = Request::put("/").body(http_body_util::StreamBody::new(broken)).unwrap();
+    let error = BoxError::from(sender.send_request(upload).await.unwrap_err());
+    assert_eq!(judged(ClassifyHttp.error(&request(Method::PUT), &error)), (None, false), "{error:?}");
+    drop(connection.await);
 }

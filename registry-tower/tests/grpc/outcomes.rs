@@ -1,9 +1,15 @@
 //! What the policy hears of a call.
 
+use bytes::Bytes;
+use futures_util::stream;
+use http::Request;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use registry_core::balance::Failure;
 use registry_testkit::eventually;
 use registry_tower::tonic::GrpcChannel;
-use tonic::Code;
+use tonic::{Code, Status, body::Body};
+use tower::Service;
 
 use crate::{
     greeter::GreeterClient,
@@ -65,4 +71,17 @@ async fn a_stream_that_the_caller_drops_ends_its_pick() {
     let in_flight = world.nodes[0].client.in_flight();
     let over = eventually("the end", SOON, async || (in_flight.requests() == 0).then_some(()));
     over.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_its_own_caller_breaks_off_blames_nobody() {
+    let world = World::of(1).await;
+    let (upstream, ledger) = world.observed().await;
+    let mut channel = GrpcChannel::builder(upstream).idempotent(true).build();
+    // The beginning of a message.
+    let body = stream::iter([Ok(Frame::data(Bytes::from_static(&[0, 0, 0]))), Err(Status::aborted("cut"))]);
+    let request = Request::post("/greeter.Greeter/SayHello").header("content-type", "application/grpc");
+    let request = request.header("te", "trailers").body(Body::new(StreamBody::new(body))).unwrap();
+    channel.call(request).await.unwrap_err();
+    assert_eq!((ledger.open(), ledger.failures()), (0, vec![None]));
 }
