@@ -177,7 +177,8 @@ fn judge(count: usize, cases: &[Case], rounds: &Rounds, disturbed: Option<&Strin
         bounds.push(Bound::at_most("P2", what(case), rounds.allocations(case), 0.0, "allocations"));
     }
     // Judged in `benches/pick.rs`, where fewer lists crowd the caches.
-    let weighted = Bound::at_most("P4", what("weighted, crowded"), rounds.ratio("weighted", "guard"), 1.4, "x guard");
+    let weighted =
+        Bound::at_most("P4", what("weighted, crowded"), rounds.ratio("weighted", "guard"), 1.4, "x guard");
     bounds.push(weighted.report());
     for (case, floors, guards) in [("least request", 11.0, 2.0), ("least request, owned", 15.0, 2.7)] {
         let (floor, guard) = (rounds.ratio(case, "floor"), rounds.ratio(case, "guard"));
