@@ -28,7 +28,9 @@ use super::{
 };
 
 const EPOCH: Duration = secs(10);
-const EVERY: Duration = millis(200);
+/// A little more than 200 ms, which divides the epoch: what is due and the next flap would fall on one instant, and be one
+/// update that says nothing.
+const EVERY: Duration = millis(210);
 const STEADY: usize = 20;
 /// Of the row; enough for ten epochs.
 const FLAPS: usize = 500;
