@@ -47,11 +47,10 @@ const TICK: Duration = Duration::from_millis(50);
 /// # use registry_core::{Client, MemoryRegistry};
 /// # use registry_tower::tonic::GrpcServer;
 /// # use tonic_health::{server::HealthService, pb::health_server::HealthServer};
-/// # fn greeter() -> HealthServer<HealthService> { unimplemented!() }
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn example(greeter: HealthServer<HealthService>) -> Result<(), Box<dyn std::error::Error>> {
 /// let client = Client::from_backend(MemoryRegistry::new().backend()).await?;
 /// let listener = tokio::net::TcpListener::bind("0.0.0.0:50051").await?;
-/// GrpcServer::new(&client).add_service(greeter()).register("greeter").run(listener).await?;
+/// GrpcServer::new(&client).add_service(greeter).register("greeter").run(listener).await?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
