@@ -170,6 +170,8 @@ impl KeeperState {
         }
         gone.get_or_insert(now);
         let told = *told;
+        // What refused this removal has no say about another, of a write that lands late.
+        (entry.refusals, entry.retry_at) = (0, None);
         let keep = entry.awaits_late_write(now) && self.tenure().is_some();
         if !told {
             self.tell_deregistered(key, outcome);
