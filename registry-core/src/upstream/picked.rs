@@ -60,10 +60,11 @@ impl Home {
         }
     }
 
+    /// A probe ended without a verdict; whether its request was sent.
     #[cold]
-    fn give_back(&self, slot: Slot, probe: ProbeId) {
+    fn give_back(&self, slot: Slot, probe: ProbeId, was_sent: bool) {
         if let (Some(outliers), Some(shared)) = (&self.outliers, self.shared.upgrade()) {
-            outliers.give_back(&shared.view, slot, probe);
+            outliers.give_back(&shared.view, slot, probe, was_sent);
         }
     }
 }
@@ -110,6 +111,15 @@ impl Picked {
         }
     }
 
+    /// Ends the pick without a verdict, as no request was sent. Dropping it does too, except for the one pick that tries
+    /// an [ejected](crate::Ejection) instance: after a few of those that were dropped the instance is restored, as nobody
+    /// seems to report; this one counts as if it had never been, and a pick a second later tries.
+    pub fn unused(mut self) {
+        if let (Some(probe), Some(home)) = (self.probe.take(), &self.home) {
+            home.give_back(self.slot, probe, false);
+        }
+    }
+
     fn end(&mut self, outcome: Option<&Outcome>) {
         if let Some(ticket) = self.ticket.take()
             && let Some(balancer) = self.home.as_ref().and_then(|home| home.balancing.observer())
@@ -137,7 +147,7 @@ impl Drop for Picked {
         if let Some(probe) = self.probe.take()
             && let Some(home) = &self.home
         {
-            home.give_back(self.slot, probe);
+            home.give_back(self.slot, probe, true);
         }
     }
 }
