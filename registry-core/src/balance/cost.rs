@@ -174,8 +174,9 @@ impl Costs {
         if sample >= decayed {
             return Some(Cost::new(sample, now));
         }
+        // log2(2^decayed + share · 2^sample), of which the first is the larger: one power less.
         let share = 1.0 - (-ticks * self.decay).exp2();
-        Some(Cost::new((decayed.exp2() + share * sample.exp2()).log2(), now))
+        Some(Cost::new(decayed + (1.0 + share * (sample - decayed).exp2()).log2(), now))
     }
 }
 

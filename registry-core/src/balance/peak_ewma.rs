@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Balancer, Dice, Members, Outcome, Picker, Rule, Slot, Ticket,
-    candidates::{Candidate, Candidates},
+    candidates::{Candidate, Candidates, fetch},
     cost::{Costs, Tick},
     in_flight::InFlight,
     weighted::WeightedRandom,
@@ -161,6 +161,7 @@ impl PeakEwmaRule {
     pub(super) fn pick<'a>(&'a self, members: &'a Members, dice: &Dice) -> Candidate<'a> {
         let (first, second) = self.candidates.draw(members, dice);
         let (Some(one), Some(other)) = (first.1, second.1) else { return first };
+        fetch(one, other);
         let Learnt { costs, in_flight, .. } = &*self.learnt;
         let counts = in_flight.mine();
         let now = || Tick::after(self.learnt.elapsed());
