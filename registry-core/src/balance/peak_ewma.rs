@@ -168,11 +168,7 @@ impl PeakEwmaRule {
         let dearer = costs.compare(costs.of(one.slot, now), costs.of(other.slot, now));
         // Load = cost × (in flight + 1), in logarithms.
         let (busy, busy_other) = (counts.of(one.slot), counts.of(other.slot));
-        let dearer = if busy == busy_other {
-            dearer
-        } else {
-            dearer + ((busy as f32 + 1.0) / (busy_other as f32 + 1.0)).log2()
-        };
+        let dearer = dearer + (costs.crowd(busy) - costs.crowd(busy_other));
         // See `LeastRule::pick`.
         hint::select_unpredictable(dearer > 0.0, second, first)
     }

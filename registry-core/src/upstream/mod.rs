@@ -134,7 +134,7 @@ impl Upstream {
     /// On a lazily started upstream's first use, outside a tokio runtime.
     #[inline(always)]
     pub fn pick(&self) -> Result<Picked, Error> {
-        self.pick_with(&PickContext::new())
+        self.pick_with(const { &PickContext::new() })
     }
 
     /// Picks with what is known about the request: a hash key, instances already tried, a zone.

@@ -47,18 +47,25 @@ impl Picked {
     /// keeps failing (see [`Ejection`](crate::Ejection)). Report successes too, or an instance that was ejected isn't
     /// seen to be well again. A failure to connect also removes an instance that the registry's list no longer has and
     /// that is only held in doubt, if any was at the time of the pick.
+    // Compiled into its caller, as is making a guard: see `Upstream::pick_with`.
+    #[inline(always)]
     pub fn report(mut self, outcome: Outcome) {
+        self.end(&outcome);
+    }
+
+    #[inline(never)]
+    fn end(&mut self, outcome: &Outcome) {
         let (slot, ticket, probe) = (self.slot, self.ticket.take(), self.probe.take());
         let is_judged = self.way.home(|home| {
             if let Some(ticket) = ticket {
-                home.end(slot, ticket, Some(&outcome));
+                home.end(slot, ticket, Some(outcome));
             }
-            home.is_judged(slot, &outcome, probe)
+            home.is_judged(slot, outcome, probe)
         });
         if is_judged == Some(true)
             && let Some(home) = self.way.home(Arc::clone)
         {
-            home.judge(&self.instance, slot, &outcome, probe);
+            home.judge(&self.instance, slot, outcome, probe);
         }
     }
 }
