@@ -196,9 +196,9 @@ impl Machine {
         self.entries.values().filter(|entry| entry.state().is_failing()).map(|entry| &entry.key)
     }
 
-    /// How many [fail](Self::failing).
-    pub(super) fn failing_len(&self) -> usize {
-        self.counts.failing
+    /// Raised whenever the set of those that [fail](Self::failing) changes.
+    pub(super) fn shifts(&self) -> u64 {
+        self.counts.shifts
     }
 
     /// Whether ejection is ignored.

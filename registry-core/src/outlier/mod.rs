@@ -94,8 +94,8 @@ struct Judge {
     timed: u64,
     due: Option<Instant>,
     stored: u64,
-    /// How many failed when the store was told last.
-    failing: usize,
+    /// The machine's shifts when the store was told last who fails.
+    shifted: u64,
     /// What happened and wasn't told yet, as it isn't published.
     news: Vec<ViewEvent>,
 }
@@ -117,7 +117,7 @@ impl Outliers {
                 timed: 0,
                 due: None,
                 stored: 0,
-                failing: 0,
+                shifted: 0,
                 news: Vec::new(),
             }),
             events: Feed::new(),
@@ -253,8 +253,8 @@ impl Outliers {
         self.note(&mut judge, &actions);
         let mut spills = false;
         if self.zoned {
-            if judge.failing != judge.machine.failing_len() {
-                judge.failing = judge.machine.failing_len();
+            if judge.shifted != judge.machine.shifts() {
+                judge.shifted = judge.machine.shifts();
                 self.time(&mut judge);
             }
             // In a panic they count as well, as the ejected do.
@@ -325,7 +325,7 @@ impl Outliers {
     }
 
     fn calls_for_settling(&self, judge: &Judge, actions: &[Action]) -> bool {
-        let others_fail = self.zoned && judge.failing != judge.machine.failing_len();
+        let others_fail = self.zoned && judge.shifted != judge.machine.shifts();
         others_fail || actions.iter().any(|action| !matches!(action, Action::Try { .. }))
     }
 
