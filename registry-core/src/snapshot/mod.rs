@@ -138,6 +138,11 @@ impl Snapshot {
         USABLE.into_iter().flat_map(|pool| self.pool(pool).iter())
     }
 
+    /// Whether any is [`Serving`](Status::Serving) and not kept apart as ejected; in a panic none is.
+    pub(crate) fn has_usable(&self) -> bool {
+        USABLE.into_iter().any(|pool| pool != Pool::Ejected && self.pool(pool).len() > 0)
+    }
+
     /// Whether the shrink guard holds this instance: the registry's list no longer has it, which isn't
     /// believed yet. Suspects get less traffic.
     #[must_use]

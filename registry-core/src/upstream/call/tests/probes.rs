@@ -2,13 +2,19 @@
 
 use super::*;
 
-/// Three of which `i1` is ejected and due to be probed.
-async fn due() -> Upstream {
+/// Three of which `i1` is ejected.
+fn ejected() -> Upstream {
     let (upstream, _feed) = upstream_ejecting(&Ejection::new().consecutive(1), 0..3);
     let is_it = |picked: &Picked| picked.key() == key(1);
     let picked = std::iter::repeat_with(|| upstream.pick().unwrap()).find(is_it).unwrap();
     picked.report(Outcome::failure(Failure::Server));
-    assert!(upstream.snapshot().is_ejected(&key(1)));
+    assert!(is_out(&upstream));
+    upstream
+}
+
+/// And is due to be probed.
+async fn due() -> Upstream {
+    let upstream = ejected();
     sleep(40 * SECOND).await;
     upstream
 }
@@ -61,4 +67,30 @@ async fn a_probe_that_failed_on_the_callers_side_is_given_back_and_not_spent() {
         assert!(is_out(&upstream), "round {round} proved nothing");
         sleep(SECOND).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_wants_usable_ones_only_probes_before_it_gives_up() {
+    let (upstream, _feed) = upstream_ejecting(&Ejection::new().consecutive(1).most(1.0).panic(0.0), 0..3);
+    let everywhere = Script::new([refused(), refused(), refused()]);
+    assert!(everywhere.run(&upstream, &CallOptions::new()).await.is_err());
+    assert_eq!(upstream.snapshot().ejected().count(), 3);
+    let strict = CallOptions::new().usable_only(true);
+    let none = Script::new([]).run(&upstream, &strict).await.unwrap_err();
+    assert!(matches!(none, CallError::NoneUsable(_)), "{none}");
+    sleep(40 * SECOND).await;
+    for back in 1..=3 {
+        assert_eq!(Script::new([(MS, Ok(7))]).run(&upstream, &strict).await.ok(), Some(7));
+        assert_eq!(upstream.snapshot().ejected().count(), 3 - back);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_panic_the_ejected_are_usable() {
+    let (upstream, _feed) = upstream_ejecting(&Ejection::new().consecutive(1).most(1.0), 0..3);
+    let everywhere = Script::new([refused(), refused(), refused()]);
+    assert!(everywhere.run(&upstream, &CallOptions::new()).await.is_err());
+    assert_eq!(upstream.snapshot().ejected().count(), 3);
+    let strict = CallOptions::new().usable_only(true);
+    assert_eq!(Script::new([(MS, Ok(7))]).run(&upstream, &strict).await.ok(), Some(7));
 }
