@@ -185,7 +185,7 @@ impl Outliers {
     }
 
     /// The instance that one request should be sent to now, to try whether it is well again.
-    pub(crate) fn claim(&self, view: &View, tried: &[InstanceKey]) -> Option<(Arc<Instance>, Slot, ProbeId)> {
+    pub(crate) fn claim(&self, view: &View) -> Option<(Arc<Instance>, Slot, ProbeId)> {
         if self.nanos(Instant::now()) < self.due.load(Ordering::Relaxed) {
             return None;
         }
@@ -193,14 +193,14 @@ impl Outliers {
         // next one tries again.
         let writer = view.try_writer()?;
         let judge = self.judge.try_lock().ok()?;
-        self.claim_with(view, writer, judge, tried)
+        self.claim_with(view, writer, judge)
     }
 
     /// The instance to be probed now.
     fn claim_now(&self, view: &View) -> Option<(Arc<Instance>, Slot, ProbeId)> {
         let writer = view.writer();
         let judge = self.judge();
-        self.claim_with(view, writer, judge, &[])
+        self.claim_with(view, writer, judge)
     }
 
     fn claim_with(
@@ -208,9 +208,8 @@ impl Outliers {
         view: &View,
         writer: MutexGuard<'_, Writer>,
         mut judge: MutexGuard<'_, Judge>,
-        tried: &[InstanceKey],
     ) -> Option<(Arc<Instance>, Slot, ProbeId)> {
-        let actions = judge.machine.step(Input::Claim { tried }, Instant::now());
+        let actions = judge.machine.step(Input::Claim, Instant::now());
         self.time(&mut judge);
         self.note(&mut judge, &actions);
         let settles = self.calls_for_settling(&judge, &actions);
