@@ -110,6 +110,27 @@ impl Picked {
         }
     }
 
+    /// Says that the answer has begun and looks well, such as a response's head with a good status, while the pick goes
+    /// on: for streams, which may take hours.
+    ///
+    /// It only matters if this pick is the one that tries an ejected instance. Then a verdict within 5 s decides as ever;
+    /// after that the instance is restored, although the stream goes on. Without this call it stays out until the stream
+    /// ends, or until five such picks took 30 s each.
+    pub fn answered(&self) {
+        if let Some(probe) = self.probe {
+            self.begin_answer(probe);
+        }
+    }
+
+    #[cold]
+    fn begin_answer(&self, probe: ProbeId) {
+        if let Some(home) = &self.home
+            && let (Some(outliers), Some(shared)) = (&home.outliers, home.shared.upgrade())
+        {
+            outliers.answered(&shared.view, self.slot, probe);
+        }
+    }
+
     fn end(&mut self, outcome: Option<&Outcome>) {
         if let Some(ticket) = self.ticket.take()
             && let Some(balancer) = self.home.as_ref().and_then(|home| home.balancing.observer())
