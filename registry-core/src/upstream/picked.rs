@@ -81,6 +81,25 @@ impl Picked {
         }
     }
 
+    /// Says that the answer has begun and looks well, such as a response's head with a good status, while the pick goes
+    /// on: for streams, which may take hours.
+    ///
+    /// It only matters if this pick is the one that tries an ejected instance. Then a verdict within 5 s decides as ever;
+    /// after that the instance is restored, although the stream goes on. Without this call it stays out until the stream
+    /// ends, or until five such picks took 30 s each.
+    pub fn answered(&self) {
+        if let Some(probe) = self.probe {
+            self.begin_answer(probe);
+        }
+    }
+
+    #[cold]
+    fn begin_answer(&self, probe: ProbeId) {
+        if let Some(home) = self.way.home(Arc::clone) {
+            home.answered(self.slot, probe);
+        }
+    }
+
     /// Ends a probe, if it is one, without a verdict; whether its request was sent.
     #[inline]
     fn give_back(&mut self, was_sent: bool) {
