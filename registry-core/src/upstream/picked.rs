@@ -67,17 +67,18 @@ impl Picked {
 
     #[inline(never)]
     fn end(&mut self, outcome: &Outcome) {
-        let (slot, ticket, probe) = (self.slot, self.ticket.take(), self.probe.take());
         let is_judged = self.way.home(|home| {
-            if let Some(ticket) = ticket {
-                home.end(slot, ticket, Some(outcome));
+            if let Some(ticket) = self.ticket {
+                home.end(self.slot, ticket, Some(outcome));
             }
-            home.is_judged(slot, outcome, probe)
+            home.is_judged(self.slot, outcome, self.probe)
         });
+        self.ticket = None;
+        let probe = self.probe.take();
         if is_judged == Some(true)
             && let Some(home) = self.way.home(Arc::clone)
         {
-            home.judge(&self.instance, slot, outcome, probe);
+            home.judge(&self.instance, self.slot, outcome, probe);
         }
     }
 
