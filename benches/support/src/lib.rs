@@ -9,6 +9,7 @@ mod case;
 mod count;
 mod machine;
 mod rounds;
+mod ruler;
 mod weigh;
 
 pub use self::{
@@ -17,5 +18,6 @@ pub use self::{
     count::{CountingAllocator, allocated, allocations},
     machine::{Watch, on_thread, quantile},
     rounds::Rounds,
+    ruler::any,
     weigh::{WeighingAllocator, Weight, weigh},
 };
