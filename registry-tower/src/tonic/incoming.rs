@@ -5,7 +5,6 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use ::tonic::transport::server::Connected;
@@ -14,53 +13,21 @@ use registry_core::InFlight;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    time::sleep,
 };
 
-/// Pause after an error of the listener itself, such as too many open files: it would repeat at once.
-const PAUSE: Duration = Duration::from_secs(1);
+use crate::listen::Connections;
 
-/// How many connections can be in a listener's queue, as tokio asks for.
-const BACKLOG: usize = 1_024;
-
-/// The connections of a listener until new work is refused. What is in the listener's queue by then is still taken:
-/// closing it would reset those.
+/// The connections of a listener until new work is refused, and those that have come by then.
 pub(super) fn connections(
     listener: TcpListener,
     in_flight: InFlight,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
-    futures_util::stream::unfold((listener, in_flight, BACKLOG), async |(listener, in_flight, queued)| {
-        // Without a bound a crowd of newcomers would keep the listener open.
-        let queued = if in_flight.is_refusing() { queued.checked_sub(1)? } else { queued };
-        let accepted = tokio::select! {
-            biased;
-            connection = accept(&listener) => Some(connection),
-            () = in_flight.refusing() => None,
-        };
-        let connection = Connection::new(accepted?, in_flight.clone());
-        Some((Ok(connection), (listener, in_flight, queued)))
+    let connections = Connections::new(listener, in_flight.clone());
+    futures_util::stream::unfold((connections, in_flight), async |(mut connections, in_flight)| {
+        let (io, _) = connections.next().await?;
+        let connection = Connection::new(io, in_flight.clone());
+        Some((Ok(connection), (connections, in_flight)))
     })
-}
-
-async fn accept(listener: &TcpListener) -> TcpStream {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    loop {
-        match listener.accept().await {
-            Ok((connection, _)) => {
-                // Answers are small, and Nagle's algorithm would hold them back.
-                if let Err(error) = connection.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY can't be set");
-                }
-                return connection;
-            }
-            Err(error) if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) => {
-            }
-            Err(error) => {
-                tracing::error!(%error, "no connection can be accepted; trying again in {PAUSE:?}");
-                sleep(PAUSE).await;
-            }
-        }
-    }
 }
 
 /// A connection that ends when the drain does: a stream that hangs must not outlive it.

@@ -25,6 +25,9 @@ use crate::greeter::{Greeter, GreeterServer, HelloReply, HelloRequest};
 /// Long enough for anything that happens at all.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
+/// How long the answer to `large` is, in bytes: more than the system buffers.
+pub(crate) const LARGE: usize = 24 << 20;
+
 /// A greeter that does what the name it is to greet says.
 pub(crate) struct Obedient {
     id: String,
@@ -73,6 +76,9 @@ impl Greeter for Arc<Obedient> {
             // All of them wait, or the one that is named.
             ("wait", id) if id.is_empty() || self.id == id => self.gate.acquire().await.unwrap().forget(),
             ("fail", code) => return Err(Status::new(code_called(code), "as told")),
+            ("large", _) => {
+                return Ok(HelloReply { message: ".".repeat(LARGE), instance: self.id.clone() });
+            }
             // One of them fails, for tests that want the others to answer.
             ("unless", id) if self.id == id => return Err(Status::unavailable("as told")),
             _ => {}
@@ -145,6 +151,19 @@ impl Node {
         });
         let (client, address, serving, registration) = started.await.unwrap();
         Self { greeter, client, address, serving, _registration: registration, runtime: Some(runtime) }
+    }
+
+    /// Holds up everything it does, until the result is dropped.
+    pub(crate) async fn stall(&self) -> std::sync::mpsc::Sender<()> {
+        let (release, released) = std::sync::mpsc::channel();
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        // Its only worker sits here.
+        self.runtime.as_ref().unwrap().spawn(async move {
+            begin.send(()).unwrap();
+            let _ended = released.recv();
+        });
+        begun.await.unwrap();
+        release
     }
 
     /// Ends everything at once: connections are reset, nothing is told to anybody.
