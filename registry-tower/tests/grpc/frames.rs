@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use registry_core::Drain;
+use registry_testkit::eventually;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{sleep, timeout},
 };
 
-use crate::world::{Node, SOON, World};
+use crate::world::{LARGE, Node, SOON, World};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -223,4 +224,38 @@ async fn a_call_that_came_before_the_server_had_heard_of_its_connection_is_serve
     assert_eq!(node.greeter.calls(), 20);
     // Its keeper was held up too, so not all was as it should be.
     assert_eq!(draining.await.unwrap().in_flight_aborted, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_given_arrives_whole_however_slowly_it_is_read() {
+    let world = World::of(1).await;
+    let node = &world.nodes[0];
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    let stream = socket.connect(node.address).await.unwrap();
+    let mut wire = Wire::open(stream, 2 * u32::try_from(LARGE).unwrap()).await;
+    wire.call(1, "large").await;
+    // The answer is on its way, and nothing more is to be done for it.
+    wire.next(HEADERS).await;
+    let idle = async || (node.client.in_flight().requests() == 0).then_some(());
+    eventually("the end of the call", SOON, idle).await.unwrap();
+
+    let client = node.client.clone();
+    let draining =
+        tokio::spawn(async move { client.drain(Drain::default().propagate(Duration::ZERO)).await });
+    node.client.in_flight().refusing().await;
+    // Busy with something else.
+    sleep(Duration::from_secs(3)).await;
+    let mut length = 0;
+    while let Some(frame) = wire.read().await {
+        wire.acknowledge(&frame, PING).await;
+        if frame.kind == DATA {
+            length += frame.payload.len();
+            // It grants more, as clients do, whether it is needed or not, and though the server may have closed.
+            wire.write(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()).await;
+        }
+    }
+    assert!(length > LARGE, "{length}");
+    let report = draining.await.unwrap();
+    assert!(report.is_clean() && report.elapsed < SOON, "{report:?}");
 }
