@@ -15,6 +15,8 @@ mod discover;
 mod drain;
 #[cfg(feature = "hyper")]
 mod hyper;
+#[cfg(any(feature = "hyper", feature = "tonic-server"))]
+mod listen;
 #[cfg(feature = "tower")]
 mod outcome;
 #[cfg(feature = "tower")]

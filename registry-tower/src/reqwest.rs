@@ -43,8 +43,8 @@ const FIRST_VIEW: Duration = Duration::from_secs(5);
 /// for each attempt.
 ///
 /// Redirects are followed by `reqwest` and aren't balanced: 307 and 308 only for requests without a body, and the
-/// response's `url()` is that of the request, not where redirects led to. As a connection that fails may be a redirect's, a
-/// request without a body isn't retried then unless it is [`Idempotent`], by its method or by an `idempotency-key`.
+/// response's `url()` is that of the request, not where redirects led to. A connection that fails after a redirect is no
+/// reason to repeat the request, unless that is [`Idempotent`], by its method or by an `idempotency-key`.
 ///
 /// ```
 /// # use registry_tower::ServiceClient;
@@ -298,7 +298,8 @@ impl Service<Request<Replay<Body>>> for Pool {
 
 /// The error, so that a [`Classify`] that knows nothing of reqwest can tell what it is.
 ///
-/// No connection may mean that of a redirect, which came after the request was processed; reqwest doesn't tell.
+/// No connection may mean that of a redirect, which came after the request was processed; reqwest doesn't tell, so the
+/// body has to.
 fn marked(error: reqwest::Error, is_repeatable: bool) -> BoxError {
     if error.is_connect() && is_repeatable {
         return NotSent::new(error).into();

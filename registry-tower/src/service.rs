@@ -12,7 +12,7 @@ use std::{
 use http::{HeaderMap, Request, Response, StatusCode, request};
 use http_body::Body;
 use registry_core::{Attempt, CallError, CallOptions, Instance, OpenPick, Upstream, balance::Failure};
-use tokio::sync::RwLock;
+use tokio::sync::watch;
 use tower_service::Service;
 
 use crate::{
@@ -142,7 +142,7 @@ impl<C: Connect> Balanced<C> {
             head,
             body: Replay::new(body, self.replay_limit),
             rejected: Mutex::new(None),
-            exchanges: RwLock::new(()),
+            exchanges: watch::Sender::new(()),
         };
         let held = self.upstream.call_held(&options, |instance| self.attempt(&sending, instance)).await;
         match held {
@@ -189,10 +189,10 @@ impl<C: Connect> Balanced<C> {
         drop(rejected);
         let Some(body) = sending.body.again() else {
             // A hedge: the attempt that took the body may still be answered.
-            drop(sending.exchanges.write().await);
+            sending.exchanges.closed().await;
             return Err(Attempt::stop(Cause::Service("the request's body can't be sent again".into())));
         };
-        let exchange = sending.exchanges.read().await;
+        let exchange = sending.exchanges.subscribe();
         let result = self.exchange(&sending.head, body, &instance).await;
         drop(exchange);
         match result {
@@ -246,9 +246,8 @@ struct Sending<B, R> {
     body: Replay<B>,
     /// The last response that another attempt was to better.
     rejected: Mutex<Option<Response<R>>>,
-    /// Tells when no attempt is under way: each holds it for reading meanwhile. It guards nothing, and nobody who could
-    /// still send waits for it.
-    exchanges: RwLock<()>,
+    /// Tells when no attempt is under way: each is a receiver meanwhile. Nothing is ever sent.
+    exchanges: watch::Sender<()>,
 }
 
 impl<B, R> Sending<B, R> {

@@ -1,28 +1,17 @@
 //! A server that registers once its port is open, and leaves cleanly.
 
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::fmt;
 
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use registry_core::{Client, Drain, DrainReport, Error, InFlight, Instance, RegisterOptions, Registration};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::oneshot,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpListener, sync::oneshot};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::connection;
-use crate::{BoxError, drain::DrainLayer};
-
-/// How many connections can wait to be accepted: the backlog that tokio asks for.
-const BACKLOG: usize = 1024;
-/// How long to wait when there are no descriptors left to accept with.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// How long nobody has to come before the listener closes.
-const NOBODY: Duration = Duration::from_millis(10);
+use crate::{BoxError, drain::DrainLayer, listen::Connections};
 
 /// An HTTP server, HTTP/1 and HTTP/2 without TLS, that is wired to a client's registration and drain.
 ///
@@ -166,53 +155,16 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let tracked = in_flight.clone();
-    let serve = move |(stream, peer): (TcpStream, SocketAddr)| {
-        // Small answers must not wait for acknowledgements.
-        drop(stream.set_nodelay(true));
-        tracked.spawn("http connection", connection::serve((stream, peer), app.clone(), tracked.clone()));
-    };
+    let mut connections = Connections::new(listener, in_flight.clone());
     loop {
         let accepted = tokio::select! {
             biased;
-            () = in_flight.refusing() => break,
             _ = &mut stop => return,
-            accepted = listener.accept() => accepted,
+            accepted = connections.next() => accepted,
         };
-        match accepted {
-            Ok(accepted) => serve(accepted),
-            // Its peer was quicker.
-            Err(error) if is_of_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted");
-                sleep(ACCEPT_AGAIN).await;
-            }
-        }
+        let Some(accepted) = accepted else { return };
+        in_flight.spawn("http connection", connection::serve(accepted, app.clone(), in_flight.clone()));
     }
-    accept_waiting(&listener, serve).await;
-}
-
-/// Accepts what has connected by now: closing the listener would reset it.
-pub(super) async fn accept_waiting(listener: &TcpListener, mut serve: impl FnMut((TcpStream, SocketAddr))) {
-    // Without a bound a crowd of newcomers would keep the listener open.
-    for _ in 0..BACKLOG {
-        // Not a single poll: that also finds nothing when this task has had its turn, or the system's news isn't read.
-        match timeout(NOBODY, listener.accept()).await {
-            Ok(Ok(accepted)) => serve(accepted),
-            Ok(Err(error)) if is_of_connection(&error) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "no connection can be accepted");
-                sleep(ACCEPT_AGAIN).await;
-            }
-            Err(_) => return,
-        }
-    }
-}
-
-/// Whether it concerns one connection and not the listener.
-fn is_of_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 impl<S> fmt::Debug for Server<S> {

@@ -1,4 +1,7 @@
 //! Whether a request's body was read.
+//!
+//! Who sends a request asks its body for the first frame, or at least whether there is one. That is as far as an empty
+//! body's traces go: nobody reads it.
 
 use std::{
     pin::Pin,
@@ -15,11 +18,11 @@ use reqwest::Body as Source;
 
 use crate::{BoxError, replay::Replay};
 
-/// Whether somebody has begun to read the body, or might have read it if it weren't empty.
+/// Whether somebody has begun to read the body, or has found it empty.
 #[derive(Clone, Debug)]
 pub(super) struct Read(Arc<AtomicBool>);
 
-/// A body that notes when it is read.
+/// A body that notes when it is looked at.
 #[derive(Debug)]
 pub(super) struct Watched {
     body: Replay<Source>,
@@ -28,11 +31,11 @@ pub(super) struct Watched {
 
 impl Read {
     pub(super) fn watch(body: Replay<Source>) -> (Self, Watched) {
-        let read = Self(Arc::new(AtomicBool::new(body.is_end_stream())));
+        let read = Self(Arc::default());
         (read.clone(), Watched { body, read })
     }
 
-    /// Whether there is a body that nobody has read: then no answer can have come, and no redirect.
+    /// Whether nobody has begun to send the request: then no answer can have come, and no redirect.
     pub(super) fn is_untouched(&self) -> bool {
         !self.0.load(Ordering::SeqCst)
     }
@@ -52,6 +55,8 @@ impl Body for Watched {
     }
 
     fn is_end_stream(&self) -> bool {
+        // Who asks in vain, before there is a connection, costs a retry and nothing else.
+        self.read.0.store(true, Ordering::SeqCst);
         self.body.is_end_stream()
     }
 

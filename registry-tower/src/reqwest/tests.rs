@@ -61,6 +61,17 @@ async fn what_was_not_sent_goes_elsewhere_with_its_body_whatever_it_is() {
 }
 
 #[tokio::test]
+async fn what_was_not_sent_goes_elsewhere_though_it_has_no_body() {
+    let orders = orders(&[closed().await, serve().await]).await;
+    for _ in 0..4 {
+        let answer = orders.http.post("http://orders/lines").send().await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), "POST /lines ");
+        let answer = orders.http.post("http://orders/lines").body("").send().await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), "POST /lines ");
+    }
+}
+
+#[tokio::test]
 async fn a_timeout_is_retried_only_if_the_request_may_be_repeated() {
     // Accepts connections, as far as the system does, and never answers.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();

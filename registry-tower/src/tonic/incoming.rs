@@ -4,7 +4,11 @@ use std::{
     fmt,
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -14,69 +18,99 @@ use registry_core::InFlight;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    time::sleep,
+    time::{Sleep, sleep},
 };
 
-/// Pause after an error of the listener itself, such as too many open files: it would repeat at once.
-const PAUSE: Duration = Duration::from_secs(1);
+use crate::listen::Connections;
 
-/// How many connections can be in a listener's queue, as tokio asks for.
-const BACKLOG: usize = 1_024;
+/// How long a peer has to close its side after this one: enough to read what the system has in its buffers, and not so
+/// long that those who never close pile up.
+const LINGER: Duration = Duration::from_secs(10);
 
-/// The connections of a listener until new work is refused. What is in the listener's queue by then is still taken:
-/// closing it would reset those.
+/// The connections of a listener until new work is refused, and those that have come by then.
 pub(super) fn connections(
     listener: TcpListener,
     in_flight: InFlight,
+    traffic: Arc<Traffic>,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
-    futures_util::stream::unfold((listener, in_flight, BACKLOG), async |(listener, in_flight, queued)| {
-        // Without a bound a crowd of newcomers would keep the listener open.
-        let queued = if in_flight.is_refusing() { queued.checked_sub(1)? } else { queued };
-        let accepted = tokio::select! {
-            biased;
-            connection = accept(&listener) => Some(connection),
-            () = in_flight.refusing() => None,
-        };
-        let connection = Connection::new(accepted?, in_flight.clone());
-        Some((Ok(connection), (listener, in_flight, queued)))
-    })
+    let connections = Connections::new(listener, in_flight.clone());
+    futures_util::stream::unfold(
+        (connections, in_flight, traffic),
+        async |(mut connections, in_flight, traffic)| {
+            let (io, _) = connections.next().await?;
+            let connection = Connection::new(io, in_flight.clone(), Arc::clone(&traffic));
+            Some((Ok(connection), (connections, in_flight, traffic)))
+        },
+    )
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    loop {
-        match listener.accept().await {
-            Ok((connection, _)) => {
-                // Answers are small, and Nagle's algorithm would hold them back.
-                if let Err(error) = connection.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY can't be set");
-                }
-                return connection;
-            }
-            Err(error) if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) => {
-            }
-            Err(error) => {
-                tracing::error!(%error, "no connection can be accepted; trying again in {PAUSE:?}");
-                sleep(PAUSE).await;
-            }
-        }
+/// What goes on over all connections.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    /// How often something was read or written.
+    moves: AtomicUsize,
+    /// How many connections have more to write than the system takes at present: their peers read slowly.
+    blocked: AtomicUsize,
+}
+
+impl Traffic {
+    pub(super) fn moves(&self) -> usize {
+        self.moves.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::SeqCst) > 0
     }
 }
 
 /// A connection that ends when the drain does: a stream that hangs must not outlive it.
+///
+/// When it is closed from this side, it goes on reading until the peer closes too, or for [`LINGER`]: what a peer sends
+/// to a closed socket, a ping or more credit, is answered by a reset, and the system then forgets what it had still to
+/// send of the last answers (RFC 9112, section 9.6 has the same of HTTP/1).
 pub(super) struct Connection {
     io: TcpStream,
     aborted: Pin<Box<dyn Future<Output = ()> + Send>>,
+    traffic: Arc<Traffic>,
+    is_blocked: bool,
+    /// Since when it is closed from this side.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
-    fn new(io: TcpStream, in_flight: InFlight) -> Self {
-        Self { io, aborted: Box::pin(async move { in_flight.aborted().await }) }
+    fn new(io: TcpStream, in_flight: InFlight, traffic: Arc<Traffic>) -> Self {
+        let aborted = Box::pin(async move { in_flight.aborted().await });
+        Self { io, aborted, traffic, is_blocked: false, lingering: None }
     }
 
     /// Only asked when there is nothing to do, so that a busy connection doesn't pay for it.
     fn pending<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         self.aborted.as_mut().poll(cx).map(|()| Err(io::ErrorKind::ConnectionAborted.into()))
+    }
+
+    fn note(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.block(written.is_pending());
+        match written {
+            Poll::Pending => self.pending(cx),
+            ready @ Poll::Ready(_) => {
+                self.traffic.moves.fetch_add(1, Ordering::SeqCst);
+                ready
+            }
+        }
+    }
+
+    fn block(&mut self, is_blocked: bool) {
+        match (std::mem::replace(&mut self.is_blocked, is_blocked), is_blocked) {
+            (false, true) => drop(self.traffic.blocked.fetch_add(1, Ordering::SeqCst)),
+            (true, false) => drop(self.traffic.blocked.fetch_sub(1, Ordering::SeqCst)),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.block(false);
     }
 }
 
@@ -93,7 +127,10 @@ impl AsyncRead for Connection {
         let this = self.get_mut();
         match Pin::new(&mut this.io).poll_read(cx, buf) {
             Poll::Pending => this.pending(cx),
-            ready @ Poll::Ready(_) => ready,
+            ready @ Poll::Ready(_) => {
+                this.traffic.moves.fetch_add(1, Ordering::SeqCst);
+                ready
+            }
         }
     }
 }
@@ -101,10 +138,8 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.io).poll_write(cx, buf) {
-            Poll::Pending => this.pending(cx),
-            ready @ Poll::Ready(_) => ready,
-        }
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.note(written, cx)
     }
 
     fn poll_write_vectored(
@@ -113,10 +148,8 @@ impl AsyncWrite for Connection {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.io).poll_write_vectored(cx, bufs) {
-            Poll::Pending => this.pending(cx),
-            ready @ Poll::Ready(_) => ready,
-        }
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.note(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -128,7 +161,22 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            this.lingering = Some(Box::pin(sleep(LINGER)));
+        }
+        let mut scratch = [0; 1024];
+        loop {
+            let mut unread = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut *this).poll_read(cx, &mut unread) {
+                Poll::Ready(Ok(())) if !unread.filled().is_empty() => {}
+                // The peer has closed too, or is gone.
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        this.lingering.as_mut().map_or(Poll::Pending, |lingering| lingering.as_mut().poll(cx).map(Ok))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A tonic server that drains with its client.
 
-use std::{convert::Infallible, fmt, future::pending, time::Duration};
+use std::{convert::Infallible, fmt, future::pending, sync::Arc, time::Duration};
 
 use ::tonic::{
     body::Body,
@@ -19,25 +19,32 @@ use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
-use tower::{Layer, layer::util::Identity};
+use tower::{
+    Layer,
+    layer::util::{Identity, Stack},
+};
 use tower_service::Service;
 
-use super::{counted::Counted, health::LeavingHealth, incoming::connections};
+use super::{
+    counted::CountLayer,
+    health::LeavingHealth,
+    incoming::{Traffic, connections},
+};
 
 /// The health of the server as a whole, in the protocol's words.
 const WHOLE: &str = "";
-/// How long connections may take to close once nothing is in flight on them: a round trip for each of the two GOAWAYs,
-/// and what is left in buffers.
+/// How long connections on which nothing goes on may take to close: a round trip for each of the two GOAWAYs.
 const GOODBYE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
 
 /// A tonic server that leaves together with its [`Client`]: when that drains, the server
 ///
 /// 1. tells `NOT_SERVING` to whoever asks or watches its health, and serves on;
-/// 2. once new work is refused, closes the listener and sends each connection a GOAWAY that still permits every stream,
-///    and when the peer has heard of it (it answers a ping) another one with the last stream that was taken, as
-///    RFC 9113, section 6.8 has it: no call is refused that a client could think was taken;
-/// 3. finishes the calls in flight, counted until their trailers: [`Client::drain`] waits for them;
+/// 2. once new work is refused, takes the connections that wait, closes the listener and sends each connection a GOAWAY
+///    that still permits every stream, and when the peer has heard of it (it answers a ping) another one with the last
+///    stream that was taken, as RFC 9113, section 6.8 has it: no call is refused that a client could think was taken;
+/// 3. finishes the calls in flight, counted until their trailers: [`Client::drain`] waits for them, and for peers that
+///    have yet to read their answers; a connection on which nothing goes on has 1 s to close;
 /// 4. cuts what still hangs at the end of the drain's budget.
 ///
 /// The [health service](https://github.com/grpc/grpc/blob/master/doc/health-checking.md) is part of it: the server as
@@ -55,7 +62,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// ```
 #[derive(Clone)]
 #[must_use = "a server does nothing until it runs or serves"]
-pub struct GrpcServer<L = Identity> {
+pub struct GrpcServer<L = Stack<CountLayer, Identity>> {
     server: Server<L>,
     client: Client,
     health: HealthReporter,
@@ -80,7 +87,8 @@ impl GrpcServer {
         let service = HealthService::from_health_reporter(health.clone());
         let service = HealthServer::new(LeavingHealth { service, in_flight: client.in_flight() });
         Self {
-            server: Server::builder(),
+            // The first is the outermost.
+            server: Server::builder().layer(CountLayer(client.in_flight())),
             client: client.clone(),
             health,
             names: vec![WHOLE],
@@ -92,7 +100,12 @@ impl GrpcServer {
 }
 
 impl<L> GrpcServer<L> {
-    /// Changes tonic's server: TLS, limits, timeouts, layers.
+    /// Changes tonic's server: TLS, limits, timeouts, layers. Change the one that is given: another one doesn't count its
+    /// calls.
+    ///
+    /// Calls that wait for such a layer are in flight for the drain, but not yet those that wait for
+    /// [`concurrency_limit_per_connection`](Server::concurrency_limit_per_connection), which is tonic's own; others of
+    /// the same connection are then.
     pub fn configure<M>(self, configure: impl FnOnce(Server<L>) -> Server<M>) -> GrpcServer<M> {
         let Self { server, client, health, names, routes, register, drain } = self;
         GrpcServer { server: configure(server), client, health, names, routes, register, drain }
@@ -141,16 +154,18 @@ impl<L> GrpcServer<L> {
     }
 
     /// Serves, registers, and leaves on SIGTERM or SIGINT, or when the client is drained by other means; returns what
-    /// came of the leaving.
+    /// came of the leaving, when the drain is over.
     ///
     /// # Errors
-    /// As for [`Client::register`] and [`Client::drain_on_signal`]; nothing is served any more then.
+    /// Of [`Instance::from_listener`], [`Client::register`] and [`Client::drain_on_signal`], and
+    /// [`ErrorKind::Unavailable`] if a layer fails to take a connection. No connection is taken any more then; those
+    /// that are open get a GOAWAY and finish their calls by themselves.
     ///
     /// # Cancel safety
-    /// Dropped, the listener closes, the registration is withdrawn, and connections finish their calls by themselves.
+    /// Dropped, it does the same, and withdraws the registration.
     pub async fn run<R>(mut self, listener: TcpListener) -> Result<DrainReport, Error>
     where
-        L: Layer<Counted<Routes>>,
+        L: Layer<Routes>,
         L::Service: Service<Request<Body>, Response = Response<R>, Future: Send> + Clone + Send + 'static,
         <L::Service as Service<Request<Body>>>::Error: Into<crate::BoxError> + Send,
         R: http_body::Body<Data = bytes::Bytes, Error: Into<crate::BoxError>> + Send + 'static,
@@ -184,7 +199,8 @@ impl<L> GrpcServer<L> {
         }
     }
 
-    /// Serves until the client's drain is over and the connections are closed, or until it is cut short.
+    /// Serves until the client's drain refuses new work and the connections are closed after that; the end of the drain
+    /// cuts those that aren't.
     ///
     /// Register the instance before or while this runs, not after: it returns at the end.
     ///
@@ -192,10 +208,10 @@ impl<L> GrpcServer<L> {
     /// If a layer fails to take a connection.
     ///
     /// # Cancel safety
-    /// Dropped, the listener closes, and connections finish their calls by themselves.
+    /// Dropped, the listener closes; connections get a GOAWAY and finish their calls by themselves.
     pub async fn serve<R>(self, listener: TcpListener) -> Result<(), transport::Error>
     where
-        L: Layer<Counted<Routes>>,
+        L: Layer<Routes>,
         L::Service: Service<Request<Body>, Response = Response<R>, Future: Send> + Clone + Send + 'static,
         <L::Service as Service<Request<Body>>>::Error: Into<crate::BoxError> + Send,
         R: http_body::Body<Data = bytes::Bytes, Error: Into<crate::BoxError>> + Send + 'static,
@@ -207,12 +223,12 @@ impl<L> GrpcServer<L> {
         }
         // Held while there are connections.
         let (open, closed) = watch::channel(());
-        in_flight.spawn("grpc goodbye", goodbye(in_flight.clone(), closed));
+        let traffic = Arc::new(Traffic::default());
+        in_flight.spawn("grpc goodbye", goodbye(in_flight.clone(), Arc::clone(&traffic), closed));
 
-        let service = Counted::new(routes.prepare(), in_flight.clone());
-        let incoming = connections(listener, in_flight.clone());
+        let incoming = connections(listener, in_flight.clone(), traffic);
         // The end of the connections is the signal.
-        let serving = server.serve_with_incoming_shutdown(service, incoming, pending());
+        let serving = server.serve_with_incoming_shutdown(routes.prepare(), incoming, pending());
         let outcome = tokio::select! {
             outcome = serving => outcome,
             () = in_flight.aborted() => Ok(()),
@@ -244,13 +260,19 @@ async fn ended(
 
 /// Keeps the drain from ending while connections say goodbye: when nothing is in flight, a call may still be on its
 /// way on a connection whose peer hasn't heard of the GOAWAY, and an answer in a buffer.
-async fn goodbye(in_flight: InFlight, mut closed: watch::Receiver<()>) {
+///
+/// hyper's graceful shutdown ends a connection when its last answer is written, but waits for ever for a peer that
+/// doesn't answer the ping between the two GOAWAYs. So those on which nothing goes on are not waited for; one that has
+/// something to write is, until its peer has read it or the drain's budget is spent.
+async fn goodbye(in_flight: InFlight, traffic: Arc<Traffic>, mut closed: watch::Receiver<()>) {
     let patience = async {
         in_flight.refusing().await;
-        let mut idle = Duration::ZERO;
+        let (mut idle, mut moves) = (Duration::ZERO, traffic.moves());
         while idle < GOODBYE {
             sleep(TICK).await;
-            idle = if in_flight.requests() == 0 { idle + TICK } else { Duration::ZERO };
+            let is_idle = in_flight.requests() == 0 && !traffic.is_blocked() && traffic.moves() == moves;
+            idle = if is_idle { idle + TICK } else { Duration::ZERO };
+            moves = traffic.moves();
         }
     };
     tokio::select! {

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use registry_core::Drain;
+use registry_testkit::eventually;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
+    net::{TcpSocket, TcpStream},
+    time::{sleep, timeout},
 };
 
-use crate::world::{SOON, World};
+use crate::{
+    drain::drain_after,
+    world::{LARGE, Node, SOON, World},
+};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -17,6 +21,8 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const INITIAL_WINDOW_SIZE: u16 = 4;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -33,6 +39,21 @@ struct Frame {
 struct Wire(TcpStream);
 
 impl Wire {
+    /// A connection that grants streams of this many bytes without being asked again.
+    async fn open(mut stream: TcpStream, window: u32) -> Self {
+        stream.write_all(PREFACE).await.unwrap();
+        let mut wire = Self(stream);
+        let mut setting = INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
+        setting.extend(window.to_be_bytes());
+        wire.write(SETTINGS, 0, 0, &setting).await;
+        wire.write(WINDOW_UPDATE, 0, 0, &window.to_be_bytes()).await;
+        wire
+    }
+
+    async fn to(node: &Node) -> Self {
+        Self::open(TcpStream::connect(node.address).await.unwrap(), 1 << 20).await
+    }
+
     async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
         frame.extend([kind, flags]);
@@ -58,17 +79,33 @@ impl Wire {
     async fn next(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.read().await.expect("the connection is open");
-            if frame.kind == SETTINGS && frame.flags & ACK == 0 {
-                self.write(SETTINGS, ACK, 0, &[]).await;
-            }
+            self.acknowledge(&frame, SETTINGS).await;
             if frame.kind == kind {
                 return frame;
             }
         }
     }
 
-    /// A call of `SayHello` with the name "wait".
-    async fn call(&mut self, stream: u32) {
+    async fn acknowledge(&mut self, frame: &Frame, kind: u8) {
+        if frame.kind == kind && frame.flags & ACK == 0 {
+            // A ping comes back as it was; settings don't.
+            let payload = if kind == PING { &*frame.payload } else { &[] };
+            self.write(kind, ACK, 0, payload).await;
+        }
+    }
+
+    /// What a peer does that knows the protocol: all frames until the server closes.
+    async fn finish(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.read().await {
+            self.acknowledge(&frame, PING).await;
+            frames.push(frame);
+        }
+        frames
+    }
+
+    /// A call of `SayHello` with this name.
+    async fn call(&mut self, stream: u32, name: &str) {
         let literal = |text: &str| {
             let mut bytes = vec![u8::try_from(text.len()).unwrap()];
             bytes.extend(text.as_bytes());
@@ -85,9 +122,20 @@ impl Wire {
             headers.extend(literal(value));
         }
         self.write(HEADERS, END_HEADERS, stream, &headers).await;
-        // Not compressed, six bytes: field 1, four bytes.
-        self.write(DATA, END_STREAM, stream, b"\0\0\0\0\x06\x0a\x04wait").await;
+        // Field 1, so many bytes; before that: not compressed, so many bytes.
+        let mut message = vec![0x0a];
+        message.extend(literal(name));
+        let mut body = vec![0, 0, 0, 0];
+        body.push(u8::try_from(message.len()).unwrap());
+        body.extend(message);
+        self.write(DATA, END_STREAM, stream, &body).await;
     }
+}
+
+/// The streams whose answers are complete.
+fn ended(frames: &[Frame]) -> Vec<u32> {
+    let last = |frame: &&Frame| frame.kind == HEADERS && frame.flags & END_STREAM != 0;
+    frames.iter().filter(last).map(|frame| frame.stream).collect()
 }
 
 fn last_stream(goaway: &Frame) -> u32 {
@@ -98,20 +146,16 @@ fn last_stream(goaway: &Frame) -> u32 {
 async fn the_first_goaway_permits_every_stream_and_the_second_names_the_last_one_taken() {
     let world = World::of(1).await;
     let node = &world.nodes[0];
-    let mut wire = Wire(TcpStream::connect(node.address).await.unwrap());
-    wire.0.write_all(PREFACE).await.unwrap();
-    wire.write(SETTINGS, 0, 0, &[]).await;
-    wire.call(1).await;
+    let mut wire = Wire::to(node).await;
+    wire.call(1, "wait").await;
     node.greeter.called(1).await;
 
-    let client = node.client.clone();
-    let drain = Drain::default().propagate(Duration::ZERO);
-    let draining = tokio::spawn(async move { client.drain(drain).await });
+    let draining = drain_after(node, Duration::ZERO);
     let first = wire.next(GOAWAY).await;
     assert_eq!((last_stream(&first), &first.payload[4..8]), (EVERY_STREAM, &[0; 4][..]));
 
     // A call that was on its way when the GOAWAY was: it is served.
-    wire.call(3).await;
+    wire.call(3, "wait").await;
     node.greeter.called(2).await;
     let ping = wire.next(PING).await;
     wire.write(PING, ACK, 0, &ping.payload).await;
@@ -120,12 +164,7 @@ async fn the_first_goaway_permits_every_stream_and_the_second_names_the_last_one
 
     assert!(!draining.is_finished());
     node.greeter.gate.add_permits(2);
-    let mut ended = Vec::new();
-    while let Some(frame) = wire.read().await {
-        if frame.kind == HEADERS && frame.flags & END_STREAM != 0 {
-            ended.push(frame.stream);
-        }
-    }
+    let mut ended = ended(&wire.finish().await);
     ended.sort_unstable();
     assert_eq!(ended, [1, 3]);
     let report = draining.await.unwrap();
@@ -136,18 +175,14 @@ async fn the_first_goaway_permits_every_stream_and_the_second_names_the_last_one
 async fn a_call_on_its_way_is_served_though_nothing_was_in_flight_when_the_server_left() {
     let world = World::of(1).await;
     let node = &world.nodes[0];
-    let mut wire = Wire(TcpStream::connect(node.address).await.unwrap());
-    wire.0.write_all(PREFACE).await.unwrap();
-    wire.write(SETTINGS, 0, 0, &[]).await;
+    let mut wire = Wire::to(node).await;
     wire.next(SETTINGS).await;
-    let client = node.client.clone();
-    let drain = Drain::default().propagate(Duration::ZERO);
-    let draining = tokio::spawn(async move { client.drain(drain).await });
+    let draining = drain_after(node, Duration::ZERO);
     wire.next(GOAWAY).await;
     // The way of the GOAWAY to the client, and of the call to the server.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    sleep(Duration::from_millis(300)).await;
     node.greeter.gate.add_permits(1);
-    wire.call(1).await;
+    wire.call(1, "wait").await;
     while wire.next(HEADERS).await.flags & END_STREAM == 0 {}
     assert_eq!(node.greeter.calls(), 1);
     assert!(draining.await.unwrap().is_clean());
@@ -157,11 +192,65 @@ async fn a_call_on_its_way_is_served_though_nothing_was_in_flight_when_the_serve
 async fn a_peer_that_never_says_goodbye_does_not_hold_up_the_drain() {
     let world = World::of(1).await;
     let node = &world.nodes[0];
-    let mut wire = Wire(TcpStream::connect(node.address).await.unwrap());
-    wire.0.write_all(PREFACE).await.unwrap();
-    wire.write(SETTINGS, 0, 0, &[]).await;
+    let mut wire = Wire::to(node).await;
     wire.next(SETTINGS).await;
     let report = node.client.drain(Drain::default().propagate(Duration::ZERO)).await;
     assert!(report.is_clean(), "{report:?}");
     assert!(report.elapsed < Duration::from_secs(4), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_came_before_the_server_had_heard_of_its_connection_is_served() {
+    let world = World::of(1).await;
+    let node = &world.nodes[0];
+    let release = node.stall().await;
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        let mut wire = Wire::to(node).await;
+        wire.call(1, "you").await;
+        waiting.push(wire);
+    }
+    let draining = drain_after(node, Duration::ZERO);
+    node.client.in_flight().refusing().await;
+    drop(release);
+    for mut wire in waiting {
+        let frames = wire.finish().await;
+        assert_eq!(ended(&frames), [1]);
+        assert!(frames.iter().any(|frame| frame.kind == GOAWAY));
+    }
+    assert_eq!(node.greeter.calls(), 20);
+    // Its keeper was held up too, so not all was as it should be.
+    assert_eq!(draining.await.unwrap().in_flight_aborted, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_given_arrives_whole_however_slowly_it_is_read() {
+    let world = World::of(1).await;
+    let node = &world.nodes[0];
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    let stream = socket.connect(node.address).await.unwrap();
+    let mut wire = Wire::open(stream, 2 * u32::try_from(LARGE).unwrap()).await;
+    wire.call(1, "large").await;
+    // The answer is on its way, and nothing more is to be done for it.
+    wire.next(HEADERS).await;
+    let idle = async || (node.client.in_flight().requests() == 0).then_some(());
+    eventually("the end of the call", SOON, idle).await.unwrap();
+
+    let draining = drain_after(node, Duration::ZERO);
+    node.client.in_flight().refusing().await;
+    // Busy with something else.
+    sleep(Duration::from_secs(3)).await;
+    let mut length = 0;
+    while let Some(frame) = wire.read().await {
+        wire.acknowledge(&frame, PING).await;
+        if frame.kind == DATA {
+            length += frame.payload.len();
+            // It grants more, as clients do, whether it is needed or not, and though the server may have closed.
+            wire.write(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()).await;
+        }
+    }
+    assert!(length > LARGE, "{length}");
+    let report = draining.await.unwrap();
+    assert!(report.is_clean() && report.elapsed < SOON, "{report:?}");
 }

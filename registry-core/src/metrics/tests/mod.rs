@@ -6,7 +6,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,8 +18,8 @@ use tokio::time::sleep;
 use self::recorder::Recorder;
 use super::*;
 use crate::{
-    Attempt, CallOptions, Client, Drain, Error, Instance, ManualClock, MemoryRegistry, RegisterOptions,
-    Start, memory::Operation,
+    Attempt, CallOptions, Client, Clock, Drain, Error, Instance, ManualClock, MemoryRegistry,
+    RegisterOptions, Start, memory::Operation,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -203,6 +206,45 @@ async fn what_is_emitted_is_in_the_table_and_the_reverse() {
         assert!(absent.is_empty(), "never emitted: {absent:?}");
         assert_eq!(kept.described.iter().map(String::as_str).collect::<BTreeSet<_>>(), emitted);
     });
+}
+
+/// A wall clock that panics as often as it is told to: the keeper reads it within each step.
+#[derive(Debug)]
+struct Trap {
+    clock: ManualClock,
+    armed: AtomicUsize,
+}
+
+impl Clock for Trap {
+    fn wall(&self) -> Duration {
+        let sprung =
+            self.armed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |armed| armed.checked_sub(1));
+        assert!(sprung.is_err(), "the clock broke");
+        self.clock.wall()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_panics_and_goes_on_is_counted_once() {
+    let recorder = Recorder::default();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let clock = Arc::new(Trap { clock: ManualClock::new(), armed: AtomicUsize::new(0) });
+    let of_client: Arc<dyn Clock> = Arc::<Trap>::clone(&clock);
+    let registry = MemoryRegistry::new();
+    let client = Client::builder().backend(registry.backend()).clock(of_client).build().await.unwrap();
+    let registration = client.register(orders("a")).await.unwrap();
+    let restarts = || recorder.value("keeper_restarts_total", &[("registry", "memory")]);
+    let renewals = || recorder.value("lease_renewals_total", &[("registry", "memory"), ("result", "ok")]);
+    assert_eq!(restarts(), 0.0);
+
+    clock.armed.store(1, Ordering::SeqCst);
+    sleep(20 * SECOND).await;
+    assert_eq!((clock.armed.load(Ordering::SeqCst), restarts()), (0, 1.0));
+    let before = renewals();
+    sleep(20 * SECOND).await;
+    assert_eq!(restarts(), 1.0);
+    assert!(renewals() > before, "it keeps the lease as before");
+    assert_eq!(registration.phase(), Phase::Live);
 }
 
 #[tokio::test(start_paused = true)]

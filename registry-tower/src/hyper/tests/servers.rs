@@ -1,8 +1,7 @@
 use registry_core::DrainStage;
 use registry_testkit::eventually;
-use tokio::net::TcpSocket;
 
-use super::{super::server::accept_waiting, *};
+use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -54,19 +53,6 @@ async fn a_connection_opened_in_the_last_moment_is_answered_that_it_may_go_elsew
     let answer = read_all(&mut health).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(leaving.await.unwrap().is_clean());
-}
-
-#[tokio::test]
-async fn all_that_wait_to_be_accepted_are_accepted_before_the_port_closes() {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1024).unwrap();
-    let address = listener.local_addr().unwrap();
-    // More than one turn of a task is good for.
-    let waiting: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-    let mut accepted = Vec::new();
-    accept_waiting(&listener, |connection| accepted.push(connection)).await;
-    assert_eq!(accepted.len(), waiting.len());
 }
 
 #[tokio::test]
