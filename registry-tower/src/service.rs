@@ -316,6 +316,9 @@ impl<C: Connect> fmt::Debug for Balanced<C> {
 impl OpenAnswer {
     /// The pick of a response whose head was judged.
     pub(crate) fn new(open: OpenPick, failure: Option<Failure>, classify: Arc<dyn Classify>) -> Self {
+        if failure.is_none() {
+            open.picked().answered();
+        }
         Self { open: Some(open), failure, classify }
     }
 }
