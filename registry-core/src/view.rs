@@ -21,13 +21,15 @@ use arc_swap::ArcSwap;
 use tokio::{sync::watch, time::Instant};
 
 use self::near::{Seat, moved};
+pub(crate) use self::near::{ViewId, at_home};
 use crate::{
     ViewEvent,
-    balance::{Balance, Balancer, Balancing, Dice, Members, PickContext, Rule, Spill, choose},
+    balance::{Balance, Balancing, Dice, Members, PickContext, Rule, Spill, choose},
     intake::{Damping, Intake, Subset},
     model::{Instance, InstanceKey, Selector},
     outlier::{Ejection, Outliers},
     snapshot::{Member, Pool, SlowStart, Snapshot, Store},
+    upstream::Home,
 };
 
 /// One step of a guarded view: applied whole, removals before upserts.
@@ -75,7 +77,6 @@ pub(crate) struct ViewConfig {
 
 /// What an upstream sees of one target.
 pub(crate) struct View {
-    balancing: Arc<Balancing>,
     /// For instances of other zones; `None` if zones don't count.
     far: Option<Balancing>,
     /// `None` if nothing is ever ejected.
@@ -84,6 +85,8 @@ pub(crate) struct View {
     ticks: bool,
     writer: Mutex<Writer>,
     live: ArcSwap<Live>,
+    /// Whom picks report to.
+    home: Arc<Home>,
     seat: Arc<Seat>,
     /// Whether the live version has suspects.
     suspects: AtomicBool,
@@ -116,28 +119,32 @@ pub(crate) struct Live {
     pub(crate) members: Members,
     rule: Rule,
     spill: Option<Arc<Spill>>,
+    /// The one of the view, which is the same for all versions.
+    home: Arc<Home>,
     pub(crate) snapshot: Snapshot,
 }
 
 impl Live {
-    fn new(snapshot: Snapshot, balancing: &Balancing, far: Option<&Balancing>) -> Self {
+    fn new(snapshot: Snapshot, far: Option<&Balancing>, home: &Arc<Home>) -> Self {
+        let (balancing, home) = (home.balancing(), Arc::clone(home));
         let near = snapshot.active();
         // Where zones count it isn't known of which list the ejected ones would be: their keys move meanwhile.
         let passed_over = snapshot.passed_over().filter(|_| far.is_none());
         let (members, rule) = (near.clone(), balancing.rule(near, passed_over));
         let Some((share, balancing)) = snapshot.spill().zip(far) else {
-            return Self { members, rule, spill: None, snapshot };
+            return Self { members, rule, spill: None, home, snapshot };
         };
         let others = snapshot.pool(Pool::Far);
         let far = (others.clone(), balancing.rule(others, None));
         let spill = Spill { share, near: (members, rule.clone()), far };
-        Self { members: Members::default(), rule, spill: Some(Arc::new(spill)), snapshot }
+        Self { members: Members::default(), rule, spill: Some(Arc::new(spill)), home, snapshot }
     }
 
     /// The same instances in a later snapshot.
     fn renewed(&self, snapshot: Snapshot) -> Self {
-        let Self { members, rule, spill, snapshot: _ } = self;
-        Self { members: members.clone(), rule: rule.clone(), spill: spill.clone(), snapshot }
+        let Self { members, rule, spill, home, snapshot: _ } = self;
+        let home = Arc::clone(home);
+        Self { members: members.clone(), rule: rule.clone(), spill: spill.clone(), home, snapshot }
     }
 
     /// Chooses an instance; `None` only if none is known at all.
@@ -155,17 +162,18 @@ impl View {
 
     pub(crate) fn with(config: ViewConfig) -> Self {
         let ViewConfig { selector, balance, ejection, damping, subset, zone, slow_start, seed } = config;
-        let balancing = Arc::new(balance.balancing());
-        let live = Live::new(Snapshot::unfilled(), &balancing, None);
+        let outliers = ejection.is_on().then(|| Arc::new(Outliers::new(&ejection, zone.is_some())));
+        let home = Arc::new(Home::new(balance.balancing(), outliers.as_ref()));
+        let live = Live::new(Snapshot::unfilled(), None, &home);
         let intake = Intake::new(selector, damping, subset, seed);
         let store = Store::new(zone.as_deref(), slow_start.window());
         Self {
-            far: zone.is_some().then(|| balancing.beside()),
-            balancing,
-            outliers: ejection.is_on().then(|| Arc::new(Outliers::new(&ejection, zone.is_some()))),
+            far: zone.is_some().then(|| home.balancing().beside()),
+            outliers,
             ticks: intake.has_deadlines() || slow_start != SlowStart::Off,
             writer: Mutex::new(Writer { intake, store, ..Writer::default() }),
             live: ArcSwap::from_pointee(live),
+            home,
             seat: Seat::take(),
             suspects: AtomicBool::new(false),
             wake: watch::Sender::new(Some(0)),
@@ -194,14 +202,14 @@ impl View {
         self.outliers.as_ref()
     }
 
-    pub(crate) fn balancing(&self) -> &Arc<Balancing> {
-        &self.balancing
+    #[inline]
+    pub(crate) fn balancing(&self) -> &Balancing {
+        self.home.balancing()
     }
 
-    /// The balancer, if it wants to hear of picks.
-    #[inline]
-    pub(crate) fn observer(&self) -> Option<&dyn Balancer> {
-        self.balancing.observer()
+    /// Whom picks from this view report to.
+    pub(crate) fn home(&self) -> &Arc<Home> {
+        &self.home
     }
 
     fn publish(&self, live: Live, replaced: &mut Vec<Arc<Live>>) {
@@ -233,7 +241,7 @@ impl View {
         let Writer { store, version, revision, replaced, .. } = writer;
         *version += 1;
         let snapshot = store.snapshot(*version, *revision);
-        self.publish(Live::new(snapshot, &self.balancing, self.far.as_ref()), replaced);
+        self.publish(Live::new(snapshot, self.far.as_ref(), &self.home), replaced);
         self.wake.send_if_modified(|wake| {
             let open = wake.is_some();
             *wake = wake.map(|_| *version);
@@ -351,8 +359,16 @@ impl Drop for View {
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View")
-            .field("balancing", &self.balancing)
+            .field("balancing", self.balancing())
             .field("snapshot", &self.live().snapshot)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl View {
+    /// The balancer, if it wants to hear of picks.
+    pub(crate) fn observer(&self) -> Option<&Balancing> {
+        Some(self.balancing()).filter(|balancing| balancing.observes())
     }
 }

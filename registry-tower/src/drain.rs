@@ -23,7 +23,8 @@ use crate::{
 /// A layer that lets a drain know a server's requests, and refuses new ones once the drain says so.
 ///
 /// A request is in flight from its head to the end of the *response's body*, or until that is dropped; the drain
-/// waits for that. While refusing, the answer to anything new is 503 with `connection: close` (over HTTP/1), and for
+/// waits for that. It counts, and has been let in, also while it waits for the service inside to be ready, such as for
+/// a concurrency limit; what waits in layers *outside* of this one is not seen: make it the outermost. While refusing, the answer to anything new is 503 with `connection: close` (over HTTP/1), and for
 /// gRPC the status `UNAVAILABLE`, both without the request being looked at: it may safely go elsewhere. A header
 /// says so to [`Balanced`](crate::Balanced), which then sends even a `POST` to another instance.
 ///
@@ -84,28 +85,29 @@ impl<S> Layer<S> for DrainLayer {
 
 impl<S, A, B> Service<Request<A>> for Draining<S>
 where
-    S: Service<Request<A>, Response = Response<B>>,
+    S: Service<Request<A>, Response = Response<B>> + Clone,
     B: Body + Default,
 {
     type Response = Response<Until<B, Counted>>;
     type Error = S::Error;
-    type Future = Answering<S::Future>;
+    type Future = Answering<S, Request<A>, S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    /// Always ready: the answer waits for the inner service, so that a request that has come counts from then on.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         if self.layer.is_exempt(request.uri().path()) {
-            return Answering::serving(self.inner.call(request), None);
+            return Answering::serving(self.inner.clone(), request, None);
         }
         // Counted before it is looked whether to refuse: a drain that sees no request in flight after it began to
         // refuse has seen the last one.
-        let guard = self.layer.in_flight.enter();
+        let counted = Counted::enter(&self.layer.in_flight);
         if self.layer.in_flight.is_refusing() {
-            return Answering::refusing(refusal(&request));
+            return Answering { step: Step::Refused { refusal: Some(refusal(&request)) }, counted: None };
         }
-        Answering::serving(self.inner.call(request), Some(Counted { _guard: guard }))
+        Answering::serving(self.inner.clone(), request, Some(counted))
     }
 }
 
@@ -134,43 +136,67 @@ pin_project! {
     /// The answer of a [`Draining`] service.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct Answering<F> {
-        // `None` for a refusal.
+    pub struct Answering<S, A, F> {
         #[pin]
-        answer: Option<F>,
-        guard: Option<Counted>,
-        refusal: Option<Response<()>>,
+        step: Step<S, A, F>,
+        counted: Option<Counted>,
     }
 }
 
-impl<F> Answering<F> {
-    fn serving(answer: F, guard: Option<Counted>) -> Self {
-        Self { answer: Some(answer), guard, refusal: None }
-    }
-
-    fn refusing(refusal: Response<()>) -> Self {
-        Self { answer: None, guard: None, refusal: Some(refusal) }
+pin_project! {
+    #[derive(Debug)]
+    #[project = At]
+    enum Step<S, A, F> {
+        /// Until the service is ready for it.
+        Waiting { service: S, request: Option<A> },
+        Serving { #[pin] answer: F },
+        Refused { refusal: Option<Response<()>> },
     }
 }
 
-impl<F, B, E> Future for Answering<F>
+impl<S, A, F> Answering<S, A, F> {
+    fn serving(service: S, request: A, counted: Option<Counted>) -> Self {
+        Self { step: Step::Waiting { service, request: Some(request) }, counted }
+    }
+}
+
+impl<S, A, B> Future for Answering<S, A, S::Future>
 where
-    F: Future<Output = Result<Response<B>, E>>,
+    S: Service<A, Response = Response<B>>,
     B: Body + Default,
 {
-    type Output = Result<Response<Until<B, Counted>>, E>;
+    type Output = Result<Response<Until<B, Counted>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let Some(answer) = this.answer.as_pin_mut() else {
-            let refusal = this.refusal.take().expect("a future is not polled after its end");
-            return Poll::Ready(Ok(refusal.map(|()| Until::default())));
-        };
-        let response = ready!(answer.poll(cx))?;
-        Poll::Ready(Ok(response.map(|body| match this.guard.take() {
-            Some(guard) => Until::new(body, guard),
-            None => Until::unguarded(body),
-        })))
+        const AFTER_ITS_END: &str = "a future is not polled after its end";
+        let mut this = self.project();
+        loop {
+            let answer = match this.step.as_mut().project() {
+                At::Waiting { service, request } => {
+                    ready!(service.poll_ready(cx))?;
+                    service.call(request.take().expect(AFTER_ITS_END))
+                }
+                At::Serving { answer } => {
+                    let response = ready!(answer.poll(cx))?;
+                    return Poll::Ready(Ok(response.map(|body| match this.counted.take() {
+                        Some(counted) => Until::new(body, counted),
+                        None => Until::unguarded(body),
+                    })));
+                }
+                At::Refused { refusal } => {
+                    let refusal = refusal.take().expect(AFTER_ITS_END);
+                    return Poll::Ready(Ok(refusal.map(|()| Until::default())));
+                }
+            };
+            this.step.set(Step::Serving { answer });
+        }
+    }
+}
+
+impl Counted {
+    /// Counts a request in.
+    pub(crate) fn enter(in_flight: &InFlight) -> Self {
+        Self { _guard: in_flight.enter() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The power of two choices (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001): the
 //! better one of two random members. Nearly as good as looking at all, and two clients rarely run after the same one.
 
-use std::sync::Arc;
+use std::{hint, sync::Arc};
 
 use super::{
     Dice, Members,
@@ -33,6 +33,13 @@ impl Candidates {
             Some(tables) => by_weight(tables, dice),
         }
     }
+}
+
+/// Reads of both instances what the pick will write to of one, so that the memory has it by the time it is known of which:
+/// with thousands of instances it is far away, and waiting for it is most of a pick.
+#[inline(always)]
+pub(super) fn fetch(one: &Member, other: &Member) {
+    hint::black_box((Arc::strong_count(&one.instance), Arc::strong_count(&other.instance)));
 }
 
 #[inline(never)]

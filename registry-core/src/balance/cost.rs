@@ -30,7 +30,12 @@ pub(super) struct Costs {
     decay: f32,
     /// Of the cost that is assumed before any is known.
     seed: f32,
+    /// Logarithms of how many share an instance, for one request and few others.
+    crowds: [f32; CROWD],
 }
+
+/// For how many requests in flight and one their logarithm is kept ready.
+const CROWD: usize = 32;
 
 #[derive(Debug, Default)]
 struct Cell {
@@ -85,7 +90,12 @@ impl Costs {
     /// Decays by a factor of e in `decay`; unknown ones cost `seed`.
     pub(super) fn new(decay: Duration, seed: Duration) -> Self {
         let ticks = decay.max(Duration::from_millis(1)).as_secs_f32() * 1e3;
-        Self { table: SlotTable::default(), decay: std::f32::consts::LOG2_E / ticks, seed: log(seed) }
+        Self {
+            table: SlotTable::default(),
+            decay: std::f32::consts::LOG2_E / ticks,
+            seed: log(seed),
+            crowds: std::array::from_fn(|others| (others as f32 + 1.0).log2()),
+        }
     }
 
     /// Makes room for the indexes below `slots`; what is known stays.
@@ -118,6 +128,13 @@ impl Costs {
         }
         // The one that was written later has decayed less since.
         one.log - other.log + ticks * self.decay
+    }
+
+    /// What requests in flight add to the cost of one more: the logarithm of all of them.
+    #[inline]
+    pub(super) fn crowd(&self, in_flight: u32) -> f32 {
+        let ready = self.crowds.get(in_flight as usize);
+        ready.copied().unwrap_or_else(|| (in_flight as f32 + 1.0).log2())
     }
 
     /// Gives the cell to an instance that is new there.
@@ -174,14 +191,16 @@ impl Costs {
         if sample >= decayed {
             return Some(Cost::new(sample, now));
         }
+        // log2(2^decayed + share · 2^sample), of which the first is the larger: one power less.
         let share = 1.0 - (-ticks * self.decay).exp2();
-        Some(Cost::new((decayed.exp2() + share * sample.exp2()).log2(), now))
+        Some(Cost::new(decayed + (1.0 + share * (sample - decayed).exp2()).log2(), now))
     }
 }
 
 /// Of at least a nanosecond.
 fn log(latency: Duration) -> f32 {
-    (latency.as_secs_f32() * 1e9).max(1.0).log2()
+    // Not `as_secs_f32`, which divides.
+    (latency.as_secs() as f32 * 1e9 + latency.subsec_nanos() as f32).max(1.0).log2()
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::{Lanes, Slot, slot_table::SlotTable};
 
-/// How many requests each thread has begun and not ended, by slot.
-#[derive(Debug)]
+/// How many requests each thread has begun and not ended, by slot. Clones share it.
+#[derive(Clone, Debug)]
 pub(super) struct InFlight(Lanes<Counts>);
 
 /// The counts of one lane.

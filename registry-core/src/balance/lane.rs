@@ -7,7 +7,7 @@
 use std::{
     cell::Cell,
     sync::{
-        LazyLock,
+        Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -43,9 +43,15 @@ fn number_thread(thread: &Cell<usize>) -> usize {
     number
 }
 
-/// One `T` per lane.
+/// One `T` per lane. Clones share them, without a hop more.
 #[derive(Debug)]
-pub(crate) struct Lanes<T>(Box<[Padded<T>]>);
+pub(crate) struct Lanes<T>(Arc<[Padded<T>]>);
+
+impl<T> Clone for Lanes<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 /// Alone on its cache lines; two, as processors fetch them in pairs.
 #[derive(Debug)]

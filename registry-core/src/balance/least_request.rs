@@ -4,7 +4,7 @@ use std::{hint, sync::Arc};
 
 use super::{
     Balancer, Dice, Members, Outcome, Picker, Rule, Slot, Ticket,
-    candidates::{Candidate, Candidates},
+    candidates::{Candidate, Candidates, fetch},
     in_flight::InFlight,
     weighted::WeightedRandom,
 };
@@ -13,27 +13,27 @@ use crate::snapshot::Member;
 /// Counts what is in flight.
 #[derive(Debug, Default)]
 pub(crate) struct LeastRequest {
-    pub(super) in_flight: Arc<InFlight>,
+    pub(super) in_flight: InFlight,
     weights: WeightedRandom,
 }
 
 /// The rule for one version.
 #[derive(Clone, Debug)]
 pub(crate) struct LeastRule {
-    in_flight: Arc<InFlight>,
+    in_flight: InFlight,
     candidates: Candidates,
 }
 
 impl LeastRequest {
     /// For a second list of the same view.
     pub(super) fn beside(&self) -> Self {
-        Self { in_flight: Arc::clone(&self.in_flight), weights: WeightedRandom::default() }
+        Self { in_flight: self.in_flight.clone(), weights: WeightedRandom::default() }
     }
 
     pub(super) fn rule(&self, members: &Members) -> LeastRule {
         self.in_flight.reserve(members.slots());
         let candidates = Candidates::new(members, &self.weights);
-        LeastRule { in_flight: Arc::clone(&self.in_flight), candidates }
+        LeastRule { in_flight: self.in_flight.clone(), candidates }
     }
 }
 
@@ -62,6 +62,7 @@ impl LeastRule {
         let (first, second) = self.candidates.draw(members, dice);
         let (Some(one), Some(other)) = (first.1, second.1) else { return first };
         let counts = self.in_flight.mine();
+        fetch(one, other);
         // An idle one is as good as any; so while all are idle, each gets what its weight says, and not the heavier
         // of two everything.
         let busy @ 1.. = counts.of(one.slot) else { return first };

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Balancer, Dice, Members, Outcome, Picker, Rule, Slot, Ticket,
-    candidates::{Candidate, Candidates},
+    candidates::{Candidate, Candidates, fetch},
     cost::{Costs, Tick},
     in_flight::InFlight,
     weighted::WeightedRandom,
@@ -161,17 +161,14 @@ impl PeakEwmaRule {
     pub(super) fn pick<'a>(&'a self, members: &'a Members, dice: &Dice) -> Candidate<'a> {
         let (first, second) = self.candidates.draw(members, dice);
         let (Some(one), Some(other)) = (first.1, second.1) else { return first };
+        fetch(one, other);
         let Learnt { costs, in_flight, .. } = &*self.learnt;
         let counts = in_flight.mine();
         let now = || Tick::after(self.learnt.elapsed());
         let dearer = costs.compare(costs.of(one.slot, now), costs.of(other.slot, now));
         // Load = cost × (in flight + 1), in logarithms.
         let (busy, busy_other) = (counts.of(one.slot), counts.of(other.slot));
-        let dearer = if busy == busy_other {
-            dearer
-        } else {
-            dearer + ((busy as f32 + 1.0) / (busy_other as f32 + 1.0)).log2()
-        };
+        let dearer = dearer + (costs.crowd(busy) - costs.crowd(busy_other));
         // See `LeastRule::pick`.
         hint::select_unpredictable(dearer > 0.0, second, first)
     }

@@ -1,9 +1,6 @@
 //! One after the other, per thread.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Dice, Lanes};
 
@@ -12,11 +9,11 @@ const START: usize = usize::MAX;
 
 /// The next position of each thread, which outlives versions of the view. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct RoundRobin(Arc<Lanes<AtomicUsize>>);
+pub(crate) struct RoundRobin(Lanes<AtomicUsize>);
 
 impl Default for RoundRobin {
     fn default() -> Self {
-        Self(Arc::new(Lanes::new(|| AtomicUsize::new(START))))
+        Self(Lanes::new(|| AtomicUsize::new(START)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Balancer, Dice, Draw, Members, PickContext, Picker,
+    Balancer, Dice, Draw, Members, Outcome, PickContext, Picker, Slot, Ticket,
     least_request::{LeastRequest, LeastRule},
     maglev::{Maglev, MaglevRule},
     peak_ewma::{PeakEwmaBalancer, PeakEwmaRule},
@@ -60,20 +60,56 @@ impl Balancing {
         }
     }
 
-    /// The balancer, if it wants to hear of picks.
-    pub(crate) fn observer(&self) -> Option<&dyn Balancer> {
+    /// Whether it wants to hear of picks.
+    pub(crate) fn observes(&self) -> bool {
         match self {
-            Self::Custom { balancer, observes: true } => Some(&**balancer),
-            Self::LeastRequest(least) => Some(least),
-            Self::PeakEwma(peak) => Some(peak),
-            Self::RingHash(ring) if ring.observes() => Some(ring),
-            Self::RoundRobin(_)
-            | Self::Random
-            | Self::WeightedRandom(_)
-            | Self::Maglev(_)
-            | Self::RingHash(_)
-            | Self::Custom { .. } => None,
+            Self::Custom { observes, .. } => *observes,
+            Self::RingHash(ring) => ring.observes(),
+            Self::LeastRequest(_) | Self::PeakEwma(_) => true,
+            Self::RoundRobin(_) | Self::Random | Self::WeightedRandom(_) | Self::Maglev(_) => false,
         }
+    }
+
+    /// Whether others wrote it: it may do anything when it is told of a pick, and must be told of each one's end even
+    /// if nobody picks from the view any more.
+    pub(crate) fn is_custom(&self) -> bool {
+        matches!(self, Self::Custom { .. })
+    }
+
+    /// See [`Balancer::begin`]; only called if it [`observes`](Self::observes).
+    // Not compiled into every caller of a pick.
+    #[inline(never)]
+    pub(crate) fn begin(&self, slot: Slot) -> Ticket {
+        match self {
+            Self::LeastRequest(least) => least.begin(slot),
+            Self::PeakEwma(peak) => peak.begin(slot),
+            Self::RingHash(ring) => ring.begin(slot),
+            Self::Custom { balancer, .. } => balancer.begin(slot),
+            Self::RoundRobin(_) | Self::Random | Self::WeightedRandom(_) | Self::Maglev(_) => {
+                Ticket::default()
+            }
+        }
+    }
+
+    /// See [`Balancer::end`].
+    // Not compiled into every caller of a pick.
+    #[inline(never)]
+    pub(crate) fn end(&self, slot: Slot, ticket: Ticket, outcome: Option<&Outcome>) {
+        match self {
+            Self::LeastRequest(least) => least.end(slot, ticket, outcome),
+            Self::PeakEwma(peak) => peak.end(slot, ticket, outcome),
+            Self::RingHash(ring) => ring.end(slot, ticket, outcome),
+            Self::Custom { balancer, .. } => balancer.end(slot, ticket, outcome),
+            Self::RoundRobin(_) | Self::Random | Self::WeightedRandom(_) | Self::Maglev(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+impl Balancing {
+    /// The balancer, if it wants to hear of picks.
+    pub(super) fn observer(&self) -> Option<&Self> {
+        self.observes().then_some(self)
     }
 }
 

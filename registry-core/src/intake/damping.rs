@@ -82,6 +82,11 @@ impl FromStr for Damping {
     }
 }
 
+/// How long after its epoch what is held back is published: whatever comes in the instant in which the epoch ends still
+/// counts, or else an instance that flaps in step with it would leave and return at once, which is an update that says
+/// nothing. As fine as tokio's timers are.
+const AFTER: Duration = Duration::from_millis(1);
+
 /// The damping of one view.
 #[derive(Debug)]
 pub(super) struct Damper {
@@ -200,10 +205,15 @@ impl Damper {
         }
         if let Some(held) = track.held.take() {
             self.due.remove(&(held.due, key.clone()));
+            if is_same(shown, newest) {
+                // Nobody was told that it was away: no news, and no publication either.
+                return false;
+            }
         }
         match track.published.map(|published| published + self.epoch).filter(|free| *free > now) {
-            Some(due) if is_return => {
+            Some(free) if is_return => {
                 if !is_same(shown, newest) {
+                    let due = free + AFTER;
                     track.held = Some(Held { newest: newest.cloned(), due });
                     self.due.insert((due, key.clone()));
                 }

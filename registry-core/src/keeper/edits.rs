@@ -43,6 +43,7 @@ impl KeeperState {
             }
             entry.op = tombstone.op;
             entry.late_until = tombstone.late_until;
+            entry.copies_until = tombstone.copies_until;
             // Writes of the old registration may still be on their way: they must not pass for ours.
             entry.sequence = tombstone.sequence + 1;
             entry.first_sequence = entry.sequence;

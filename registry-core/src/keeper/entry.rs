@@ -44,6 +44,9 @@ pub(crate) struct Entry {
     pub(crate) was_live: bool,
     /// Until when a write that was never answered may still land: a tombstone stays, and audits come sooner.
     pub(crate) late_until: Option<Instant>,
+    /// Until when another copy of a publication that was answered may still land: a backend may have asked a second
+    /// endpoint when the first was silent. Only matters once it is withdrawn.
+    pub(crate) copies_until: Option<Instant>,
     pub(crate) cause: Option<Error>,
 }
 
@@ -119,6 +122,7 @@ impl Entry {
             loss: None,
             was_live: false,
             late_until: None,
+            copies_until: None,
             cause: None,
         }
     }
@@ -149,6 +153,11 @@ impl Entry {
     /// Whether a write of ours may still land.
     pub(crate) fn awaits_late_write(&self, now: Instant) -> bool {
         self.late_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether a write of ours may land on what is withdrawn.
+    pub(crate) fn may_return(&self, now: Instant) -> bool {
+        self.awaits_late_write(now) || self.copies_until.is_some_and(|until| until > now)
     }
 
     pub(crate) fn is_due(&self, now: Instant) -> bool {

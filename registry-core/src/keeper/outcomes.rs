@@ -10,7 +10,7 @@ use super::{
     input::{LeaseNo, OpId},
     lease::{LeaseState, Tenure},
     phase::{Deregistration, LossCause, Phase, RegistrationEvent},
-    state::KeeperState,
+    state::{KeeperState, LATE},
 };
 use crate::{
     Error, ErrorClass, ErrorKind,
@@ -38,12 +38,16 @@ impl KeeperState {
     ) {
         let current = self.tenure().filter(|t| t.lease == lease).cloned();
         let slept = op < self.slept_over;
+        let copies_until = Some(sent + LATE * self.config.ttl);
         let mut pauses = Pauses::default();
         let mut lease_lost = false;
         let (mut born, mut back, mut suspects) = (Vec::new(), Vec::new(), Vec::new());
         for ((key, epoch, sequence), outcome) in about.iter().zip(complete(outcomes)) {
             let Some(entry) = self.entries.get_mut(key).filter(|e| e.op == Some(op)) else { continue };
             entry.op = None;
+            if outcome.is_ok() {
+                entry.copies_until = copies_until;
+            }
             match (outcome, &current) {
                 (Ok(()), Some(tenure)) if !slept => {
                     entry.belief = Belief::Stored { lease, epoch: *epoch, sequence: *sequence };

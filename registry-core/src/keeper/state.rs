@@ -33,7 +33,7 @@ use super::{
     lease::{About, InFlight, LeaseState, Retired, Tenure},
     pace::Pace,
     phase::{Deregistration, LossCause, RegistrationEvent},
-    times::Times,
+    times::{CALL_LIMIT, Times},
 };
 use crate::{Capabilities, Error, backoff::Backoff, model::InstanceKey};
 
@@ -264,10 +264,11 @@ impl KeeperState {
         [retry, safe, lasts, by]
     }
 
-    /// When a tombstone has done its duty; `None` while it hasn't begun to.
+    /// When a tombstone is given up that no look has ended; `None` while it hasn't begun its duty. By then one was sent
+    /// after the last late write, as there is one per time to live: if not, the registry doesn't answer them.
     pub(super) fn grave_time(&self, entry: &Entry) -> Option<Instant> {
         let Want::Absent { gone: Some(gone), told: true, .. } = entry.want else { return None };
         let at_rest = entry.op.is_none() && entry.belief == Belief::Nothing;
-        at_rest.then(|| gone + LATE * self.config.ttl)
+        at_rest.then(|| gone + (LATE + 2) * self.config.ttl + CALL_LIMIT)
     }
 }

@@ -12,7 +12,7 @@ use super::{
     state::{KeeperState, LATE},
     times::Times,
 };
-use crate::{Error, ErrorClass, model::InstanceKey};
+use crate::{Error, ErrorClass, backoff::spread, model::InstanceKey};
 
 /// When to look for late writes under a lease that doesn't expire.
 const FALLBACK_LOOK: Duration = Duration::from_secs(5);
@@ -168,11 +168,16 @@ impl KeeperState {
         if entry.op.is_some() || entry.belief != Belief::Nothing {
             return;
         }
-        gone.get_or_insert(now);
+        let is_first = gone.replace(gone.unwrap_or(now)).is_none();
         let told = *told;
-        let keep = entry.awaits_late_write(now) && self.tenure().is_some();
+        // What refused this removal has no say about another, of a write that lands late.
+        (entry.refusals, entry.retry_at) = (0, None);
+        let keep = entry.may_return(now) && self.tenure().is_some();
         if !told {
             self.tell_deregistered(key, outcome);
+        }
+        if keep && is_first {
+            self.look_at_tombstones(now);
         }
         if !keep {
             self.entries.remove(key);
@@ -189,6 +194,14 @@ impl KeeperState {
         }
         if let Some(tenure) = self.tenure_mut() {
             let look = now + tenure.times.map_or(FALLBACK_LOOK, Times::attempt);
+            tenure.audit_at = Some(tenure.audit_at.map_or(look, |at| at.min(look)));
+        }
+    }
+
+    /// Looks within a time to live, whether or not this registry needs audits otherwise.
+    fn look_at_tombstones(&mut self, now: Instant) {
+        let look = now + spread(self.config.ttl.min(self.config.audit_every), 0.2, &mut self.rng);
+        if let Some(tenure) = self.tenure_mut() {
             tenure.audit_at = Some(tenure.audit_at.map_or(look, |at| at.min(look)));
         }
     }

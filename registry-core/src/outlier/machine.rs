@@ -9,6 +9,8 @@
 //!     └──────────────────── succeeded ──────────────────── HalfOpen ───────────────┘
 //! ```
 //!
+//! A probe that its caller couldn't send leads back to `Ejected` as if it had never been.
+//!
 //! The success of a probe that was given up restores all the same, as long as no later one has failed: an instance that
 //! always takes longer than that would be out for ever otherwise. Its failure is ignored, as another one may be out.
 //!
@@ -48,6 +50,8 @@ pub(super) enum Input<'a> {
     Outcome { slot: Slot, key: &'a InstanceKey, failure: Option<Failure>, probe: Option<ProbeId> },
     /// A probe ended without a verdict.
     Unproven { slot: Slot, probe: ProbeId },
+    /// A probe wasn't sent.
+    Unsent { slot: Slot, probe: ProbeId },
     /// Somebody could try an instance, though none of these.
     Claim { tried: &'a [InstanceKey] },
     /// An interval is over: the successes of each instance that has been there throughout.
@@ -127,6 +131,7 @@ impl Machine {
                 (None, None) => self.succeed(slot),
             },
             Input::Unproven { slot, probe } => self.give_back(slot, probe, now, &mut actions),
+            Input::Unsent { slot, probe } => self.take_back(slot, probe, now),
             Input::Claim { tried } => self.claim(tried, now, &mut actions),
             Input::Interval { successes } => self.judge(&successes, now),
             Input::Members { serving, down, gone } => {
@@ -325,6 +330,14 @@ impl Machine {
             return;
         };
         actions.extend(entry.unproven(&mut self.counts, now + PROBE_PAUSE, now));
+    }
+
+    fn take_back(&mut self, slot: Slot, unsent: ProbeId, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&slot.index).filter(|entry| entry.is_tried_by(slot, unsent))
+        {
+            // Whatever kept this caller from sending it may keep the next one too: not at once.
+            entry.enter(State::Ejected { until: now + PROBE_PAUSE }, &mut self.counts);
+        }
     }
 
     /// Restores those who are too many, as the view has shrunk: first who would be tried first.

@@ -170,10 +170,11 @@ impl Outliers {
         self.carry_out(view, judge, &actions);
     }
 
-    /// A probe ended without a verdict.
-    pub(crate) fn give_back(&self, view: &View, slot: Slot, probe: ProbeId) {
+    /// A probe ended without a verdict; whether its request was sent.
+    pub(crate) fn give_back(&self, view: &View, slot: Slot, probe: ProbeId, was_sent: bool) {
         let mut judge = self.judge();
-        let actions = judge.machine.step(Input::Unproven { slot, probe }, Instant::now());
+        let input = if was_sent { Input::Unproven { slot, probe } } else { Input::Unsent { slot, probe } };
+        let actions = judge.machine.step(input, Instant::now());
         self.carry_out(view, judge, &actions);
     }
 

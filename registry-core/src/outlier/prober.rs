@@ -142,7 +142,7 @@ impl Prober {
                 let Some(view) = self.view.upgrade() else { return };
                 match answer {
                     Some(answer) => self.outliers.report(&view, &instance, slot, answer.err(), Some(probe)),
-                    None => self.outliers.give_back(&view, slot, probe),
+                    None => self.outliers.give_back(&view, slot, probe, true),
                 }
             }
             (None, Some(Err(Failure::Connect))) => {

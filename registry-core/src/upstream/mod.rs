@@ -6,6 +6,7 @@ mod call_error;
 mod changes;
 mod fixed;
 mod held;
+mod home;
 mod picked;
 mod source;
 #[cfg(test)]
@@ -18,7 +19,11 @@ use std::{
     time::Duration,
 };
 
-use self::{budget::Budget, picked::Home};
+pub(crate) use self::home::Home;
+use self::{
+    budget::Budget,
+    home::{Homes, Way},
+};
 pub use self::{
     call::{Attempt, CallOptions},
     call_error::{AttemptCause, CallError, Exhaustion, FailedAttempt, TimeLimit},
@@ -30,7 +35,7 @@ pub use self::{
 pub(crate) use self::{fixed::Nothing, source::Source};
 use crate::{
     Error, ErrorKind, Freshness, ViewEvents,
-    balance::{Lanes, PickContext, Slot},
+    balance::{PickContext, Slot, Ticket},
     metrics,
     model::{Instance, ServiceName, Status, Target},
     outlier::Outliers,
@@ -48,8 +53,8 @@ pub struct Upstream {
     /// The one of `shared`, a hop nearer.
     view: Arc<View>,
     shared: Arc<Shared>,
-    /// What picks hold instead of `shared`: a reference count per thread.
-    homes: Arc<Lanes<Arc<Home>>>,
+    /// What picks keep instead of `shared`.
+    homes: Homes,
     /// The one of `view`, nearer still.
     seat: usize,
     /// Whether picks ask the source if the view is too old. Most upstreams serve for ever and save the look
@@ -88,8 +93,9 @@ impl Upstream {
             start: Box::new(start),
             budget: Budget::new(),
         });
-        let homes = Arc::new(Lanes::new(|| Arc::new(Home::new(&shared))));
-        let (seat, observed, ejects) = (view.seat(), view.observer().is_some(), view.outliers().is_some());
+        let homes = Homes::new(&shared);
+        let (seat, observed) = (view.seat(), view.balancing().observes());
+        let ejects = view.outliers().is_some();
         Self { view, shared, homes, seat, refuses_expired, observed, ejects }
     }
 
@@ -126,9 +132,9 @@ impl Upstream {
     ///
     /// # Panics
     /// On a lazily started upstream's first use, outside a tokio runtime.
-    #[inline]
+    #[inline(always)]
     pub fn pick(&self) -> Result<Picked, Error> {
-        self.pick_with(&PickContext::new())
+        self.pick_with(const { &PickContext::new() })
     }
 
     /// Picks with what is known about the request: a hash key, instances already tried, a zone.
@@ -138,8 +144,10 @@ impl Upstream {
     ///
     /// # Panics
     /// As [`pick`](Self::pick).
-    #[inline]
+    #[inline(always)]
     pub fn pick_with(&self, context: &PickContext<'_>) -> Result<Picked, Error> {
+        // Compiled into its caller with everything that is rare out of the way: each move of a guard that was just written
+        // costs as much as three reads from memory, as processors can't hand over half-written words.
         self.check_usable()?;
         if self.ejects
             && let Some(outliers) = self.view.outliers()
@@ -149,8 +157,10 @@ impl Upstream {
             return Ok(picked);
         }
         let Some((instance, slot)) = self.own(context) else { return Err(self.nothing()) };
+        let slot = Slot::from_bits(slot);
         let is_followed = self.ejects || self.observed || self.view.has_suspects();
-        Ok(Picked::new(instance, Slot::from_bits(slot), is_followed.then(|| Arc::clone(self.homes.mine()))))
+        let way = if is_followed { self.homes.way() } else { Way::Nowhere };
+        Ok(Picked::new(instance, slot, self.begin(slot), way))
     }
 
     /// The instance that is due to be tried again, for this one pick.
@@ -158,7 +168,13 @@ impl Upstream {
     #[inline(never)]
     fn probe(&self, outliers: &Outliers, context: &PickContext<'_>) -> Option<Picked> {
         let (instance, slot, probe) = outliers.claim(&self.view, context.get_tried())?;
-        Some(Picked::new(instance, slot, Some(Arc::clone(self.homes.mine()))).probe(probe))
+        Some(Picked::new(instance, slot, self.begin(slot), self.homes.way()).probe(probe))
+    }
+
+    /// Tells the balancer of a pick, if it wants to know.
+    #[inline]
+    fn begin(&self, slot: Slot) -> Option<Ticket> {
+        if self.observed { Some(self.view.balancing().begin(slot)) } else { None }
     }
 
     /// An instance and the bits of its slot: two words, as they fit into registers. A guard built in here would be
@@ -182,8 +198,7 @@ impl Upstream {
         self.check_usable()?;
         self.view.pick(self.seat, const { &PickContext::new() }, |member| {
             let Some(member) = member else { return Err(self.nothing()) };
-            let observer = if self.observed { self.view.observer() } else { None };
-            let _noted = observer.map(|balancer| picked::Noted::new(balancer, member.slot));
+            let _noted = self.observed.then(|| picked::Noted::new(self.view.balancing(), member.slot));
             Ok(f(&member.instance))
         })
     }

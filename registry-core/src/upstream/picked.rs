@@ -1,16 +1,12 @@
 //! The guard of one pick.
 
-use std::{
-    fmt,
-    ops::Deref,
-    sync::{Arc, Weak},
-};
+use std::{fmt, ops::Deref, sync::Arc};
 
-use super::Shared;
+use super::home::Way;
 use crate::{
-    balance::{Balancer, Balancing, Failure, Outcome, Slot, Ticket},
+    balance::{Balancing, Outcome, Slot, Ticket},
     model::Instance,
-    outlier::{Outliers, ProbeId},
+    outlier::ProbeId,
 };
 
 /// A picked instance, until the request to it has ended.
@@ -25,55 +21,14 @@ pub struct Picked {
     ticket: Option<Ticket>,
     /// Whether it is the one request that tries an ejected instance, and hasn't ended.
     probe: Option<ProbeId>,
-    /// Whom to tell; nobody, if nobody wants to know. Saves two writes to a shared counter.
-    home: Option<Arc<Home>>,
-}
-
-/// Where picks of one thread report to: a reference count that other threads rarely touch, as every pick
-/// would otherwise write to one cache line. Keeps neither the view alive nor what feeds it.
-#[repr(align(128))]
-pub(super) struct Home {
-    balancing: Arc<Balancing>,
-    outliers: Option<Arc<Outliers>>,
-    shared: Weak<Shared>,
-}
-
-impl Home {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        Self {
-            balancing: Arc::clone(shared.view.balancing()),
-            outliers: shared.view.outliers().cloned(),
-            shared: Arc::downgrade(shared),
-        }
-    }
-
-    /// A pick ended with an outcome.
-    #[inline]
-    fn judge(&self, instance: &Instance, slot: Slot, outcome: &Outcome, probe: Option<ProbeId>) {
-        let Some(outliers) = &self.outliers else { return };
-        let failure = outcome.get_failure();
-        if failure.is_none() && probe.is_none() && !outliers.count(slot) {
-            return;
-        }
-        if let Some(shared) = self.shared.upgrade() {
-            outliers.report(&shared.view, instance, slot, failure, probe);
-        }
-    }
-
-    #[cold]
-    fn give_back(&self, slot: Slot, probe: ProbeId) {
-        if let (Some(outliers), Some(shared)) = (&self.outliers, self.shared.upgrade()) {
-            outliers.give_back(&shared.view, slot, probe);
-        }
-    }
+    /// Whom to tell.
+    way: Way,
 }
 
 impl Picked {
     #[inline]
-    pub(super) fn new(instance: Arc<Instance>, slot: Slot, home: Option<Arc<Home>>) -> Self {
-        let observer = home.as_ref().and_then(|home| home.balancing.observer());
-        let ticket = observer.map(|balancer| balancer.begin(slot));
-        Self { instance, slot, ticket, probe: None, home }
+    pub(super) fn new(instance: Arc<Instance>, slot: Slot, ticket: Option<Ticket>, way: Way) -> Self {
+        Self { instance, slot, ticket, probe: None, way }
     }
 
     /// The one request that tries an ejected instance.
@@ -92,29 +47,42 @@ impl Picked {
     /// keeps failing (see [`Ejection`](crate::Ejection)). Report successes too, or an instance that was ejected isn't
     /// seen to be well again. A failure to connect also removes an instance that the registry's list no longer has and
     /// that is only held in doubt, if any was at the time of the pick.
+    // Compiled into its caller, as is making a guard: see `Upstream::pick_with`.
+    #[inline(always)]
     pub fn report(mut self, outcome: Outcome) {
-        self.end(Some(&outcome));
-        let probe = self.probe.take();
-        let Some(home) = self.home.as_deref() else { return };
-        home.judge(&self.instance, self.slot, &outcome, probe);
-        if outcome.get_failure() == Some(Failure::Connect)
-            && let Some(shared) = home.shared.upgrade()
-            && let Some(source) = shared.source.get()
-        {
-            let key = self.instance.key();
-            // Only held instances are affected; the source needn't hear of every refused connection of a bad
-            // day.
-            if shared.view.live().snapshot.is_suspect(&key) {
-                source.fail(&key);
+        self.end(&outcome);
+    }
+
+    /// Ends the pick without a verdict, as no request was sent. Dropping it does too, except for the one pick that tries
+    /// an [ejected](crate::Ejection) instance: after a few of those that were dropped the instance is restored, as nobody
+    /// seems to report; this one counts as if it had never been, and a pick a second later tries.
+    pub fn unused(mut self) {
+        self.give_back(false);
+    }
+
+    #[inline(never)]
+    fn end(&mut self, outcome: &Outcome) {
+        let (slot, ticket, probe) = (self.slot, self.ticket.take(), self.probe.take());
+        let is_judged = self.way.home(|home| {
+            if let Some(ticket) = ticket {
+                home.end(slot, ticket, Some(outcome));
             }
+            home.is_judged(slot, outcome, probe)
+        });
+        if is_judged == Some(true)
+            && let Some(home) = self.way.home(Arc::clone)
+        {
+            home.judge(&self.instance, slot, outcome, probe);
         }
     }
 
-    fn end(&mut self, outcome: Option<&Outcome>) {
-        if let Some(ticket) = self.ticket.take()
-            && let Some(balancer) = self.home.as_ref().and_then(|home| home.balancing.observer())
+    /// Ends a probe, if it is one, without a verdict; whether its request was sent.
+    #[inline]
+    fn give_back(&mut self, was_sent: bool) {
+        if let Some(probe) = self.probe.take()
+            && let Some(home) = self.way.home(Arc::clone)
         {
-            balancer.end(self.slot, ticket, outcome);
+            home.give_back(self.slot, probe, was_sent);
         }
     }
 }
@@ -131,14 +99,10 @@ impl Deref for Picked {
 impl Drop for Picked {
     #[inline]
     fn drop(&mut self) {
-        if self.ticket.is_some() {
-            self.end(None);
+        if let Some(ticket) = self.ticket.take() {
+            self.way.home(|home| home.end(self.slot, ticket, None));
         }
-        if let Some(probe) = self.probe.take()
-            && let Some(home) = &self.home
-        {
-            home.give_back(self.slot, probe);
-        }
+        self.give_back(true);
     }
 }
 
@@ -150,13 +114,13 @@ impl fmt::Debug for Picked {
 
 /// The guard of a pick that stays on the stack.
 pub(super) struct Noted<'a> {
-    balancer: &'a dyn Balancer,
+    balancer: &'a Balancing,
     slot: Slot,
     ticket: Ticket,
 }
 
 impl<'a> Noted<'a> {
-    pub(super) fn new(balancer: &'a dyn Balancer, slot: Slot) -> Self {
+    pub(super) fn new(balancer: &'a Balancing, slot: Slot) -> Self {
         Self { balancer, slot, ticket: balancer.begin(slot) }
     }
 }

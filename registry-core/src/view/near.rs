@@ -13,8 +13,9 @@
 
 use std::{
     cell::RefCell,
+    num::NonZeroU64,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -23,6 +24,7 @@ use super::{Live, View};
 use crate::{
     balance::{Dice, PickContext},
     snapshot::Member,
+    upstream::Home,
 };
 
 /// Most views of a process that threads keep near; a table takes 32 bytes for each.
@@ -36,8 +38,10 @@ struct Counter(AtomicU64);
 static MOVES: Counter = Counter(AtomicU64::new(1));
 /// Views that have ended, to know when a table has something to let go.
 static ENDS: AtomicU64 = AtomicU64::new(0);
-/// Seats nobody has. Locked when views are made and dropped, never by a pick.
-static FREE: Mutex<Free> = Mutex::new(Free { next: 0, returned: Vec::new() });
+/// Who has which seat. Locked when views are made and dropped, and by the first report of a thread to a view that it
+/// hasn't picked from, never by a pick.
+static SEATING: Mutex<Seating> =
+    Mutex::new(Seating { next: 0, returned: Vec::new(), taken: 0, views: Vec::new() });
 
 thread_local! {
     static TABLE: RefCell<Table> = const {
@@ -45,9 +49,13 @@ thread_local! {
     };
 }
 
-struct Free {
+struct Seating {
     next: usize,
     returned: Vec<usize>,
+    /// How often a seat was taken.
+    taken: u64,
+    /// By seat; those that picks may outlive.
+    views: Vec<Weak<View>>,
 }
 
 struct Table {
@@ -64,25 +72,54 @@ struct Place {
     moves: u64,
     live: Option<Arc<Live>>,
     seat: Weak<Seat>,
+    /// Of the view that has the seat.
+    view: Option<ViewId>,
 }
 
 /// A view's place in the tables of all threads.
 #[derive(Debug)]
-pub(super) struct Seat(usize);
+pub(super) struct Seat {
+    at: usize,
+    /// The how manieth that was taken.
+    turn: u64,
+}
+
+/// Names a view that has a place in these tables, and never another one: for a pick, which may outlive it, and to which
+/// a reference would cost two writes to a shared counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ViewId(NonZeroU64);
+
+impl ViewId {
+    #[inline]
+    fn seat(self) -> usize {
+        self.0.get() as usize % SEATS
+    }
+}
 
 impl Seat {
     pub(super) fn take() -> Arc<Self> {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = free.returned.pop().unwrap_or_else(|| {
-            free.next += 1;
-            free.next - 1
+        let mut seating = seating();
+        let at = seating.returned.pop().unwrap_or_else(|| {
+            seating.next += 1;
+            seating.next - 1
         });
-        Arc::new(Self(at))
+        seating.taken += 1;
+        Arc::new(Self { at, turn: seating.taken })
     }
 
     pub(super) fn number(&self) -> usize {
-        self.0
+        self.at
     }
+
+    /// `None` if there is no place for it in the tables.
+    fn view(&self) -> Option<ViewId> {
+        let number = NonZeroU64::new(self.turn * SEATS as u64 + self.at as u64)?;
+        (self.at < SEATS).then_some(ViewId(number))
+    }
+}
+
+fn seating() -> MutexGuard<'static, Seating> {
+    SEATING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Seat {
@@ -90,9 +127,14 @@ impl Drop for Seat {
         // Before another view can have the seat: a thread that picks from that one finds that all has moved.
         ENDS.fetch_add(1, Ordering::Release);
         moved();
-        FREE.lock().unwrap_or_else(PoisonError::into_inner).returned.push(self.0);
+        let mut seating = seating();
+        seating.returned.push(self.at);
+        if let Some(view) = seating.views.get_mut(self.at) {
+            *view = Weak::new();
+        }
+        drop(seating);
         let held =
-            TABLE.try_with(|table| Some(table.try_borrow_mut().ok()?.places.get_mut(self.0)?.live.take()));
+            TABLE.try_with(|table| Some(table.try_borrow_mut().ok()?.places.get_mut(self.at)?.live.take()));
         // What a custom picker does in its destructor finds the table free.
         drop(held);
     }
@@ -136,6 +178,11 @@ impl View {
     #[cold]
     #[inline(never)]
     fn pick_anew<R>(&self, context: &PickContext<'_>, f: impl FnOnce(Option<&Member>) -> R) -> R {
+        f(self.hold().choose(context, &Dice::fresh()))
+    }
+
+    /// What is live, after it was put into this thread's table.
+    fn hold(&self) -> arc_swap::Guard<Arc<Live>> {
         // First the number, then the version: one that is published in between is looked at again.
         let moves = MOVES.0.load(Ordering::Acquire);
         let live = self.live();
@@ -143,8 +190,52 @@ impl View {
             TABLE.try_with(|table| Some(table.try_borrow_mut().ok()?.hold(&self.seat, moves, &live)));
         // Outside of the borrow: what a picker does in its destructor may be a pick.
         drop(let_go);
-        f(live.choose(context, &Dice::fresh()))
+        live
     }
+
+    /// A name by which picks [find home](at_home); `None` if threads have no place for this view.
+    pub(crate) fn enlist(self: &Arc<Self>) -> Option<ViewId> {
+        let view = self.seat.view()?;
+        let (mut seating, at) = (seating(), self.seat.at);
+        if seating.views.len() <= at {
+            seating.views.resize_with(at + 1, Weak::new);
+        }
+        seating.views[at] = Arc::downgrade(self);
+        Some(view)
+    }
+}
+
+/// Passes `f` whom picks from this view report to, through what the thread holds of it. `None` once the view is gone and
+/// the thread has noticed: then nobody wants to know. Nothing that `f` calls may be others' code, as the table is in use
+/// meanwhile.
+#[inline]
+pub(crate) fn at_home<R>(view: ViewId, f: impl FnOnce(&Arc<Home>) -> R) -> Option<R> {
+    let mut f = Some(f);
+    let done = TABLE.try_with(|table| {
+        let table = table.try_borrow().ok()?;
+        let place = table.places.get(view.seat())?;
+        if place.view != Some(view) {
+            return None;
+        }
+        let live = place.live.as_ref()?;
+        Some(f.take()?(&live.home))
+    });
+    match done {
+        Ok(Some(result)) => Some(result),
+        _ => at_distant_home(view, f.take()?),
+    }
+}
+
+/// A thread that hasn't picked from the view, or a thread that ends. The next time it is near.
+#[cold]
+#[inline(never)]
+fn at_distant_home<R>(id: ViewId, f: impl FnOnce(&Arc<Home>) -> R) -> Option<R> {
+    let view = seating().views.get(id.seat())?.upgrade()?;
+    if view.seat.view() != Some(id) {
+        return None;
+    }
+    view.hold();
+    Some(f(view.home()))
 }
 
 impl Table {
@@ -177,6 +268,7 @@ impl Table {
         place.moves = if is_tidy { moves } else { 0 };
         if !std::ptr::eq(place.seat.as_ptr(), Arc::as_ptr(seat)) {
             place.seat = Arc::downgrade(seat);
+            place.view = seat.view();
         }
         let is_same = place.live.as_ref().is_some_and(|held| Arc::ptr_eq(held, live));
         [ended, if is_same { None } else { place.live.replace(Arc::clone(live)) }]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
 use registry_core::Drain;
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn};
 
 use super::DrainLayer;
 use crate::world::World;
@@ -67,6 +67,34 @@ async fn new_work_is_refused_while_draining_and_the_health_check_answered() {
     drop(pending);
     let report = draining.await.unwrap();
     assert!(report.is_clean() && report.elapsed < Duration::from_secs(20), "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_the_application_is_in_flight_and_is_answered() {
+    let world = World::with(1).await;
+    let in_flight = world.client.in_flight();
+    let one_at_a_time = ServiceBuilder::new()
+        .layer(DrainLayer::new(in_flight.clone()))
+        .layer(GlobalConcurrencyLimitLayer::new(1))
+        .service(service_fn(async |_: Request<()>| {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("answer")))
+        }));
+    let call = || tokio::spawn(one_at_a_time.clone().oneshot(request("/", "text/plain")));
+    let (first, waiting) = (call(), call());
+    tokio::task::yield_now().await;
+    assert_eq!(in_flight.requests(), 2);
+
+    let client = world.client.clone();
+    let draining = tokio::spawn(async move { client.drain(Drain::new().propagate(Duration::ZERO)).await });
+    in_flight.refusing().await;
+    let late = call();
+    tokio::task::yield_now().await;
+    assert_eq!(in_flight.requests(), 2);
+    for (call, status) in [(first, 200), (waiting, 200), (late, 503)] {
+        assert_eq!(call.await.unwrap().unwrap().status(), status);
+    }
+    assert!(draining.await.unwrap().is_clean());
 }
 
 #[tokio::test(start_paused = true)]

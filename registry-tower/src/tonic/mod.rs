@@ -25,4 +25,7 @@ pub use self::{
 };
 #[cfg(feature = "tonic-server")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tonic-server")))]
-pub use self::{counted::Counted, server::GrpcServer};
+pub use self::{
+    counted::{CountLayer, Counted},
+    server::GrpcServer,
+};

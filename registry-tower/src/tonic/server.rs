@@ -19,11 +19,14 @@ use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
-use tower::{Layer, layer::util::Identity};
+use tower::{
+    Layer,
+    layer::util::{Identity, Stack},
+};
 use tower_service::Service;
 
 use super::{
-    counted::Counted,
+    counted::CountLayer,
     health::LeavingHealth,
     incoming::{Traffic, connections},
 };
@@ -37,9 +40,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// A tonic server that leaves together with its [`Client`]: when that drains, the server
 ///
 /// 1. tells `NOT_SERVING` to whoever asks or watches its health, and serves on;
-/// 2. once new work is refused, takes the connections that wait, closes the listener and sends each connection a GOAWAY that still permits every stream,
-///    and when the peer has heard of it (it answers a ping) another one with the last stream that was taken, as
-///    RFC 9113, section 6.8 has it: no call is refused that a client could think was taken;
+/// 2. once new work is refused, takes the connections that wait, closes the listener and sends each connection a GOAWAY
+///    that still permits every stream, and when the peer has heard of it (it answers a ping) another one with the last
+///    stream that was taken, as RFC 9113, section 6.8 has it: no call is refused that a client could think was taken;
 /// 3. finishes the calls in flight, counted until their trailers: [`Client::drain`] waits for them, and for peers that
 ///    have yet to read their answers; a connection on which nothing goes on has 1 s to close;
 /// 4. cuts what still hangs at the end of the drain's budget.
@@ -59,7 +62,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// ```
 #[derive(Clone)]
 #[must_use = "a server does nothing until it runs or serves"]
-pub struct GrpcServer<L = Identity> {
+pub struct GrpcServer<L = Stack<CountLayer, Identity>> {
     server: Server<L>,
     client: Client,
     health: HealthReporter,
@@ -84,7 +87,8 @@ impl GrpcServer {
         let service = HealthService::from_health_reporter(health.clone());
         let service = HealthServer::new(LeavingHealth { service, in_flight: client.in_flight() });
         Self {
-            server: Server::builder(),
+            // The first is the outermost.
+            server: Server::builder().layer(CountLayer(client.in_flight())),
             client: client.clone(),
             health,
             names: vec![WHOLE],
@@ -96,7 +100,12 @@ impl GrpcServer {
 }
 
 impl<L> GrpcServer<L> {
-    /// Changes tonic's server: TLS, limits, timeouts, layers.
+    /// Changes tonic's server: TLS, limits, timeouts, layers. Change the one that is given: another one doesn't count its
+    /// calls.
+    ///
+    /// Calls that wait for such a layer are in flight for the drain, but not yet those that wait for
+    /// [`concurrency_limit_per_connection`](Server::concurrency_limit_per_connection), which is tonic's own; others of
+    /// the same connection are then.
     pub fn configure<M>(self, configure: impl FnOnce(Server<L>) -> Server<M>) -> GrpcServer<M> {
         let Self { server, client, health, names, routes, register, drain } = self;
         GrpcServer { server: configure(server), client, health, names, routes, register, drain }
@@ -156,7 +165,7 @@ impl<L> GrpcServer<L> {
     /// Dropped, it does the same, and withdraws the registration.
     pub async fn run<R>(mut self, listener: TcpListener) -> Result<DrainReport, Error>
     where
-        L: Layer<Counted<Routes>>,
+        L: Layer<Routes>,
         L::Service: Service<Request<Body>, Response = Response<R>, Future: Send> + Clone + Send + 'static,
         <L::Service as Service<Request<Body>>>::Error: Into<crate::BoxError> + Send,
         R: http_body::Body<Data = bytes::Bytes, Error: Into<crate::BoxError>> + Send + 'static,
@@ -202,7 +211,7 @@ impl<L> GrpcServer<L> {
     /// Dropped, the listener closes; connections get a GOAWAY and finish their calls by themselves.
     pub async fn serve<R>(self, listener: TcpListener) -> Result<(), transport::Error>
     where
-        L: Layer<Counted<Routes>>,
+        L: Layer<Routes>,
         L::Service: Service<Request<Body>, Response = Response<R>, Future: Send> + Clone + Send + 'static,
         <L::Service as Service<Request<Body>>>::Error: Into<crate::BoxError> + Send,
         R: http_body::Body<Data = bytes::Bytes, Error: Into<crate::BoxError>> + Send + 'static,
@@ -217,10 +226,9 @@ impl<L> GrpcServer<L> {
         let traffic = Arc::new(Traffic::default());
         in_flight.spawn("grpc goodbye", goodbye(in_flight.clone(), Arc::clone(&traffic), closed));
 
-        let service = Counted::new(routes.prepare(), in_flight.clone());
         let incoming = connections(listener, in_flight.clone(), traffic);
         // The end of the connections is the signal.
-        let serving = server.serve_with_incoming_shutdown(service, incoming, pending());
+        let serving = server.serve_with_incoming_shutdown(routes.prepare(), incoming, pending());
         let outcome = tokio::select! {
             outcome = serving => outcome,
             () = in_flight.aborted() => Ok(()),

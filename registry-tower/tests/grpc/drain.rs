@@ -1,20 +1,31 @@
 //! How a server leaves.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
+use http::Request;
 use registry_core::{Client, Drain, DrainReport, MemoryRegistry};
 use registry_testkit::eventually;
 use registry_tower::tonic::GrpcServer;
 use tokio::{
     net::TcpListener,
+    sync::Semaphore,
     task::JoinHandle,
     time::{sleep, timeout},
 };
-use tonic::{Code, transport::Channel};
+use tokio_util::sync::PollSemaphore;
+use tonic::{Code, body::Body, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use tower::{Service, layer::layer_fn};
 
 use crate::{
     greeter::GreeterClient,
@@ -107,6 +118,62 @@ async fn a_call_in_flight_is_finished() {
     let report = draining.await.unwrap();
     assert!(report.is_clean(), "{report:?}");
     timeout(SOON, &mut node.serving).await.unwrap().unwrap().unwrap();
+}
+
+/// Lets calls through when the gate does.
+#[derive(Clone)]
+struct Gated<S> {
+    service: S,
+    gate: PollSemaphore,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl<S: Service<Request<Body>>> Service<Request<Body>> for Gated<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        ready!(self.gate.poll_acquire(cx)).unwrap().forget();
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> S::Future {
+        self.service.call(request)
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_a_layer_is_finished() {
+    let registry = MemoryRegistry::new();
+    let (gate, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let client = Client::from_backend(registry.backend()).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let gated = {
+        let (gate, waiting) = (PollSemaphore::new(Arc::clone(&gate)), Arc::clone(&waiting));
+        move |service| Gated { service, gate: gate.clone(), waiting: Arc::clone(&waiting) }
+    };
+    let server = GrpcServer::new(&client).configure(|server| server.layer(layer_fn(gated)));
+    let serving = tokio::spawn(server.serve(listener));
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut health = HealthClient::new(channel);
+    let call = tokio::spawn(async move { health.check(HealthCheckRequest::default()).await });
+    let waits = async || (waiting.load(Ordering::SeqCst) > 0).then_some(());
+    eventually("a call that waits", SOON, waits).await.unwrap();
+
+    let in_flight = client.in_flight();
+    assert_eq!(in_flight.requests(), 1);
+    let draining =
+        tokio::spawn(async move { client.drain(Drain::default().propagate(Duration::ZERO)).await });
+    in_flight.refusing().await;
+    // Longer than connections get on which nothing goes on.
+    sleep(Duration::from_secs(2)).await;
+    gate.add_permits(1);
+    call.await.unwrap().unwrap();
+    assert!(draining.await.unwrap().is_clean());
+    timeout(SOON, serving).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

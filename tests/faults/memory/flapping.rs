@@ -28,9 +28,8 @@ use super::{
 };
 
 const EPOCH: Duration = secs(10);
-/// A little more than 200 ms, which divides the epoch: what is due and the next flap would fall on one instant, and be one
-/// update that says nothing.
-const EVERY: Duration = millis(210);
+/// Divides the epoch: flaps fall on the very instant in which what is held back is due.
+const EVERY: Duration = millis(200);
 const STEADY: usize = 20;
 /// Of the row; enough for ten epochs.
 const FLAPS: usize = 500;

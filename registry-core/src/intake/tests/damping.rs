@@ -184,6 +184,40 @@ fn a_return_to_what_is_shown_is_no_news() {
 }
 
 #[test]
+fn a_return_in_the_very_instant_in_which_its_removal_falls_due_is_no_news_and_costs_nothing() {
+    let mut bench = Bench::new(&[serving(1)]);
+    bench.set(None);
+    bench.set(Some(Status::Serving));
+    bench.set(None);
+    let told = bench.published.len();
+    bench.pass(EPOCH);
+    assert_eq!(bench.published.len(), told, "the epoch isn't over before its last instant is");
+    bench.set(Some(Status::Serving));
+    assert_eq!((bench.published.len(), bench.intake.deadline()), (told, None), "{:?}", bench.published);
+    // Nothing was published for an epoch, so this is.
+    bench.set(None);
+    assert_eq!((bench.published.len(), bench.shown()), (told + 1, None), "{:?}", bench.published);
+}
+
+#[test]
+fn who_flaps_in_step_with_the_epoch_is_told_each_epoch() {
+    let mut bench = Bench::new(&[serving(1)]);
+    for n in 0..500 {
+        bench.set((n % 2 != 0).then_some(Status::Serving));
+        bench.pass(STEP);
+    }
+    let mut shown = Some(Status::Serving);
+    for (at, status) in &bench.published {
+        assert_ne!(*status, shown, "at {at:?} nothing was told: {:?}", bench.published);
+        shown = *status;
+    }
+    let mut times = bench.times();
+    times.dedup();
+    assert_eq!(times.len(), bench.published.len(), "each has an instant of its own");
+    assert!(times.len() >= 18, "the newest is told each epoch: {:?}", bench.published);
+}
+
+#[test]
 fn weights_and_other_instances_are_not_held_up() {
     let mut bench = Bench::new(&[serving(1), serving(2)]);
     for n in 0..8 {
@@ -206,7 +240,7 @@ fn a_change_of_weight_while_it_is_held_back_is_published_with_it() {
     let heavier = Arc::new(serving(1).to_builder().weight(7).build().unwrap());
     assert!(bench.intake.take(&upserts([heavier]), bench.now).upserts.is_empty());
     let due = bench.intake.deadline().unwrap();
-    assert_eq!(due, bench.now + EPOCH);
+    assert_eq!(due, bench.now + EPOCH + Duration::from_millis(1));
     assert_eq!(bench.intake.due(due).unwrap().upserts[0].weight().get(), 7);
 }
 

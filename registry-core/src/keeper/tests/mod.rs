@@ -5,6 +5,7 @@
 
 mod duplicates;
 mod exhaustive;
+mod late;
 mod life;
 mod loss;
 mod missing;

@@ -160,12 +160,14 @@ fn heal(sim: &mut Sim, rival: usize) {
     assert!(sim.beats_alone() || sim.registry.leases() == 0, "no lease is left");
 }
 
+/// So many cases, or more if `PROPTEST_CASES` says so.
 fn cases(count: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
     ProptestConfig {
-        cases: count,
+        cases: default.cases.max(count),
         failure_persistence: None,
         max_shrink_iters: 20_000,
-        ..ProptestConfig::default()
+        ..default
     }
 }
 

@@ -72,6 +72,9 @@ impl Sim {
     }
 
     fn no_ghost(&self, life: &Life) {
+        if self.registry.refuse_withdrawals.is_some() {
+            return;
+        }
         for key in &life.confirmed {
             let Some(record) = self.registry.records.get(key) else { continue };
             if record.version.incarnation != life.incarnation {

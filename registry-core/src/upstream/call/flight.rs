@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Attempt, CallOptions};
+use super::{Attempt, CallOptions, attempt::Blame};
 use crate::{
     balance::{Failure, Outcome},
     model::Instance,
@@ -67,9 +67,11 @@ pub(super) async fn attempt<T, E>(
     let instance = Arc::clone(picked.instance());
     let verdict = match result {
         Some(Ok(answer)) => Verdict::Answer(Held::new(answer, picked, began)),
-        Some(Err(Attempt { cause, retry, failure })) => {
-            if let Some(failure) = failure {
-                picked.report(Outcome::failure(failure).took(latency));
+        Some(Err(Attempt { cause, retry, blame })) => {
+            match blame {
+                Blame::It(failure) => picked.report(Outcome::failure(failure).took(latency)),
+                Blame::Unclear => drop(picked),
+                Blame::Nobody => picked.unused(),
             }
             if retry { Verdict::Retry(cause) } else { Verdict::Stop(cause) }
         }

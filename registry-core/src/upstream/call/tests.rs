@@ -1,4 +1,5 @@
 mod further;
+mod probes;
 
 use std::{
     collections::{BTreeSet, HashSet},

@@ -63,7 +63,8 @@ impl Print {
     fn entry(&mut self, entry: &Entry) {
         self.add(&(entry.sequence, entry.first_sequence, entry.phase, entry.published, entry.parked));
         self.add(&(entry.epoch, entry.retry_at, entry.refusals, entry.safe, entry.last_ok));
-        self.add(&(entry.loss.map(|loss| loss.at), entry.was_live, entry.late_until));
+        self.add(&(entry.loss.map(|loss| loss.at), entry.was_live));
+        self.add(&(entry.late_until, entry.copies_until));
         self.add(&(entry.want, entry.belief));
         self.add(&entry.record.metadata().get("note"));
         self.op(entry.op);
