@@ -20,7 +20,7 @@ use tower_service::Service;
 use self::read::Read;
 use crate::{
     BoxError,
-    classify::{Classify, ClassifyHttp, Idempotent},
+    classify::{Classify, ClassifyHttp},
     connect::{Connect, NotSent},
     replay::Replay,
     service::{Balanced, ServiceError},
@@ -37,19 +37,21 @@ const FIRST_VIEW: Duration = Duration::from_secs(5);
 /// [`hosts`](Self::hosts) sets another rule. As URLs have them in lower case, so must the registry.
 ///
 /// With `http://` the endpoint's scheme counts, not the URL's. With `https://` only `https` endpoints are used, whatever
-/// the registry says: an attempt on an instance without one fails. An `https` endpoint must bear the certificate's name.
+/// the registry says: an instance without one is passed over, for another, and isn't blamed. An `https` endpoint must bear the certificate's name.
 ///
 /// Requests are retried as by [`Balanced`], and a pick is held until the response's body ends. Timeouts of `reqwest` hold
 /// for each attempt.
 ///
 /// Redirects are followed by `reqwest` and aren't balanced: 307 and 308 only for requests without a body, and the
 /// response's `url()` is that of the request, not where redirects led to. A connection that fails after a redirect is no
-/// reason to repeat the request, unless that is [`Idempotent`], by its method or by an `idempotency-key`.
+/// reason to repeat the request, unless that is [`Idempotent`](crate::Idempotent), by its method or by an `idempotency-key`.
 ///
 /// ```
 /// # use registry_tower::ServiceClient;
 /// # async fn example(client: registry_core::Client) -> Result<(), registry_tower::BoxError> {
-/// let http = ServiceClient::new(&client, reqwest::Client::new());
+/// // Before the servers close them: a `POST` that meets the end of a connection isn't repeated.
+/// let http = reqwest::Client::builder().pool_idle_timeout(std::time::Duration::from_secs(15)).build()?;
+/// let http = ServiceClient::new(&client, http);
 /// let lines = http.get("http://orders/lines?of=7").send().await?.error_for_status()?.text().await?;
 /// # Ok(()) }
 /// ```
@@ -145,7 +147,7 @@ impl ServiceClient {
         ServiceRequest { client: self.clone(), builder: self.http.request(method, url) }
     }
 
-    /// Sends a request. The first one to a service waits up to 5 s until something is known of it.
+    /// Sends a request. While nothing is known of the service it waits for that, up to 5 s or its own timeout.
     ///
     /// # Errors
     /// [`RequestError`]. A status is no error: see [`error_for_status`](reqwest::Response::error_for_status).
@@ -157,8 +159,9 @@ impl ServiceClient {
             return self.http.execute(request).await.map_err(RequestError::Http);
         };
         let url = request.url().clone();
-        let mut balanced =
-            self.balanced(service, url.scheme() == "https").await.map_err(RequestError::Call)?;
+        let within = request.timeout().map_or(FIRST_VIEW, |timeout| FIRST_VIEW.min(*timeout));
+        let balanced = self.balanced(service, url.scheme() == "https", within).await;
+        let mut balanced = balanced.map_err(RequestError::Call)?;
         let request: Request<Body> = request.try_into().map_err(RequestError::Http)?;
         let answer = balanced.call(request).await.map_err(RequestError::Call)?;
         let (mut head, body) = answer.into_parts();
@@ -170,7 +173,12 @@ impl ServiceClient {
     }
 
     /// The service of this name, once something is known of it.
-    async fn balanced(&self, service: String, is_tls: bool) -> Result<Balanced<Pool>, ServiceError> {
+    async fn balanced(
+        &self,
+        service: String,
+        is_tls: bool,
+        within: Duration,
+    ) -> Result<Balanced<Pool>, ServiceError> {
         let key = (service, is_tls);
         let known = self.lock().get(&key).cloned();
         let balanced = match known {
@@ -185,7 +193,7 @@ impl ServiceClient {
         };
         let upstream = balanced.upstream();
         if upstream.snapshot().version() == 0 {
-            upstream.ready_within(0, FIRST_VIEW).await.map_err(CallError::NoInstance)?;
+            upstream.ready_within(0, within).await.map_err(CallError::NoInstance)?;
         }
         Ok(balanced)
     }
@@ -285,13 +293,12 @@ impl Service<Request<Replay<Body>>> for Pool {
     fn call(&mut self, request: Request<Replay<Body>>) -> Self::Future {
         let client = self.http.clone();
         let (head, body) = request.into_parts();
-        let is_idempotent = Idempotent::is(&head);
         Box::pin(async move {
             let (read, body) = Read::watch(body);
             let request = Request::from_parts(head, Body::wrap(body));
             let request = reqwest::Request::try_from(request)?;
             let answer = client.execute(request).await;
-            Ok(answer.map_err(|error| marked(error, is_idempotent || read.is_untouched()))?.into())
+            Ok(answer.map_err(|error| marked(error, read.is_untouched()))?.into())
         })
     }
 }
@@ -300,8 +307,8 @@ impl Service<Request<Replay<Body>>> for Pool {
 ///
 /// No connection may mean that of a redirect, which came after the request was processed; reqwest doesn't tell, so the
 /// body has to.
-fn marked(error: reqwest::Error, is_repeatable: bool) -> BoxError {
-    if error.is_connect() && is_repeatable {
+fn marked(error: reqwest::Error, is_untouched: bool) -> BoxError {
+    if error.is_connect() && is_untouched {
         return NotSent::new(error).into();
     }
     if error.is_timeout() {

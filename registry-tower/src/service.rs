@@ -206,9 +206,12 @@ impl<C: Connect> Balanced<C> {
                 drop(sending.reject(Some(response)));
                 Err(because(Attempt::retry(Cause::Status(status)), verdict.failure()))
             }
+            Err(Fault::Unfit(error)) => Err(Attempt::retry(Cause::Service(error)).blaming_nobody()),
             // The caller's own doing, such as an upload that was broken off: the instance is none the worse for it.
-            Err(error) if sending.body.is_broken() => Err(Attempt::stop(Cause::Service(error))),
-            Err(error) => {
+            Err(Fault::Failed(error)) if sending.body.is_broken() => {
+                Err(Attempt::stop(Cause::Service(error)))
+            }
+            Err(Fault::Failed(error)) => {
                 let verdict = self.classify.error(&sending.head, &error);
                 let cause = Cause::Service(error);
                 let attempt = if verdict.is_retried() && sending.body.is_replayable() {
@@ -226,18 +229,27 @@ impl<C: Connect> Balanced<C> {
         head: &request::Parts,
         body: Replay<B>,
         instance: &Instance,
-    ) -> Result<Response<R>, BoxError>
+    ) -> Result<Response<R>, Fault>
     where
         B: Body,
         C::Service: Service<Request<Replay<B>>, Response = Response<R>, Error: Into<BoxError>>,
     {
-        let mut route = self.cache.route(&self.upstream, instance).map_err(NotSent::new)?;
+        let mut route = self.cache.route(&self.upstream, instance).map_err(Fault::Unfit)?;
         let mut request = Request::from_parts(head.clone(), body);
         *request.uri_mut() = route.destination.resolve(&head.uri);
         // The clone that is called is the one that became ready.
-        poll_fn(|cx| route.service.poll_ready(cx)).await.map_err(NotSent::new)?;
-        route.service.call(request).await.map_err(Into::into)
+        poll_fn(|cx| route.service.poll_ready(cx))
+            .await
+            .map_err(|e| Fault::Failed(NotSent::new(e).into()))?;
+        route.service.call(request).await.map_err(|error| Fault::Failed(error.into()))
     }
+}
+
+/// Why there is no response.
+enum Fault {
+    /// The [`Connect`] has no service for this instance: its own limits, which say nothing of the instance.
+    Unfit(BoxError),
+    Failed(BoxError),
 }
 
 /// One request, over all its attempts.

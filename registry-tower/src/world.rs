@@ -50,6 +50,11 @@ impl Ledger {
         self.outcomes().iter().map(Outcome::get_failure).collect()
     }
 
+    /// How the picks ended, with or without a verdict.
+    pub(crate) fn ended(&self) -> Vec<Option<Outcome>> {
+        self.ended.lock().unwrap().clone()
+    }
+
     pub(crate) fn outcomes(&self) -> Vec<Outcome> {
         self.ended.lock().unwrap().iter().map(|outcome| outcome.expect("a verdict")).collect()
     }

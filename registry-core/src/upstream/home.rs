@@ -100,13 +100,7 @@ impl Home {
 
     /// A pick ended with an outcome that may say something of its instance. May call what others wrote.
     #[cold]
-    pub(super) fn judge(
-        &self,
-        instance: &Instance,
-        slot: Slot,
-        outcome: &Outcome,
-        probe: Option<ProbeId>,
-    ) {
+    pub(super) fn judge(&self, instance: &Instance, slot: Slot, outcome: &Outcome, probe: Option<ProbeId>) {
         let Some(shared) = self.shared() else { return };
         let failure = outcome.get_failure();
         if let Some(outliers) = &self.outliers {

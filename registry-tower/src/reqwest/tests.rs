@@ -159,6 +159,34 @@ async fn a_redirect_that_leads_nowhere_does_not_repeat_the_request() {
 }
 
 #[tokio::test]
+async fn a_redirect_that_leads_nowhere_is_not_told_of_as_a_refused_connection() {
+    let nowhere = format!("http://{}/", closed().await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = Router::new().fallback(any(async move || axum::response::Redirect::to(&nowhere)));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let orders = orders(&[address; 3]).await;
+    // Two refused connections in a row would be enough.
+    for _ in 0..3 {
+        orders.http.get("http://orders/").send().await.unwrap_err();
+    }
+    let upstream = orders.http.upstreams.get("orders").unwrap();
+    assert_eq!(upstream.snapshot().ejected().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_the_first_view_no_longer_than_it_may_take() {
+    let registry = registry_core::MemoryRegistry::new();
+    registry.faults().unavailable(true);
+    let client = Client::from_backend(registry.backend()).await.unwrap();
+    let http = ServiceClient::new(&client, reqwest::Client::builder().no_proxy().build().unwrap());
+    let start = tokio::time::Instant::now();
+    let limit = Duration::from_millis(200);
+    http.get("http://orders/").timeout(limit).send().await.unwrap_err();
+    assert!(start.elapsed() < 2 * limit, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn a_redirect_to_the_same_place_is_no_sign_that_nothing_was_sent() {
     for body in ["two", ""] {
         // As a page is shown after its form was sent; by then the instance is gone.

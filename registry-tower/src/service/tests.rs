@@ -292,3 +292,23 @@ async fn services_live_as_long_as_their_instances_and_no_longer() {
     let is_gone = async || (service.cached() == 2).then_some(());
     eventually("the service goes with its instance", Duration::from_secs(60), is_gone).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_the_connector_has_nothing_for_is_passed_over_without_blame() {
+    let world = World::with(2).await;
+    let connect = |_: &Instance, endpoint: &Endpoint| -> Result<Pool, BoxError> {
+        if endpoint.port() == 1 {
+            return Err("it wants what isn't spoken here".into());
+        }
+        Ok(BoxCloneService::new(service_fn(|_| async { Ok(status(200)) })))
+    };
+    let orders = Balanced::new(world.upstream.clone(), connect);
+    for _ in 0..10 {
+        assert_eq!(orders.clone().oneshot(request(Method::POST)).await.unwrap().status(), 200);
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(world.ledger.open(), 0);
+    let ended = world.ledger.ended();
+    assert!(ended.iter().flatten().all(|outcome| outcome.get_failure().is_none()), "{ended:?}");
+    assert!(ended.iter().any(Option::is_none), "the first one was never picked");
+}
