@@ -45,7 +45,8 @@ impl<'a> PickContext<'a> {
         hash_of(key.as_ref())
     }
 
-    /// Instances this request has been tried on; picked again only when no other is left.
+    /// Instances this request has been tried on; picked again only when no other is left. With any, the pick doesn't try
+    /// whether an [ejected](crate::Ejection) instance is well again: this request has had its bad luck.
     pub const fn tried(mut self, tried: &'a [InstanceKey]) -> Self {
         self.tried = tried;
         self

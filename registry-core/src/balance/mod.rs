@@ -49,6 +49,7 @@ pub use peak_ewma::PeakEwma;
 pub(crate) use random::Dice;
 pub use ring::RingHash;
 use round_robin::RoundRobin;
+use rule::StandIn;
 pub(crate) use rule::{Balancing, Rule};
 use weighted::WeightedRandom;
 
@@ -65,6 +66,10 @@ pub trait Balancer: fmt::Debug + Send + Sync + 'static {
     /// Whoever changes the view holds its lock for writers meanwhile, and that may be a pick, or the report of an
     /// outcome, that ejects an instance. So this must neither pick from the same client nor report to it: it might wait
     /// for that lock forever.
+    ///
+    /// # Panics
+    /// One that panics is logged once, and instances take turns, as under [`Balance::round_robin`], until it has made a
+    /// rule for a later version.
     fn picker(&self, members: &Members) -> Arc<dyn Picker>;
 
     /// Whether [`begin`](Self::begin) and [`end`](Self::end) have any effect; fixed for the balancer's life.
@@ -94,6 +99,9 @@ pub trait Picker: fmt::Debug + Send + Sync + 'static {
     ///
     /// Called again with a higher [`attempt`](Draw::attempt) if the choice can't be used: a policy that would
     /// choose the same again must then choose the next best.
+    ///
+    /// # Panics
+    /// A panic is the caller's of that pick, and of no other: the view goes on.
     fn pick(&self, draw: &Draw<'_>) -> usize;
 }
 
@@ -248,7 +256,7 @@ impl Balance {
             Policy::RingHash(ring) => Balancing::RingHash(ring.balancer()),
             Policy::Custom(_, make) => {
                 let balancer = make();
-                Balancing::Custom { observes: balancer.observes(), balancer }
+                Balancing::Custom { observes: balancer.observes(), balancer, stand_in: StandIn::default() }
             }
         }
     }

@@ -9,7 +9,16 @@ use std::time::Duration;
 #[must_use]
 pub struct Outcome {
     failure: Option<Failure>,
-    latency: Option<Duration>,
+    time: Time,
+}
+
+/// What is known of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Time {
+    /// The caller didn't measure: it took as long as the pick.
+    OfThePick,
+    Took(Duration),
+    SaysNothing,
 }
 
 /// What failed.
@@ -30,17 +39,25 @@ pub enum Failure {
 impl Outcome {
     /// The instance answered.
     pub const fn success() -> Self {
-        Self { failure: None, latency: None }
+        Self { failure: None, time: Time::OfThePick }
     }
 
     /// The instance failed.
     pub const fn failure(failure: Failure) -> Self {
-        Self { failure: Some(failure), latency: None }
+        Self { failure: Some(failure), time: Time::OfThePick }
     }
 
-    /// Adds how long it took, from sending the request to the end of the answer.
+    /// Adds how long it took, from sending the request to the end of the answer. Without it, policies that learn from the
+    /// time take that since the pick.
     pub const fn took(mut self, latency: Duration) -> Self {
-        self.latency = Some(latency);
+        self.time = Time::Took(latency);
+        self
+    }
+
+    /// How long it took says nothing of the instance: the caller didn't want the whole answer, or was itself what took so
+    /// long.
+    pub const fn untimed(mut self) -> Self {
+        self.time = Time::SaysNothing;
         self
     }
 
@@ -53,6 +70,15 @@ impl Outcome {
     /// How long it took, if the caller measured.
     #[must_use]
     pub const fn latency(&self) -> Option<Duration> {
-        self.latency
+        match self.time {
+            Time::Took(latency) => Some(latency),
+            Time::OfThePick | Time::SaysNothing => None,
+        }
+    }
+
+    /// Whether the time says nothing of the instance, neither the one that was measured nor the one since the pick.
+    #[must_use]
+    pub const fn is_untimed(&self) -> bool {
+        matches!(self.time, Time::SaysNothing)
     }
 }

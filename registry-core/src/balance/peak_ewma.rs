@@ -146,10 +146,14 @@ impl Balancer for PeakEwmaBalancer {
         self.learnt.in_flight.end(slot, (ticket & ((1 << LANE_BITS) - 1)) as usize);
         // Without a verdict the time says nothing either: the caller may have stopped waiting.
         let Some(outcome) = outcome else { return };
+        let is_failure = outcome.get_failure().is_some();
+        if outcome.is_untimed() && !is_failure {
+            return;
+        }
         let now = self.learnt.elapsed();
         let took = || now.saturating_sub(Duration::from_nanos(ticket >> LANE_BITS));
-        let latency = outcome.latency().unwrap_or_else(took);
-        let is_failure = outcome.get_failure().is_some();
+        let latency =
+            if outcome.is_untimed() { Duration::ZERO } else { outcome.latency().unwrap_or_else(took) };
         let cost = if is_failure { latency.max(self.penalty) } else { latency };
         self.learnt.costs.note(slot, cost, Tick::after(now));
     }

@@ -1,6 +1,12 @@
 //! The policies of this crate and those of others, behind one choice.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use super::{
     Balancer, Dice, Draw, Members, Outcome, PickContext, Picker, Slot, Ticket,
@@ -23,7 +29,36 @@ pub(crate) enum Balancing {
     PeakEwma(PeakEwmaBalancer),
     Maglev(Maglev),
     RingHash(RingBalancer),
-    Custom { balancer: Arc<dyn Balancer>, observes: bool },
+    Custom { balancer: Arc<dyn Balancer>, observes: bool, stand_in: StandIn },
+}
+
+/// What balances while another's policy panics: whoever publishes a version mustn't end by it, as that is the task that
+/// follows the registry, or a pick.
+#[derive(Debug, Default)]
+pub(crate) struct StandIn {
+    turns: RoundRobin,
+    is_on: AtomicBool,
+}
+
+impl StandIn {
+    /// The rule of `balancer`, or round robin if there is none for this version.
+    fn rule(&self, balancer: &dyn Balancer, members: &Members) -> Rule {
+        match catch_unwind(AssertUnwindSafe(|| balancer.picker(members))) {
+            Ok(picker) => {
+                if self.is_on.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the balancer is back");
+                }
+                Rule::Custom(picker)
+            }
+            Err(_) => {
+                // Once, not at each version.
+                if !self.is_on.swap(true, Ordering::Relaxed) {
+                    tracing::error!("the balancer panicked; until it doesn't, instances take turns");
+                }
+                Rule::RoundRobin(self.turns.clone())
+            }
+        }
+    }
 }
 
 impl Balancing {
@@ -39,7 +74,7 @@ impl Balancing {
             Self::PeakEwma(peak) => Rule::PeakEwma(peak.rule(members)),
             Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members, passed_over))),
             Self::RingHash(ring) => Rule::RingHash(Arc::new(ring.rule(members, passed_over))),
-            Self::Custom { balancer, .. } => Rule::Custom(balancer.picker(members)),
+            Self::Custom { balancer, stand_in, .. } => stand_in.rule(&**balancer, members),
         }
     }
 
@@ -54,9 +89,11 @@ impl Balancing {
             Self::PeakEwma(peak) => Self::PeakEwma(peak.beside()),
             Self::Maglev(_) => Self::Maglev(Maglev::default()),
             Self::RingHash(ring) => Self::RingHash(ring.beside()),
-            Self::Custom { balancer, observes } => {
-                Self::Custom { balancer: Arc::clone(balancer), observes: *observes }
-            }
+            Self::Custom { balancer, observes, .. } => Self::Custom {
+                balancer: Arc::clone(balancer),
+                observes: *observes,
+                stand_in: StandIn::default(),
+            },
         }
     }
 

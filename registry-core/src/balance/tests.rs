@@ -1,3 +1,4 @@
+mod broken;
 mod distribution;
 mod hashed;
 mod learning;

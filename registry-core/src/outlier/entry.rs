@@ -126,6 +126,8 @@ pub(super) struct Counts {
     pub(super) failing: usize,
     /// Ejected or half open.
     pub(super) out: usize,
+    /// Raised whenever an entry comes to fail or fails no more.
+    pub(super) shifts: u64,
     /// Raised whenever an entry comes to be out, isn't any more, or is out in another way.
     pub(super) moves: u64,
 }
@@ -133,12 +135,14 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn leave(&mut self, state: State) {
         self.failing -= usize::from(state.is_failing());
+        self.shifts += u64::from(state.is_failing());
         self.out -= usize::from(state.is_out());
         self.moves += u64::from(state.is_out());
     }
 
     fn enter(&mut self, state: State) {
         self.failing += usize::from(state.is_failing());
+        self.shifts += u64::from(state.is_failing());
         self.out += usize::from(state.is_out());
         self.moves += u64::from(state.is_out());
     }

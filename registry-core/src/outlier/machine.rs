@@ -52,8 +52,8 @@ pub(super) enum Input<'a> {
     Unproven { slot: Slot, probe: ProbeId },
     /// A probe wasn't sent.
     Unsent { slot: Slot, probe: ProbeId },
-    /// Somebody could try an instance, though none of these.
-    Claim { tried: &'a [InstanceKey] },
+    /// Somebody could try an instance.
+    Claim,
     /// An interval is over: the successes of each instance that has been there throughout.
     Interval { successes: Vec<(Slot, u32)> },
     /// The instances of the view: how many serve, ejected or not, how many are down, and which of those
@@ -132,7 +132,7 @@ impl Machine {
             },
             Input::Unproven { slot, probe } => self.give_back(slot, probe, now, &mut actions),
             Input::Unsent { slot, probe } => self.take_back(slot, probe, now),
-            Input::Claim { tried } => self.claim(tried, now, &mut actions),
+            Input::Claim => self.claim(now, &mut actions),
             Input::Interval { successes } => self.judge(&successes, now),
             Input::Members { serving, down, gone } => {
                 (self.serving, self.down) = (serving, down);
@@ -196,9 +196,9 @@ impl Machine {
         self.entries.values().filter(|entry| entry.state().is_failing()).map(|entry| &entry.key)
     }
 
-    /// How many [fail](Self::failing).
-    pub(super) fn failing_len(&self) -> usize {
-        self.counts.failing
+    /// Raised whenever the set of those that [fail](Self::failing) changes.
+    pub(super) fn shifts(&self) -> u64 {
+        self.counts.shifts
     }
 
     /// Whether ejection is ignored.
@@ -276,7 +276,7 @@ impl Machine {
         self.interval = Some(now);
     }
 
-    fn claim(&mut self, tried: &[InstanceKey], now: Instant, actions: &mut Vec<Action>) {
+    fn claim(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.forgive(now);
         let limit = self.config.probe_limit();
         let mut next: Option<&mut Entry> = None;
@@ -285,7 +285,6 @@ impl Machine {
                 actions.extend(entry.unproven(&mut self.counts, now, now));
             }
             if matches!(entry.state(), State::Ejected { until } if until <= now)
-                && !tried.contains(&entry.key)
                 && next.as_ref().is_none_or(|next| entry.order() < next.order())
             {
                 next = Some(entry);

@@ -94,8 +94,8 @@ struct Judge {
     timed: u64,
     due: Option<Instant>,
     stored: u64,
-    /// How many failed when the store was told last.
-    failing: usize,
+    /// The machine's shifts when the store was told last who fails.
+    shifted: u64,
     /// What happened and wasn't told yet, as it isn't published.
     news: Vec<ViewEvent>,
 }
@@ -117,7 +117,7 @@ impl Outliers {
                 timed: 0,
                 due: None,
                 stored: 0,
-                failing: 0,
+                shifted: 0,
                 news: Vec::new(),
             }),
             events: Feed::new(),
@@ -185,7 +185,7 @@ impl Outliers {
     }
 
     /// The instance that one request should be sent to now, to try whether it is well again.
-    pub(crate) fn claim(&self, view: &View, tried: &[InstanceKey]) -> Option<(Arc<Instance>, Slot, ProbeId)> {
+    pub(crate) fn claim(&self, view: &View) -> Option<(Arc<Instance>, Slot, ProbeId)> {
         if self.nanos(Instant::now()) < self.due.load(Ordering::Relaxed) {
             return None;
         }
@@ -193,14 +193,14 @@ impl Outliers {
         // next one tries again.
         let writer = view.try_writer()?;
         let judge = self.judge.try_lock().ok()?;
-        self.claim_with(view, writer, judge, tried)
+        self.claim_with(view, writer, judge)
     }
 
     /// The instance to be probed now.
     fn claim_now(&self, view: &View) -> Option<(Arc<Instance>, Slot, ProbeId)> {
         let writer = view.writer();
         let judge = self.judge();
-        self.claim_with(view, writer, judge, &[])
+        self.claim_with(view, writer, judge)
     }
 
     fn claim_with(
@@ -208,9 +208,8 @@ impl Outliers {
         view: &View,
         writer: MutexGuard<'_, Writer>,
         mut judge: MutexGuard<'_, Judge>,
-        tried: &[InstanceKey],
     ) -> Option<(Arc<Instance>, Slot, ProbeId)> {
-        let actions = judge.machine.step(Input::Claim { tried }, Instant::now());
+        let actions = judge.machine.step(Input::Claim, Instant::now());
         self.time(&mut judge);
         self.note(&mut judge, &actions);
         let settles = self.calls_for_settling(&judge, &actions);
@@ -253,8 +252,8 @@ impl Outliers {
         self.note(&mut judge, &actions);
         let mut spills = false;
         if self.zoned {
-            if judge.failing != judge.machine.failing_len() {
-                judge.failing = judge.machine.failing_len();
+            if judge.shifted != judge.machine.shifts() {
+                judge.shifted = judge.machine.shifts();
                 self.time(&mut judge);
             }
             // In a panic they count as well, as the ejected do.
@@ -325,7 +324,7 @@ impl Outliers {
     }
 
     fn calls_for_settling(&self, judge: &Judge, actions: &[Action]) -> bool {
-        let others_fail = self.zoned && judge.failing != judge.machine.failing_len();
+        let others_fail = self.zoned && judge.shifted != judge.machine.shifts();
         others_fail || actions.iter().any(|action| !matches!(action, Action::Try { .. }))
     }
 

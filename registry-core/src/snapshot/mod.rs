@@ -149,6 +149,11 @@ impl Snapshot {
         self.iter().filter(move |instance| best.is_some() && rank(instance) == best)
     }
 
+    /// Whether any is [`Serving`](Status::Serving) and not kept apart as ejected; in a panic none is.
+    pub(crate) fn has_usable(&self) -> bool {
+        USABLE.into_iter().any(|pool| pool != Pool::Ejected && self.pool(pool).len() > 0)
+    }
+
     /// Whether the shrink guard holds this instance: the registry's list no longer has it, which isn't
     /// believed yet. Suspects get less traffic.
     #[must_use]

@@ -17,14 +17,20 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tracing::Instrument;
 
 pub use self::{attempt::Attempt, options::CallOptions};
 use self::{
     course::{Course, Step},
-    flight::{attempt, next_ended, until},
+    flight::{Racer, attempt, next_ended, until},
 };
 use super::{CallError, Held, Picked, Upstream};
 use crate::{metrics, model::Instance};
@@ -120,11 +126,13 @@ impl Upstream {
     {
         let mut course = Course::new(self, options);
         let first = course.first().await?;
+        let is_answered = AtomicBool::new(false);
         let mut fly = |picked: Picked, course: &mut Course<'_, E>| {
             let number = course.started(&picked);
             let instance = Arc::clone(picked.instance());
             let span = tracing::debug_span!("attempt", instance = %instance.key(), number);
-            attempt(f(instance), (picked, number), options, course.end()).instrument(span)
+            let future = f(instance);
+            attempt(future, Racer::new(picked, &is_answered), number, options, course.end()).instrument(span)
         };
         // One at a time needs no allocation, and is what most calls have.
         let mut main = pin!(Some(fly(first, &mut course)));
@@ -136,7 +144,10 @@ impl Upstream {
                 () = until(course.hedge_at()) => course.hedge(),
             };
             match step {
-                Step::Answer(answer) => return Ok(answer),
+                Step::Answer(answer) => {
+                    is_answered.store(true, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Step::Wait => {}
                 Step::Another(picked) => {
                     let next = fly(picked, &mut course);

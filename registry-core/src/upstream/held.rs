@@ -67,6 +67,6 @@ impl OpenPick {
 
     /// Ends the pick as a success whose time says nothing: the caller did not want the whole answer.
     pub fn cut_off(self) {
-        self.picked.report(Outcome::success());
+        self.picked.report(Outcome::success().untimed());
     }
 }

@@ -120,7 +120,8 @@ impl Upstream {
     /// last byte, then [`report`](Picked::report) how it went, or just drop it.
     ///
     /// While an instance is [ejected](crate::Ejection), the first pick after its time gets it, to try whether it is well
-    /// again, whatever the policy would choose; until then, each pick reads the clock.
+    /// again, whatever the policy would choose, unless its request has [been tried](PickContext::tried) elsewhere; until then,
+    /// each pick reads the clock.
     ///
     /// Costs a reference count more than [`with_pick`](Self::with_pick), of the instance: two threads that pick the
     /// same few instances contend for it, and don't with `with_pick`.
@@ -167,7 +168,10 @@ impl Upstream {
     #[cold]
     #[inline(never)]
     fn probe(&self, outliers: &Outliers, context: &PickContext<'_>) -> Option<Picked> {
-        let (instance, slot, probe) = outliers.claim(&self.view, context.get_tried())?;
+        if !context.get_tried().is_empty() {
+            return None;
+        }
+        let (instance, slot, probe) = outliers.claim(&self.view)?;
         Some(Picked::new(instance, slot, self.begin(slot), self.homes.way()).probe(probe))
     }
 

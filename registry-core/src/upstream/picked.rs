@@ -37,6 +37,11 @@ impl Picked {
         self
     }
 
+    /// Whether it is the one request that tries an ejected instance.
+    pub(super) fn is_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+
     /// The instance, to keep it beyond the pick.
     #[must_use]
     pub fn instance(&self) -> &Arc<Instance> {

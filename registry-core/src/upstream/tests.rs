@@ -393,3 +393,32 @@ async fn a_fixed_upstream_is_ready_at_once() {
     assert_eq!((upstream.snapshot().len(), upstream.freshness().state), (2, ViewState::Fresh));
     assert_eq!(upstream.pick().unwrap().key(), key(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_cut_off_says_nothing_of_how_long_its_instance_takes() {
+    let (upstream, feed) = lazy(&Balance::peak_ewma());
+    upstream.start();
+    feed.upsert([0, 1]);
+    let request = async || {
+        let open = OpenPick::begin(upstream.pick().unwrap());
+        let key = open.picked().key();
+        tokio::time::advance(Duration::from_millis(10)).await;
+        open.succeed();
+        key
+    };
+    for _ in 0..100 {
+        request().await;
+    }
+    let stream = OpenPick::begin(upstream.pick().unwrap());
+    let key = stream.picked().key();
+    for _ in 0..6_000 {
+        request().await;
+        tokio::time::advance(Duration::from_millis(90)).await;
+    }
+    stream.cut_off();
+    let mut share = 0;
+    for _ in 0..100 {
+        share += u32::from(request().await == key);
+    }
+    assert!(share > 20, "{share} of 100 requests");
+}

@@ -51,9 +51,7 @@ impl NoneUsable {
         snapshot: &Snapshot,
         standing: impl FnOnce() -> String,
     ) -> Option<Self> {
-        let is_usable = |instance: &Arc<Instance>| Unusable::of(instance, snapshot).is_none();
-        // The usable ones come first.
-        if snapshot.is_empty() || snapshot.iter().any(is_usable) {
+        if snapshot.is_empty() || snapshot.has_usable() {
             return None;
         }
         Some(Self { service: service.clone(), snapshot: snapshot.clone(), standing: standing() })

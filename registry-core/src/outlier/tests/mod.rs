@@ -94,11 +94,7 @@ impl World {
     }
 
     fn claim(&mut self) -> Option<(u32, ProbeId)> {
-        self.claim_untried(&[])
-    }
-
-    fn claim_untried(&mut self, tried: &[InstanceKey]) -> Option<(u32, ProbeId)> {
-        let actions = self.step(Input::Claim { tried });
+        let actions = self.step(Input::Claim);
         actions.into_iter().find_map(|action| match action {
             Action::Try { slot, probe, .. } => Some((slot.index, probe)),
             _ => None,

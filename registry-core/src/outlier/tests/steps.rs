@@ -284,14 +284,6 @@ async fn an_instance_is_restored_if_no_probe_ever_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_has_tried_an_instance_is_not_its_probe() {
-    let mut world = ejected();
-    world.pass(34 * SECOND);
-    assert_eq!(world.claim_untried(&[key(0)]), None);
-    assert!(world.claim_untried(&[key(1)]).is_some());
-}
-
-#[tokio::test(start_paused = true)]
 async fn answers_that_arrive_while_ejected_are_ignored() {
     let mut world = ejected();
     world.fail(0, Failure::Connect, 20);

@@ -1,15 +1,29 @@
 //! An upstream over a reflector, as users have it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use super::{
     fake::{Rig, until},
     *,
 };
-use crate::{Attempt, CallOptions, ErrorKind, Selector, Target, Upstream, balance::Balance, view::View};
+use crate::{
+    Attempt, CallOptions, ErrorKind, Selector, Target, Upstream,
+    balance::{Balance, Balancer, Members, Picker},
+    view::View,
+};
 
 fn upstream(rig: Rig) -> Upstream {
-    let view = Arc::new(View::new(Selector::new(), &Balance::default()));
+    balanced(rig, &Balance::default())
+}
+
+fn balanced(rig: Rig, balance: &Balance) -> Upstream {
+    let view = Arc::new(View::new(Selector::new(), balance));
     let target = Target::try_from("orders").unwrap();
     Upstream::new(target, view, false, move || Arc::new(rig.spawn()))
 }
@@ -68,6 +82,35 @@ async fn suspects_that_refuse_connections_are_gone_at_once_and_calls_succeed() {
     // A last one is drawn again each time round, in favour of the one that is known to be there.
     until(|| upstream.snapshot().len() <= 2).await;
     assert_eq!(upstream.pick().unwrap().key(), key("a"));
+}
+
+/// Panics at every rule but the first ones: of the empty view, and of the first list.
+#[derive(Debug, Default)]
+struct Breaks(AtomicUsize);
+
+impl Balancer for Breaks {
+    fn picker(&self, members: &Members) -> Arc<dyn Picker> {
+        assert!(self.0.fetch_add(1, Ordering::SeqCst) < 2, "one too many");
+        let balancer = Balance::random().balancing();
+        Arc::new(balancer.rule(members, None))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_that_panics_does_not_end_the_view() {
+    let rig = Rig::new();
+    let session = rig.fake.session();
+    let upstream = balanced(rig, &Balance::custom("breaks", || Arc::new(Breaks::default())));
+    upstream.start();
+    session.send(Ok(reset(&["a"], 1))).await.unwrap();
+    upstream.ready_within(1, secs(3)).await.unwrap();
+    for (revision, id) in [(2, "b"), (3, "c")] {
+        session.send(Ok(event(vec![Change::Upsert(instance(id))], revision))).await.unwrap();
+        upstream.ready_within(revision as usize, secs(3)).await.unwrap();
+    }
+    let picked: HashSet<_> = (0..30).map(|_| upstream.pick().unwrap().key()).collect();
+    assert_eq!(picked.len(), 3);
+    assert_eq!(upstream.freshness().state, crate::ViewState::Fresh);
 }
 
 #[tokio::test(start_paused = true)]

@@ -82,13 +82,15 @@ impl<'a, E> Course<'a, E> {
             }
             return Err(CallError::TimedOut { limit, attempts: Vec::new() });
         }
+        // The error of the wait also says how long it was.
+        let picked = self.pick().map_err(|error| CallError::NoInstance(waited.err().unwrap_or(error)))?;
+        // Only requests find out whether the ejected are well again, be they all.
         if options.usable_only
+            && !picked.is_probe()
             && let Some(none) = self.none_usable()
         {
             return Err(CallError::NoneUsable(none));
         }
-        // The error of the wait also says how long it was.
-        let picked = self.pick().map_err(|error| CallError::NoInstance(waited.err().unwrap_or(error)))?;
         self.upstream.shared.budget.earn(Instant::now());
         Ok(picked)
     }

@@ -3,7 +3,10 @@
 use std::{
     future::{pending, poll_fn},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -50,20 +53,50 @@ impl<T, E> Verdict<T, E> {
     }
 }
 
+/// The pick of an attempt in flight.
+///
+/// Dropping it ends the pick without a verdict, as a slow attempt may be slow by chance. A probe that is dropped because
+/// another attempt of its call has answered has failed: it began before that one and longer than the hedge's delay ago, and
+/// hardly any other would ever have a verdict where all calls are hedged.
+pub(super) struct Racer<'a> {
+    /// None only after the end of the attempt.
+    picked: Option<Picked>,
+    began: Instant,
+    is_answered: &'a AtomicBool,
+}
+
+impl<'a> Racer<'a> {
+    pub(super) fn new(picked: Picked, is_answered: &'a AtomicBool) -> Self {
+        Self { picked: Some(picked), began: Instant::now(), is_answered }
+    }
+}
+
+impl Drop for Racer<'_> {
+    fn drop(&mut self) {
+        if self.is_answered.load(Ordering::Relaxed)
+            && let Some(probe) = self.picked.take().filter(Picked::is_probe)
+        {
+            probe.report(Outcome::failure(Failure::Timeout).took(self.began.elapsed()));
+        }
+    }
+}
+
 /// Carries one attempt out, and reports how it failed; the pick of one that didn't stays open with its answer.
 pub(super) async fn attempt<T, E>(
     future: impl Future<Output = Result<T, Attempt<E>>>,
-    (picked, number): (Picked, u32),
+    mut racer: Racer<'_>,
+    number: u32,
     options: &CallOptions,
     end: Option<Instant>,
 ) -> Ended<Held<T>, E> {
-    let began = Instant::now();
+    let began = racer.began;
     let own = options.per_try_timeout.map(|limit| later(began, limit));
     let result = match own.into_iter().chain(end).min() {
         None => Some(future.await),
         Some(limit) => timeout_at(limit, future).await.ok(),
     };
     let latency = began.elapsed();
+    let picked = racer.picked.take().expect("it is taken here only");
     let instance = Arc::clone(picked.instance());
     let verdict = match result {
         Some(Ok(answer)) => Verdict::Answer(Held::new(answer, picked, began)),

@@ -108,7 +108,7 @@ impl CallOptions {
 
     /// Starts a second attempt on another instance that serves when the first hasn't ended after `delay`; never by default, and
     /// only if the call is [`idempotent`](Self::idempotent). The first answer wins; the other attempt is dropped and its
-    /// instance not blamed. Hedges count as attempts, and as retries in the budget (gRFC A6; Dean and Barroso, The
+    /// instance not blamed, unless it was the one request that tries an [ejected](crate::Ejection) instance. Hedges count as attempts, and as retries in the budget (gRFC A6; Dean and Barroso, The
     /// Tail at Scale).
     pub fn hedge_after(mut self, delay: Duration) -> Self {
         self.hedge_after = Some(delay);
@@ -123,7 +123,8 @@ impl CallOptions {
 
     /// Whether to fail with [`CallError::NoneUsable`](crate::CallError::NoneUsable) rather than to try instances that
     /// drain, start, or say that they are down, where no other is left; no by default, as the view may be wrong about
-    /// them.
+    /// them. Nor is an [ejected](crate::Ejection) instance usable, except in a panic and by the one request that tries
+    /// whether it is well again.
     pub fn usable_only(mut self, usable_only: bool) -> Self {
         self.usable_only = usable_only;
         self

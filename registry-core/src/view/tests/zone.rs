@@ -229,3 +229,31 @@ fn a_zone_whose_instances_fail_gives_its_requests_away_though_few_may_be_ejected
     }
     assert_about(near(&picks(&view, &PickContext::new())), 1.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_fails_no_more_is_noticed_though_another_fails_from_the_same_moment_on() {
+    let view = zoned(&Balance::random());
+    upsert(&view, fleet(2, 20));
+    let outliers = Arc::clone(view.outliers().unwrap());
+    let fail = |id: &str, times| {
+        let snapshot = view.live().snapshot.clone();
+        let member = [Pool::Serving, Pool::Far]
+            .into_iter()
+            .flat_map(|pool| snapshot.pool(pool).members())
+            .find(|member| member.instance.id().as_str() == id)
+            .unwrap();
+        for _ in 0..times {
+            outliers.report(&view, &member.instance, member.slot, Some(Failure::Server), None);
+        }
+    };
+    fail("far0", 5);
+    fail("far1", 5);
+    assert_eq!(view.live().snapshot.ejected().count(), 2, "there is no room for more");
+    fail("near0", 5);
+    fail("far2", 4);
+    assert_about(near(&picks(&view, &PickContext::new())), 0.7);
+    // Nothing was heard of the near one for longer than an ejection: it fails no more.
+    tokio::time::advance(std::time::Duration::from_secs(40)).await;
+    fail("far2", 1);
+    assert_about(near(&picks(&view, &PickContext::new())), 1.0);
+}
