@@ -150,6 +150,6 @@ mod tests {
         answer.into_body().collect().await.unwrap();
         drop(call("/broken").await.unwrap());
         assert!(call("/refused").await.is_err());
-        assert_eq!(world.ledger.failures(), [None, Some(Failure::Server), Some(Failure::Connect)]);
+        assert_eq!(world.ledger.verdicts(), [Ok(()), Err(Failure::Server), Err(Failure::Connect)]);
     }
 }

@@ -90,7 +90,7 @@ async fn a_body_that_is_dropped_ends_the_pick_by_what_the_head_said() {
         let answer = service.oneshot(request(Method::POST)).await.unwrap();
         assert_eq!(world.ledger.open(), 1);
         drop(answer);
-        assert_eq!(world.ledger.failures(), [failure], "{code}");
+        assert_eq!(world.ledger.verdicts(), [failure.map_or(Ok(()), Err)], "{code}");
     }
 }
 
@@ -109,7 +109,7 @@ async fn an_idempotent_request_goes_elsewhere_after_a_5xx_and_with_its_whole_bod
         let answer = service.clone().oneshot(request(Method::PUT)).await.unwrap();
         assert_eq!(answer.status(), 200);
     }
-    assert!(world.ledger.failures().contains(&Some(Failure::Server)));
+    assert!(world.ledger.verdicts().contains(&Err(Failure::Server)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,7 +140,7 @@ async fn another_request_is_not_sent_twice_unless_it_was_not_sent_at_all() {
         assert_eq!(service.clone().oneshot(marked.clone()).await.unwrap().status(), 200);
         assert_eq!(unsent.clone().oneshot(request(Method::POST)).await.unwrap().status(), 200);
     }
-    assert!(world.ledger.failures().contains(&Some(Failure::Connect)));
+    assert!(world.ledger.verdicts().contains(&Err(Failure::Connect)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,7 +150,7 @@ async fn the_last_bad_answer_is_an_answer_and_not_an_error() {
     let answer = service.oneshot(request(Method::GET)).await.unwrap();
     assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "answer");
-    assert_eq!(world.ledger.failures(), [Some(Failure::Server); 3]);
+    assert_eq!(world.ledger.verdicts(), [Err(Failure::Server); 3]);
 }
 
 #[tokio::test(start_paused = true)]

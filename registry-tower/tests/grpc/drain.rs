@@ -41,7 +41,7 @@ fn drain(node: &Node) -> JoinHandle<DrainReport> {
     drain_after(node, PROPAGATE)
 }
 
-fn drain_after(node: &Node, propagate: Duration) -> JoinHandle<DrainReport> {
+pub(crate) fn drain_after(node: &Node, propagate: Duration) -> JoinHandle<DrainReport> {
     let client = node.client.clone();
     tokio::spawn(async move { client.drain(Drain::default().propagate(propagate)).await })
 }

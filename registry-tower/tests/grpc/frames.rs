@@ -10,7 +10,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::world::{LARGE, Node, SOON, World};
+use crate::{
+    drain::drain_after,
+    world::{LARGE, Node, SOON, World},
+};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -147,9 +150,7 @@ async fn the_first_goaway_permits_every_stream_and_the_second_names_the_last_one
     wire.call(1, "wait").await;
     node.greeter.called(1).await;
 
-    let client = node.client.clone();
-    let drain = Drain::default().propagate(Duration::ZERO);
-    let draining = tokio::spawn(async move { client.drain(drain).await });
+    let draining = drain_after(node, Duration::ZERO);
     let first = wire.next(GOAWAY).await;
     assert_eq!((last_stream(&first), &first.payload[4..8]), (EVERY_STREAM, &[0; 4][..]));
 
@@ -176,9 +177,7 @@ async fn a_call_on_its_way_is_served_though_nothing_was_in_flight_when_the_serve
     let node = &world.nodes[0];
     let mut wire = Wire::to(node).await;
     wire.next(SETTINGS).await;
-    let client = node.client.clone();
-    let drain = Drain::default().propagate(Duration::ZERO);
-    let draining = tokio::spawn(async move { client.drain(drain).await });
+    let draining = drain_after(node, Duration::ZERO);
     wire.next(GOAWAY).await;
     // The way of the GOAWAY to the client, and of the call to the server.
     sleep(Duration::from_millis(300)).await;
@@ -211,9 +210,7 @@ async fn a_call_that_came_before_the_server_had_heard_of_its_connection_is_serve
         wire.call(1, "you").await;
         waiting.push(wire);
     }
-    let client = node.client.clone();
-    let draining =
-        tokio::spawn(async move { client.drain(Drain::default().propagate(Duration::ZERO)).await });
+    let draining = drain_after(node, Duration::ZERO);
     node.client.in_flight().refusing().await;
     drop(release);
     for mut wire in waiting {
@@ -240,9 +237,7 @@ async fn an_answer_that_was_given_arrives_whole_however_slowly_it_is_read() {
     let idle = async || (node.client.in_flight().requests() == 0).then_some(());
     eventually("the end of the call", SOON, idle).await.unwrap();
 
-    let client = node.client.clone();
-    let draining =
-        tokio::spawn(async move { client.drain(Drain::default().propagate(Duration::ZERO)).await });
+    let draining = drain_after(node, Duration::ZERO);
     node.client.in_flight().refusing().await;
     // Busy with something else.
     sleep(Duration::from_secs(3)).await;

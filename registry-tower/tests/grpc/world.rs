@@ -4,18 +4,15 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use registry_core::{
-    Client, Discover, Instance, MemoryRegistry, Registration, Target, Upstream,
-    balance::{Balance, Balancer, Draw, Failure, Members, Outcome, Picker, Slot, Ticket},
-};
-use registry_testkit::eventually;
+use registry_core::{Client, Discover, Instance, MemoryRegistry, Registration, Target, Upstream};
+use registry_testkit::{Ledger, eventually};
 use registry_tower::tonic::GrpcServer;
 use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore, task::JoinHandle};
 use tonic::{Code, Request, Status};
@@ -209,9 +206,7 @@ impl World {
 
     /// One whose picks are written down.
     pub(crate) async fn observed(&self) -> (Upstream, Arc<Ledger>) {
-        let ledger = Arc::new(Ledger::default());
-        let policy = Arc::clone(&ledger);
-        let balance = Balance::custom("ledger", move || Arc::<Ledger>::clone(&policy));
+        let (balance, ledger) = Ledger::balance();
         let discover = Discover::new(Target::try_from("greeter").unwrap()).balance(balance);
         let upstream = self.client.discover_with(discover).await.unwrap();
         upstream.ready_within(self.nodes.len(), SOON).await.unwrap();
@@ -221,58 +216,5 @@ impl World {
     /// How many calls each node got.
     pub(crate) fn calls(&self) -> BTreeMap<SocketAddr, usize> {
         self.nodes.iter().map(|node| (node.address, node.greeter.calls())).collect()
-    }
-}
-
-/// Takes the instances in turn, the first one first, and writes down how picks ended.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    begun: AtomicUsize,
-    ended: Mutex<Vec<Option<Outcome>>>,
-}
-
-#[derive(Debug)]
-struct InTurn(AtomicUsize, usize);
-
-impl Balancer for Ledger {
-    fn picker(&self, members: &Members) -> Arc<dyn Picker> {
-        Arc::new(InTurn(AtomicUsize::new(0), members.len()))
-    }
-
-    fn observes(&self) -> bool {
-        true
-    }
-
-    fn begin(&self, _: Slot) -> Ticket {
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        Ticket::default()
-    }
-
-    fn end(&self, _: Slot, _: Ticket, outcome: Option<&Outcome>) {
-        self.ended.lock().unwrap().push(outcome.copied());
-    }
-}
-
-impl Picker for InTurn {
-    fn pick(&self, _: &Draw<'_>) -> usize {
-        self.0.fetch_add(1, Ordering::SeqCst) % self.1
-    }
-}
-
-impl Ledger {
-    /// How many picks haven't ended.
-    pub(crate) fn open(&self) -> usize {
-        self.begun.load(Ordering::SeqCst) - self.ended.lock().unwrap().len()
-    }
-
-    /// What the picks blamed their instances for.
-    pub(crate) fn failures(&self) -> Vec<Option<Failure>> {
-        self.ended.lock().unwrap().iter().map(|outcome| outcome.as_ref()?.get_failure()).collect()
-    }
-
-    /// How the picks ended.
-    pub(crate) fn verdicts(&self) -> Vec<Result<(), Failure>> {
-        let ended = self.ended.lock().unwrap();
-        ended.iter().map(|outcome| outcome.expect("a verdict").get_failure().map_or(Ok(()), Err)).collect()
     }
 }

@@ -6,6 +6,7 @@ pub mod faults;
 #[cfg(unix)]
 mod certs;
 mod eventually;
+mod ledger;
 #[cfg(unix)]
 mod proxy;
 #[cfg(unix)]
@@ -14,6 +15,7 @@ mod server;
 #[cfg(unix)]
 pub use self::certs::{TestCa, TestCert};
 pub use self::eventually::{Timeout, eventually};
+pub use self::ledger::Ledger;
 #[cfg(unix)]
 pub use self::proxy::Proxy;
 #[cfg(unix)]
