@@ -1,23 +1,23 @@
 //! A reqwest client that finds its services by name.
 
+mod names;
 mod read;
 
 use std::{
-    collections::HashMap,
     error::Error as StdError,
     fmt, io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use http::{HeaderName, HeaderValue, Method, Request, Response};
-use registry_core::{CallError, CallOptions, Client, Endpoint, Instance, Upstreams};
+use registry_core::{CallError, CallOptions, Client, Endpoint, Instance};
 use reqwest::{Body, IntoUrl, ResponseBuilderExt, Url};
 use tower_service::Service;
 
-use self::read::Read;
+use self::{names::Names, read::Read};
 use crate::{
     BoxError,
     classify::{Classify, ClassifyHttp},
@@ -39,6 +39,11 @@ const FIRST_VIEW: Duration = Duration::from_secs(5);
 /// With `http://` the endpoint's scheme counts, not the URL's. With `https://` only `https` endpoints are used, whatever
 /// the registry says: an instance without one is passed over, for another, and isn't blamed. An `https` endpoint must bear the certificate's name.
 ///
+/// Each name that is asked for is watched, up to 1,024 at a time: beyond that the least recently used one gives way, before
+/// others one without instances. After an hour without a request, or a minute if it has no instances, a name gives way
+/// to any other one. Where URLs are somebody else's, such as those of webhooks, a rule of your own
+/// ([`hosts`](Self::hosts)) keeps their hosts apart from services.
+///
 /// Requests are retried as by [`Balanced`], and a pick is held until the response's body ends. Timeouts of `reqwest` hold
 /// for each attempt.
 ///
@@ -58,15 +63,12 @@ const FIRST_VIEW: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct ServiceClient {
     http: reqwest::Client,
-    upstreams: Arc<Upstreams>,
-    services: Arc<Mutex<Services>>,
+    names: Arc<Names>,
     hosts: Arc<HostRule>,
     classify: Arc<dyn Classify>,
     options: CallOptions,
 }
 
-/// By name, and whether with TLS.
-type Services = HashMap<(String, bool), Balanced<Pool>>;
 type HostRule = dyn Fn(&Url) -> Option<String> + Send + Sync;
 
 /// One request of a [`ServiceClient`].
@@ -93,8 +95,7 @@ impl ServiceClient {
     pub fn new(client: &Client, http: reqwest::Client) -> Self {
         Self {
             http,
-            upstreams: Arc::new(client.upstreams()),
-            services: Arc::default(),
+            names: Arc::new(Names::new(client)),
             hosts: Arc::new(single_label),
             classify: Arc::new(ClassifyHttp),
             options: CallOptions::new(),
@@ -179,27 +180,17 @@ impl ServiceClient {
         is_tls: bool,
         within: Duration,
     ) -> Result<Balanced<Pool>, ServiceError> {
-        let key = (service, is_tls);
-        let known = self.lock().get(&key).cloned();
-        let balanced = match known {
-            Some(balanced) => balanced,
-            None => {
-                let upstream = self.upstreams.get(&key.0).map_err(CallError::NoInstance)?;
-                let balanced = Balanced::new(upstream, Pool { http: self.http.clone(), is_tls })
-                    .classify_by(Arc::clone(&self.classify))
-                    .options(self.options.clone());
-                self.lock().entry(key).or_insert(balanced).clone()
-            }
-        };
+        let balanced = self.names.get(service, is_tls, |upstream| {
+            Balanced::new(upstream, Pool { http: self.http.clone(), is_tls })
+                .classify_by(Arc::clone(&self.classify))
+                .options(self.options.clone())
+        });
+        let balanced = balanced.map_err(CallError::NoInstance)?;
         let upstream = balanced.upstream();
         if upstream.snapshot().version() == 0 {
             upstream.ready_within(0, within).await.map_err(CallError::NoInstance)?;
         }
         Ok(balanced)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Services> {
-        self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -320,7 +311,7 @@ fn marked(error: reqwest::Error, is_untouched: bool) -> BoxError {
 impl fmt::Debug for ServiceClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServiceClient")
-            .field("upstreams", &self.upstreams)
+            .field("names", &self.names)
             .field("classify", &self.classify)
             .field("options", &self.options)
             .finish_non_exhaustive()

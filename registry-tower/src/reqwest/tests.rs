@@ -170,7 +170,7 @@ async fn a_redirect_that_leads_nowhere_is_not_told_of_as_a_refused_connection() 
     for _ in 0..3 {
         orders.http.get("http://orders/").send().await.unwrap_err();
     }
-    let upstream = orders.http.upstreams.get("orders").unwrap();
+    let upstream = orders.http.names.upstream("orders");
     assert_eq!(upstream.snapshot().ejected().count(), 0);
 }
 
@@ -184,6 +184,39 @@ async fn a_request_waits_for_the_first_view_no_longer_than_it_may_take() {
     let limit = Duration::from_millis(200);
     http.get("http://orders/").timeout(limit).send().await.unwrap_err();
     assert!(start.elapsed() < 2 * limit, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn names_that_are_made_up_take_no_places_for_good() {
+    let orders = orders(&[serve().await]).await;
+    for name in 0..1_100 {
+        let error = orders.http.get(format!("http://made-up-{name}/")).send().await.unwrap_err();
+        let RequestError::Call(CallError::NoInstance(error)) = error else { panic!("{error:?}") };
+        assert_eq!(error.kind(), ErrorKind::NoInstance, "{name}");
+    }
+    assert_eq!(orders.http.get("http://orders/").send().await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_not_used_is_no_longer_watched() {
+    let registry = registry_core::MemoryRegistry::new();
+    let client = Client::from_backend(registry.backend()).await.unwrap();
+    let _orders = client.register(Instance::new("orders", "http://10.0.0.7:1").unwrap()).await.unwrap();
+    let http = ServiceClient::new(&client, reqwest::Client::builder().no_proxy().build().unwrap());
+    let known = async |name: &str| http.balanced(name.to_owned(), false, FIRST_VIEW).await.unwrap();
+    for name in ["orders", "nobody", "no-one"] {
+        known(name).await;
+    }
+    registry.until(|registry| registry.watch_count() == 3).await;
+    tokio::time::advance(Duration::from_secs(61)).await;
+    let last = known("somebody").await;
+    registry.until(|registry| registry.watch_count() == 2).await;
+    assert_eq!(http.names.upstream("orders").snapshot().len(), 1);
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    known("nobody").await;
+    registry.until(|registry| registry.watch_count() == 2).await;
+    drop(last);
+    registry.until(|registry| registry.watch_count() == 1).await;
 }
 
 #[tokio::test]
