@@ -2,6 +2,7 @@
 
 mod names;
 mod read;
+mod timed;
 
 use std::{
     error::Error as StdError,
@@ -15,9 +16,10 @@ use std::{
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use registry_core::{CallError, CallOptions, Client, Endpoint, Instance};
 use reqwest::{Body, IntoUrl, ResponseBuilderExt, Url};
+use tokio::time::Instant;
 use tower_service::Service;
 
-use self::{names::Names, read::Read};
+use self::{names::Names, read::Read, timed::timed};
 use crate::{
     BoxError,
     classify::{Classify, ClassifyHttp},
@@ -45,7 +47,8 @@ const FIRST_VIEW: Duration = Duration::from_secs(5);
 /// ([`hosts`](Self::hosts)) keeps their hosts apart from services.
 ///
 /// Requests are retried as by [`Balanced`], and a pick is held until the response's body ends. Timeouts of `reqwest` hold
-/// for each attempt.
+/// for each attempt; one that runs out while the body is read counts against the instance only if at least half of the
+/// time went into waiting for it.
 ///
 /// Redirects are followed by `reqwest` and aren't balanced: 307 and 308 only for requests without a body, and the
 /// response's `url()` is that of the request, not where redirects led to. A connection that fails after a redirect is no
@@ -288,8 +291,10 @@ impl Service<Request<Replay<Body>>> for Pool {
             let (read, body) = Read::watch(body);
             let request = Request::from_parts(head, Body::wrap(body));
             let request = reqwest::Request::try_from(request)?;
+            let began = Instant::now();
             let answer = client.execute(request).await;
-            Ok(answer.map_err(|error| marked(error, read.is_untouched()))?.into())
+            let answer = answer.map_err(|error| marked(error, read.is_untouched()))?;
+            Ok(timed(answer.into(), began))
         })
     }
 }

@@ -12,14 +12,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Request, Response, StatusCode, request};
+use http::{HeaderMap, Request, Response, StatusCode, request, response};
 use http_body::Body;
 use registry_core::{Attempt, CallError, CallOptions, Instance, OpenPick, Upstream, balance::Failure};
 use tower_service::Service;
 
 use crate::{
     BoxError,
-    body::{End, Guard, Until},
+    body::{BodyFault, End, Guard, Until},
     cache::Cache,
     classify::{Classify, ClassifyHttp, Idempotent},
     connect::{Connect, NotSent},
@@ -71,12 +71,13 @@ pub enum Cause {
 /// What the body of a response holds: the pick, until the body's end.
 ///
 /// A body that ends, or fails, ends the pick with that verdict and the time since the attempt began; one
-/// that is dropped before ends it by what the head said, without a time.
+/// that is dropped before, or fails by the [reader's own fault](BodyFault), ends it by what the head said, without a time.
 #[derive(Debug)]
 pub struct OpenAnswer {
     /// `None` once it is reported.
     open: Option<OpenPick>,
     failure: Option<Failure>,
+    fault: BodyFault,
     classify: Arc<dyn Classify>,
 }
 
@@ -150,8 +151,9 @@ impl<C: Connect> Balanced<C> {
         match held {
             Ok(held) => {
                 let ((response, failure), open) = held.into_parts();
-                let guard = OpenAnswer::new(open, failure, Arc::clone(&self.classify));
-                Ok(response.map(|body| Until::new(body, guard)))
+                let (head, body) = response.into_parts();
+                let guard = OpenAnswer::new(open, failure, Arc::clone(&self.classify), &head);
+                Ok(Response::from_parts(head, Until::new(body, guard)))
             }
             Err(error) => match sending.rejected.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 Some(response) if matches!(error.cause(), Some(Cause::Status(_))) => {
@@ -366,8 +368,14 @@ impl<C: Connect> fmt::Debug for Balanced<C> {
 
 impl OpenAnswer {
     /// The pick of a response whose head was judged.
-    pub(crate) fn new(open: OpenPick, failure: Option<Failure>, classify: Arc<dyn Classify>) -> Self {
-        Self { open: Some(open), failure, classify }
+    pub(crate) fn new(
+        open: OpenPick,
+        failure: Option<Failure>,
+        classify: Arc<dyn Classify>,
+        head: &response::Parts,
+    ) -> Self {
+        let fault = head.extensions.get::<BodyFault>().cloned().unwrap_or_default();
+        Self { open: Some(open), failure, fault, classify }
     }
 }
 
@@ -381,7 +389,10 @@ impl Guard for OpenAnswer {
         match (how, self.failure) {
             (End::Complete, None) => open.succeed(),
             (End::Complete, Some(failure)) => open.fail(failure),
-            (End::Failed, failure) => open.fail(failure.unwrap_or(Failure::Server)),
+            (End::Failed, failure) => match failure.or(self.fault.failure()) {
+                None => open.cut_off(),
+                Some(failure) => open.fail(failure),
+            },
         }
     }
 }

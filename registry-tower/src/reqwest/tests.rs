@@ -180,7 +180,7 @@ async fn a_request_waits_for_the_first_view_no_longer_than_it_may_take() {
     registry.faults().unavailable(true);
     let client = Client::from_backend(registry.backend()).await.unwrap();
     let http = ServiceClient::new(&client, reqwest::Client::builder().no_proxy().build().unwrap());
-    let start = tokio::time::Instant::now();
+    let start = Instant::now();
     let limit = Duration::from_millis(200);
     http.get("http://orders/").timeout(limit).send().await.unwrap_err();
     assert!(start.elapsed() < 2 * limit, "{:?}", start.elapsed());
@@ -217,6 +217,39 @@ async fn a_name_that_is_not_used_is_no_longer_watched() {
     registry.until(|registry| registry.watch_count() == 2).await;
     drop(last);
     registry.until(|registry| registry.watch_count() == 1).await;
+}
+
+/// A service whose every answer begins and never ends.
+async fn endless() -> crate::world::World {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = Router::new().fallback(any(async || {
+        let part = futures_util::stream::iter([Ok::<_, io::Error>("part")]);
+        let parts = futures_util::StreamExt::chain(part, futures_util::stream::pending());
+        axum::body::Body::from_stream(parts)
+    }));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    crate::world::World::of([format!("http://{address}")]).await
+}
+
+#[tokio::test]
+async fn a_timeout_while_the_caller_reads_slowly_is_not_the_instances_fault() {
+    use http_body_util::BodyExt;
+    use registry_core::balance::Failure;
+    let limit = Duration::from_millis(400);
+    for (is_slow, blamed) in [(true, None), (false, Some(Failure::Timeout))] {
+        let world = endless().await;
+        let http = reqwest::Client::builder().no_proxy().timeout(limit).build().unwrap();
+        let mut service = Balanced::new(world.upstream.clone(), Pool { http, is_tls: false });
+        let request = Request::get("http://orders/").body(Body::default()).unwrap();
+        let mut body = service.call(request).await.unwrap().into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "part");
+        if is_slow {
+            tokio::time::sleep(3 * limit).await;
+        }
+        assert!(body.frame().await.unwrap().unwrap_err().is_timeout());
+        assert_eq!(world.ledger.outcomes()[0].get_failure(), blamed);
+    }
 }
 
 #[tokio::test]
