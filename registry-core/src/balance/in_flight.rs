@@ -89,9 +89,15 @@ impl Counts {
     #[inline]
     fn is_owned_by(&self, thread: usize) -> bool {
         match self.owner.load(Ordering::Relaxed) {
-            0 => self.owner.compare_exchange(0, thread + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok(),
+            0 => self.claim(thread),
             owner => owner == thread + 1,
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn claim(&self, thread: usize) -> bool {
+        self.owner.compare_exchange(0, thread + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -111,7 +117,7 @@ impl Part {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn add(&self, slot: Slot, more: i32) {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| next(last, slot, more));
     }

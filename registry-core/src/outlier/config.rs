@@ -16,7 +16,8 @@ const INSTANT: Duration = Duration::from_millis(1);
 /// Judged is what [`Picked::report`](crate::Picked::report) and [`Upstream::call`](crate::Upstream::call) tell, per
 /// upstream of this process; nothing is shared with others. An ejected instance gets no pick for
 /// [`base`](Self::base) × the times it was ejected in a row; then exactly one pick is sent there as a probe: success
-/// restores the instance, failure ejects it for longer. If less than [`panic`](Self::panic) of the instances are usable,
+/// restores the instance, failure ejects it for longer; of a stream that goes on, its
+/// [beginning](crate::Picked::answered) is a success. If less than [`panic`](Self::panic) of the instances are usable,
 /// ejection is ignored until more are: then the fault is probably not theirs.
 ///
 /// The criteria and their numbers are those of Envoy's outlier detection and of gRPC's (proposal A50).

@@ -34,9 +34,19 @@ pub(super) struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum State {
     Closed,
-    Failing { since: Instant, cause: EjectionCause },
-    Ejected { until: Instant },
-    HalfOpen { since: Instant, probe: ProbeId },
+    Failing {
+        since: Instant,
+        cause: EjectionCause,
+    },
+    Ejected {
+        until: Instant,
+    },
+    /// `answered` is when the answer to the probe began, if it did.
+    HalfOpen {
+        since: Instant,
+        probe: ProbeId,
+        answered: Option<Instant>,
+    },
 }
 
 impl Entry {

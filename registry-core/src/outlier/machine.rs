@@ -14,6 +14,9 @@
 //! The success of a probe that was given up restores all the same, as long as no later one has failed: an instance that
 //! always takes longer than that would be out for ever otherwise. Its failure is ignored, as another one may be out.
 //!
+//! A probe that is a long stream would keep its instance out until it ends. So one whose answer has begun, and didn't turn
+//! out a failure within a few seconds, has succeeded. Until then its end decides: many an answer begins well and isn't.
+//!
 //! A failing instance is picked as before: it waits for room among the ejected, of whom there is a limited number. Only
 //! [`Input::Members`] ejects, as only the writer of the view knows for certain who is still there, and only it begins a
 //! panic: when too few are neither failing nor ejected. A panic ends no sooner than an interval later.
@@ -34,6 +37,9 @@ use crate::{
 
 /// After how long a probe that hasn't ended is given up, so that another pick may try.
 pub(super) const PROBE_LIMIT: Duration = Duration::from_secs(30);
+/// How long after the answer to a probe began it counts as a success, if it hasn't ended: long enough for most failures
+/// that come after a good beginning, such as a status in trailers.
+pub(super) const PROBE_ANSWER: Duration = Duration::from_secs(5);
 /// Least time from a probe that ended without a verdict to the next.
 pub(super) const PROBE_PAUSE: Duration = Duration::from_secs(1);
 /// After this many probes without a verdict in a row an instance is restored: nobody seems to report successes.
@@ -48,6 +54,8 @@ pub(crate) struct ProbeId(pub(super) u32);
 pub(super) enum Input<'a> {
     /// A request ended. Of successes only those need to be told that [`Machine::heeds`] asks for.
     Outcome { slot: Slot, key: &'a InstanceKey, failure: Option<Failure>, probe: Option<ProbeId> },
+    /// The answer to a probe has begun, and looks well.
+    Answered { slot: Slot, probe: ProbeId },
     /// A probe ended without a verdict.
     Unproven { slot: Slot, probe: ProbeId },
     /// A probe wasn't sent.
@@ -130,6 +138,7 @@ impl Machine {
                 (None, Some(failure)) => self.fail(slot, key, failure, now),
                 (None, None) => self.succeed(slot),
             },
+            Input::Answered { slot, probe } => self.answered(slot, probe, now),
             Input::Unproven { slot, probe } => self.give_back(slot, probe, now, &mut actions),
             Input::Unsent { slot, probe } => self.take_back(slot, probe, now),
             Input::Claim => self.claim(now, &mut actions),
@@ -171,6 +180,7 @@ impl Machine {
             State::Closed => None,
             State::Failing { .. } => Some(entry.last_failure + self.config.base),
             State::Ejected { until } => Some(until),
+            State::HalfOpen { answered: Some(at), .. } => Some(at + PROBE_ANSWER),
             State::HalfOpen { since, .. } => Some(since + self.config.probe_limit()),
         };
         let recovered = self.panic.filter(|_| !self.is_short()).map(|since| since + self.config.interval);
@@ -281,8 +291,14 @@ impl Machine {
         let limit = self.config.probe_limit();
         let mut next: Option<&mut Entry> = None;
         for entry in self.entries.values_mut() {
-            if matches!(entry.state(), State::HalfOpen { since, .. } if now >= since + limit) {
-                actions.extend(entry.unproven(&mut self.counts, now, now));
+            match entry.state() {
+                State::HalfOpen { answered: Some(at), .. } if now >= at + PROBE_ANSWER => {
+                    actions.push(entry.restore(&mut self.counts, now));
+                }
+                State::HalfOpen { since, answered: None, .. } if now >= since + limit => {
+                    actions.extend(entry.unproven(&mut self.counts, now, now));
+                }
+                _ => {}
             }
             if matches!(entry.state(), State::Ejected { until } if until <= now)
                 && next.as_ref().is_none_or(|next| entry.order() < next.order())
@@ -293,7 +309,7 @@ impl Machine {
         if let Some(entry) = next {
             self.probes = self.probes.wrapping_add(1);
             let probe = ProbeId(self.probes);
-            entry.enter(State::HalfOpen { since: now, probe }, &mut self.counts);
+            entry.enter(State::HalfOpen { since: now, probe, answered: None }, &mut self.counts);
             actions.push(Action::Try { slot: entry.slot, key: entry.key.clone(), probe });
         }
     }
@@ -321,6 +337,16 @@ impl Machine {
         let lasts = lasts(&self.config, entry.times, &mut self.random);
         entry.enter(State::Ejected { until: now + lasts }, &mut self.counts);
         actions.push(Action::Eject { key: entry.key.clone(), cause: EjectionCause::Probe, lasts });
+    }
+
+    fn answered(&mut self, slot: Slot, by: ProbeId, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&slot.index).filter(|entry| entry.is_tried_by(slot, by))
+        else {
+            return;
+        };
+        if let State::HalfOpen { since, probe, answered: None } = entry.state() {
+            entry.enter(State::HalfOpen { since, probe, answered: Some(now) }, &mut self.counts);
+        }
     }
 
     fn give_back(&mut self, slot: Slot, ended: ProbeId, now: Instant, actions: &mut Vec<Action>) {

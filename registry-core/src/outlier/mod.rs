@@ -170,6 +170,13 @@ impl Outliers {
         self.carry_out(view, judge, &actions);
     }
 
+    /// The answer to a probe has begun, and looks well.
+    pub(crate) fn answered(&self, view: &View, slot: Slot, probe: ProbeId) {
+        let mut judge = self.judge();
+        let actions = judge.machine.step(Input::Answered { slot, probe }, Instant::now());
+        self.carry_out(view, judge, &actions);
+    }
+
     /// A probe ended without a verdict; whether its request was sent.
     pub(crate) fn give_back(&self, view: &View, slot: Slot, probe: ProbeId, was_sent: bool) {
         let mut judge = self.judge();

@@ -174,6 +174,9 @@ impl Members {
         if self.is_trusted(at) { self.trusted.get(at) } else { self.doubtful(at - self.trusted.len()) }
     }
 
+    // Seldom, and otherwise compiled into every pick three times.
+    #[cold]
+    #[inline(never)]
     fn doubtful(&self, at: usize) -> Option<&Member> {
         let warming = self.warming();
         match at.checked_sub(warming.len()) {

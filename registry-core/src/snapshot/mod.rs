@@ -151,7 +151,7 @@ impl Snapshot {
 
     /// Whether any is [`Serving`](Status::Serving) and not kept apart as ejected; in a panic none is.
     pub(crate) fn has_usable(&self) -> bool {
-        USABLE.into_iter().any(|pool| pool != Pool::Ejected && self.pool(pool).len() > 0)
+        USABLE.into_iter().any(|pool| pool != Pool::Ejected && !self.pool(pool).is_empty())
     }
 
     /// Whether the shrink guard holds this instance: the registry's list no longer has it, which isn't

@@ -36,7 +36,8 @@ impl<T> Held<T> {
         self.answer
     }
 
-    /// The answer, and the pick to end when the answer does.
+    /// The answer, and the pick to end when the answer does. If it may be a long stream and has begun well, say
+    /// [`Picked::answered`] of it.
     pub fn into_parts(self) -> (T, OpenPick) {
         (self.answer, self.open)
     }

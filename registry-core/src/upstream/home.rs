@@ -118,6 +118,14 @@ impl Home {
         }
     }
 
+    /// The answer to a probe has begun, and looks well.
+    #[cold]
+    pub(super) fn answered(&self, slot: Slot, probe: ProbeId) {
+        if let (Some(outliers), Some(shared)) = (&self.outliers, self.shared()) {
+            outliers.answered(&shared.view, slot, probe);
+        }
+    }
+
     /// A probe ended without a verdict; whether its request was sent.
     #[cold]
     pub(super) fn give_back(&self, slot: Slot, probe: ProbeId, was_sent: bool) {

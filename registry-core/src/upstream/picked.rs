@@ -67,17 +67,37 @@ impl Picked {
 
     #[inline(never)]
     fn end(&mut self, outcome: &Outcome) {
-        let (slot, ticket, probe) = (self.slot, self.ticket.take(), self.probe.take());
         let is_judged = self.way.home(|home| {
-            if let Some(ticket) = ticket {
-                home.end(slot, ticket, Some(outcome));
+            if let Some(ticket) = self.ticket {
+                home.end(self.slot, ticket, Some(outcome));
             }
-            home.is_judged(slot, outcome, probe)
+            home.is_judged(self.slot, outcome, self.probe)
         });
+        self.ticket = None;
+        let probe = self.probe.take();
         if is_judged == Some(true)
             && let Some(home) = self.way.home(Arc::clone)
         {
-            home.judge(&self.instance, slot, outcome, probe);
+            home.judge(&self.instance, self.slot, outcome, probe);
+        }
+    }
+
+    /// Says that the answer has begun and looks well, such as a response's head with a good status, while the pick goes
+    /// on: for streams, which may take hours.
+    ///
+    /// It only matters if this pick is the one that tries an ejected instance. Then a verdict within 5 s decides as ever;
+    /// after that the instance is restored, although the stream goes on. Without this call it stays out until the stream
+    /// ends, or until five such picks took 30 s each.
+    pub fn answered(&self) {
+        if let Some(probe) = self.probe {
+            self.begin_answer(probe);
+        }
+    }
+
+    #[cold]
+    fn begin_answer(&self, probe: ProbeId) {
+        if let Some(home) = self.way.home(Arc::clone) {
+            home.answered(self.slot, probe);
         }
     }
 

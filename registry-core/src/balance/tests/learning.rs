@@ -155,3 +155,70 @@ fn settings_tell_policies_apart() {
     assert_eq!(bound(-1.0), bound(1.01));
     assert_eq!(bound(f64::INFINITY), bound(1_000.0));
 }
+
+#[test]
+fn a_pick_that_outlives_its_view_says_nothing_of_the_one_that_follows_it() {
+    let balance = Balance::least_request();
+    let held: Vec<_> = {
+        let former = upstream(&balance, 2);
+        (0..4).map(|_| former.pick().unwrap()).collect()
+    };
+    // Its place in the threads' tables may be this one's by now, and its slots are.
+    let present = upstream(&balance, 2);
+    let busy = present.pick().unwrap();
+    held.into_iter().for_each(|picked| picked.report(Outcome::success()));
+    for _ in 0..50 {
+        assert_ne!(present.pick().unwrap().key(), busy.key());
+    }
+}
+
+#[test]
+fn threads_that_never_pick_may_report() {
+    let upstream = upstream(&Balance::peak_ewma(), 2);
+    let slow = upstream.pick().unwrap();
+    let (key, outcome) = (slow.key(), Outcome::success().took(Duration::from_secs(3)));
+    let reports = |picks: Vec<crate::Picked>| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| picks.into_iter().for_each(|picked| picked.report(outcome))).join().unwrap();
+        });
+    };
+    reports(vec![slow]);
+    for _ in 0..50 {
+        assert_ne!(upstream.pick().unwrap().key(), key);
+    }
+    // Through what the thread holds by then.
+    reports((0..10).map(|_| upstream.pick().unwrap()).collect());
+    assert_eq!(ids(&upstream, 50).len(), 1);
+}
+
+#[test]
+fn a_policy_of_others_hears_of_the_end_of_each_pick_even_after_the_view_is_gone() {
+    #[derive(Debug, Default)]
+    struct Ends(std::sync::atomic::AtomicUsize);
+    #[derive(Debug)]
+    struct First;
+    impl Picker for First {
+        fn pick(&self, _: &Draw<'_>) -> usize {
+            0
+        }
+    }
+    impl Balancer for Ends {
+        fn picker(&self, _: &Members) -> Arc<dyn Picker> {
+            Arc::new(First)
+        }
+        fn observes(&self) -> bool {
+            true
+        }
+        fn end(&self, _: Slot, _: Ticket, _: Option<&Outcome>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    let ends = Arc::new(Ends::default());
+    let shared = Arc::clone(&ends);
+    let balance = Balance::custom("first", move || Arc::<Ends>::clone(&shared));
+    let picked = upstream(&balance, 2).pick().unwrap();
+    // Takes this thread's hold of the former view's, if it has one.
+    upstream(&balance, 1).pick().unwrap().report(Outcome::success());
+    std::thread::scope(|scope| scope.spawn(move || drop(picked)).join().unwrap());
+    assert_eq!(ends.0.load(std::sync::atomic::Ordering::Relaxed), 2);
+}

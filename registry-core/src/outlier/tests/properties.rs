@@ -10,6 +10,7 @@ enum Event {
     Succeed(usize),
     Pass(u64),
     Claim,
+    Answer(usize),
     End(usize, Option<bool>),
     Interval(u32),
     Join,
@@ -30,6 +31,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         4 => any::<usize>().prop_map(Event::Succeed),
         6 => (0_u64..60_000).prop_map(Event::Pass),
         6 => Just(Event::Claim),
+        3 => any::<usize>().prop_map(Event::Answer),
         6 => (any::<usize>(), any::<Option<bool>>()).prop_map(|(at, verdict)| Event::End(at, verdict)),
         2 => (0_u32..300).prop_map(Event::Interval),
         3 => Just(Event::Join),
@@ -50,6 +52,10 @@ fn carry_out(world: &mut World, probes: &mut Vec<(Slot, ProbeId)>, next: &mut u3
             if let Some((index, probe)) = world.claim() {
                 probes.push((world.slot(index), probe));
             }
+        }
+        Event::Answer(at) if !probes.is_empty() => {
+            let (slot, probe) = probes[at % probes.len()];
+            world.step(Input::Answered { slot, probe });
         }
         Event::End(at, verdict) if !probes.is_empty() => {
             let (slot, probe) = probes.swap_remove(at % probes.len());

@@ -1,7 +1,7 @@
 //! What the machine does, step by step.
 
 use super::*;
-use crate::outlier::machine::{PROBE_LIMIT, PROBE_PAUSE, UNPROVEN};
+use crate::outlier::machine::{PROBE_ANSWER, PROBE_LIMIT, PROBE_PAUSE, UNPROVEN};
 
 fn ten() -> World {
     World::new(Ejection::default(), 10)
@@ -241,6 +241,36 @@ async fn a_probe_that_does_not_end_is_given_up_and_its_late_failure_is_ignored()
     assert_eq!(world.ejections().len(), 1);
     world.outcome(0, None, Some(second));
     assert!(world.ejected().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_whose_answer_goes_on_for_long_has_succeeded() {
+    let mut world = ejected();
+    let probe = probe(&mut world, 34 * SECOND);
+    let slot = world.slot(0);
+    world.pass(20 * SECOND);
+    world.step(Input::Answered { slot, probe });
+    world.pass(PROBE_ANSWER - SECOND);
+    // That it goes on says nothing new.
+    world.step(Input::Answered { slot, probe });
+    assert_eq!((world.claim(), world.ejected()), (None, vec![key(0)]));
+    world.pass(SECOND);
+    assert_eq!(world.machine.due(), Some(world.now));
+    assert_eq!((world.claim(), world.ejected()), (None, vec![]));
+    world.outcome(0, Some(Failure::Server), Some(probe));
+    assert_eq!((world.ejected(), world.ejections().len()), (vec![], 1), "its end hours later is no probe's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_whose_answer_begins_well_and_fails_at_once_has_failed() {
+    let mut world = ejected();
+    let probe = probe(&mut world, 34 * SECOND);
+    let slot = world.slot(0);
+    world.step(Input::Answered { slot, probe });
+    world.outcome(0, Some(Failure::Server), Some(probe));
+    world.pass(PROBE_ANSWER);
+    assert_eq!((world.claim(), world.ejected()), (None, vec![key(0)]));
+    assert_eq!(world.ejections().len(), 2, "and is out for longer");
 }
 
 #[tokio::test(start_paused = true)]

@@ -243,6 +243,24 @@ async fn a_probe_that_is_dropped_goes_to_another_pick() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_that_is_a_long_stream_brings_its_instance_back_while_it_goes_on() {
+    let servers = Servers::new(3, &Balance::round_robin());
+    servers.ill(0, Some(Failure::Connect));
+    servers.load(10).await;
+    tokio::time::advance(34 * SECOND).await;
+    let stream = servers.upstream.pick().unwrap();
+    assert_eq!(stream.key(), key(0));
+    servers.ill(0, None);
+    stream.answered();
+    servers.load(400).await;
+    assert!(servers.upstream.snapshot().is_ejected(&key(0)), "four seconds are too few");
+    servers.load(200).await;
+    assert!(!servers.upstream.snapshot().is_ejected(&key(0)));
+    drop(stream);
+    assert!(!servers.upstream.snapshot().is_ejected(&key(0)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pick_by_closure_never_probes() {
     let servers = Servers::new(3, &Balance::round_robin());
     servers.ill(0, Some(Failure::Connect));
