@@ -164,7 +164,7 @@ impl ServiceClient {
         };
         let url = request.url().clone();
         let within = request.timeout().map_or(FIRST_VIEW, |timeout| FIRST_VIEW.min(*timeout));
-        let balanced = self.balanced(service, url.scheme() == "https", within).await;
+        let balanced = self.balanced(&service, url.scheme() == "https", within).await;
         let mut balanced = balanced.map_err(RequestError::Call)?;
         let request: Request<Body> = request.try_into().map_err(RequestError::Http)?;
         let answer = balanced.call(request).await.map_err(RequestError::Call)?;
@@ -179,7 +179,7 @@ impl ServiceClient {
     /// The service of this name, once something is known of it.
     async fn balanced(
         &self,
-        service: String,
+        service: &str,
         is_tls: bool,
         within: Duration,
     ) -> Result<Balanced<Pool>, ServiceError> {

@@ -44,19 +44,19 @@ impl Names {
     /// The service of this name, made by `balanced` at its first use.
     pub(super) fn get(
         &self,
-        name: String,
+        name: &str,
         is_tls: bool,
         balanced: impl FnOnce(Upstream) -> Balanced<Pool>,
     ) -> Result<Balanced<Pool>, Error> {
         let now = Instant::now();
         let mut known = self.lock();
         let mut gone = Vec::new();
-        if !known.contains_key(&name) {
-            let upstream = self.client.discover_lazy(name.as_str())?;
+        if !known.contains_key(name) {
+            let upstream = self.client.discover_lazy(name)?;
             gone = make_room(&mut known, now);
-            known.insert(name.clone(), Name { upstream, plain: None, tls: None, used: now });
+            known.insert(name.to_owned(), Name { upstream, plain: None, tls: None, used: now });
         }
-        let name = known.get_mut(&name).expect("it was added if it wasn't there");
+        let name = known.get_mut(name).expect("it was added if it wasn't there");
         name.used = now;
         let service = if is_tls { &mut name.tls } else { &mut name.plain };
         let service = service.get_or_insert_with(|| balanced(name.upstream.clone())).clone();

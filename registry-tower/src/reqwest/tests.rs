@@ -203,7 +203,7 @@ async fn a_name_that_is_not_used_is_no_longer_watched() {
     let client = Client::from_backend(registry.backend()).await.unwrap();
     let _orders = client.register(Instance::new("orders", "http://10.0.0.7:1").unwrap()).await.unwrap();
     let http = ServiceClient::new(&client, reqwest::Client::builder().no_proxy().build().unwrap());
-    let known = async |name: &str| http.balanced(name.to_owned(), false, FIRST_VIEW).await.unwrap();
+    let known = async |name: &str| http.balanced(name, false, FIRST_VIEW).await.unwrap();
     for name in ["orders", "nobody", "no-one"] {
         known(name).await;
     }
