@@ -19,5 +19,6 @@ pub use self::proxy::Proxy;
 #[cfg(unix)]
 pub use self::server::{
     Consul, ConsulBuilder, ConsulCluster, Etcd, EtcdBuilder, EtcdCluster, EtcdKey, EtcdStatus, Etcdctl,
-    HttpAnswer, HttpApi, Port, Process, ProcessBuilder, Scratch, ServerError,
+    Eureka, EurekaBuilder, EurekaPeers, HttpAnswer, HttpApi, Nacos, NacosBuilder, NacosLine, Port, Process,
+    ProcessBuilder, Scratch, ServerError,
 };

@@ -125,17 +125,21 @@ async fn one_connection_too_many_is_answered_429() {
 #[ignore = "needs consul: cargo xtask servers"]
 async fn too_many_reads_are_answered_429_and_a_registration_still_200() {
     let consul = Consul::builder().requests_per_second(1.0, 1.0).start().await.unwrap();
-    let mut reads = Vec::new();
-    for _ in 0..15 {
-        reads.push(consul.api().get("/v1/catalog/services").await.unwrap().status);
-    }
-    assert!(reads.contains(&200) && reads.contains(&429), "{reads:?}");
-    let mut writes = Vec::new();
-    for number in 0..15 {
-        let path = format!("/v1/kv/key-{number}");
-        writes.push(consul.api().put(&path, "value").await.unwrap().status);
-    }
-    assert!(writes.contains(&200) && writes.contains(&503), "{writes:?}");
+    // Not after an exact number: Consul fills its buckets anew while it takes in the limits.
+    eventually("429", LONG, async || {
+        let answer = consul.api().get("/v1/catalog/services").await.unwrap();
+        assert!([200, 429].contains(&answer.status), "{answer:?}");
+        (answer.status == 429).then_some(())
+    })
+    .await
+    .unwrap();
+    eventually("503", LONG, async || {
+        let answer = consul.api().put("/v1/kv/key", "value").await.unwrap();
+        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        (answer.status == 503).then_some(())
+    })
+    .await
+    .unwrap();
     register(&consul, "a").await;
 }
 
