@@ -138,6 +138,7 @@ impl Nacos {
             .env("NACOS_PORT", port)
             .arg("-Dnacos.standalone=true")
             .arg(format!("-Dnacos.home={}", data.display()))
+            .arg(format!("-Dderby.stream.error.file={}", data.join("derby.log").display()))
             // Without it Nacos looks for the other members of a cluster.
             .arg("-Dnacos.member.list=");
         if self.options.line == NacosLine::V3 {
