@@ -18,6 +18,7 @@ mod port;
 mod process;
 mod scratch;
 mod spawner;
+mod spring;
 
 pub use self::api::{HttpAnswer, HttpApi};
 pub use self::consul::{Consul, ConsulBuilder, ConsulCluster};
@@ -28,3 +29,4 @@ pub use self::nacos::{Nacos, NacosBuilder, NacosLine};
 pub use self::port::Port;
 pub use self::process::{Process, ProcessBuilder};
 pub use self::scratch::Scratch;
+pub use self::spring::{SpringPeer, SpringPeerBuilder};
