@@ -17,6 +17,7 @@ mod output;
 mod port;
 mod process;
 mod scratch;
+mod shared;
 mod spawner;
 mod spring;
 
@@ -29,4 +30,5 @@ pub use self::nacos::{Nacos, NacosBuilder, NacosLine};
 pub use self::port::Port;
 pub use self::process::{Process, ProcessBuilder};
 pub use self::scratch::Scratch;
+pub use self::shared::Shared;
 pub use self::spring::{SpringPeer, SpringPeerBuilder};
