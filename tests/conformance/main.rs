@@ -3,6 +3,8 @@
 use registry_core::{Backend, MemoryRegistry, StaticRegistry};
 use registry_testkit::{conformance, conformance::Stage};
 
+#[cfg(all(feature = "consul", unix))]
+mod consul_server;
 #[cfg(all(feature = "etcd", unix))]
 mod etcd_server;
 
@@ -10,6 +12,9 @@ conformance!(memory: in_process; all; paused);
 conformance!(static_list: fixed; discovery, catalogue; paused);
 #[cfg(all(feature = "etcd", unix))]
 conformance!(etcd: etcd_server::EtcdServer::start().await; all; ignore = "needs etcd: cargo xtask servers");
+#[cfg(all(feature = "consul", unix))]
+conformance!(consul: consul_server::ConsulServer::start().await;
+    discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs consul: cargo xtask servers");
 
 async fn in_process(_stage: Stage) -> Backend {
     MemoryRegistry::new().backend()
