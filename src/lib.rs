@@ -52,6 +52,6 @@ pub fn builder() -> ClientBuilder {
     #[cfg(feature = "etcd")]
     let builder = builder.connector(registry_etcd::EtcdConnector::default());
     #[cfg(feature = "consul")]
-    let builder = builder.connector(registry_http::consul::ConsulConnector::default());
+    let builder = builder.connector(consul::ConsulConnector::default());
     builder
 }
