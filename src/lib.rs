@@ -57,8 +57,8 @@ pub fn builder() -> ClientBuilder {
     #[cfg(feature = "etcd")]
     let builder = builder.connector(registry_etcd::EtcdConnector::default());
     #[cfg(feature = "consul")]
-    let builder = builder.connector(registry_http::consul::ConsulConnector::default());
+    let builder = builder.connector(consul::ConsulConnector::default());
     #[cfg(feature = "eureka")]
-    let builder = builder.connector(registry_http::eureka::EurekaConnector::default());
+    let builder = builder.connector(eureka::EurekaConnector::default());
     builder
 }

@@ -3,6 +3,8 @@
 use registry_core::{Backend, MemoryRegistry, StaticRegistry};
 use registry_testkit::{conformance, conformance::Stage};
 
+#[cfg(all(feature = "consul", unix))]
+mod consul_server;
 #[cfg(all(feature = "etcd", unix))]
 mod etcd_server;
 #[cfg(all(feature = "eureka", unix))]
@@ -12,6 +14,9 @@ conformance!(memory: in_process; all; paused);
 conformance!(static_list: fixed; discovery, catalogue; paused);
 #[cfg(all(feature = "etcd", unix))]
 conformance!(etcd: etcd_server::EtcdServer::start().await; all; ignore = "needs etcd: cargo xtask servers");
+#[cfg(all(feature = "consul", unix))]
+conformance!(consul: consul_server::ConsulServer::start().await;
+    discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs consul: cargo xtask servers");
 // All but `session`: a lease is one thing per instance.
 #[cfg(all(feature = "eureka", unix))]
 conformance!(

@@ -1,5 +1,5 @@
 //! Whole clients on real servers that die, freeze, forget and are operated on.
-#![cfg(all(feature = "eureka", unix))]
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may fail; the lint only knows functions marked as tests")]
 
 mod operators;
