@@ -3,13 +3,27 @@
 use registry_core::{Backend, MemoryRegistry, StaticRegistry};
 use registry_testkit::{conformance, conformance::Stage};
 
+#[cfg(all(feature = "consul", unix))]
+mod consul_server;
 #[cfg(all(feature = "etcd", unix))]
 mod etcd_server;
+#[cfg(all(feature = "eureka", unix))]
+mod eureka_server;
 
 conformance!(memory: in_process; all; paused);
 conformance!(static_list: fixed; discovery, catalogue; paused);
 #[cfg(all(feature = "etcd", unix))]
 conformance!(etcd: etcd_server::EtcdServer::start().await; all; ignore = "needs etcd: cargo xtask servers");
+#[cfg(all(feature = "consul", unix))]
+conformance!(consul: consul_server::ConsulServer::start().await;
+    discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs consul: cargo xtask servers");
+// All but `session`: a lease is one thing per instance.
+#[cfg(all(feature = "eureka", unix))]
+conformance!(
+    eureka: eureka_server::EurekaServer::start().await;
+    discovery, registry, changes, lease, catalogue, catalogue_changes;
+    ignore = "needs eureka: cargo xtask servers"
+);
 
 async fn in_process(_stage: Stage) -> Backend {
     MemoryRegistry::new().backend()
