@@ -27,6 +27,11 @@ pub mod etcd {
 #[cfg_attr(docsrs, doc(cfg(feature = "consul")))]
 pub use registry_http::consul;
 
+/// The Nacos backend.
+#[cfg(feature = "nacos")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nacos")))]
+pub use registry_http::nacos;
+
 /// Adapters for tower, hyper, axum and reqwest.
 #[cfg(feature = "tower")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
@@ -53,5 +58,7 @@ pub fn builder() -> ClientBuilder {
     let builder = builder.connector(registry_etcd::EtcdConnector::default());
     #[cfg(feature = "consul")]
     let builder = builder.connector(registry_http::consul::ConsulConnector::default());
+    #[cfg(feature = "nacos")]
+    let builder = builder.connector(registry_http::nacos::NacosConnector::default());
     builder
 }

@@ -7,3 +7,6 @@ pub mod consul;
 #[cfg(feature = "_http")]
 #[allow(dead_code, unused_imports, reason = "each backend uses its own part of what they share")]
 mod http;
+#[cfg(feature = "nacos")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nacos")))]
+pub mod nacos;
