@@ -249,3 +249,6 @@ fn written(api: Api, answer: &Answer, operation: &'static str) -> Result<(), Err
 fn succeeded(answer: &Answer) -> Result<(), Error> {
     if answer.status.is_success() { Ok(()) } else { Err(error::of_status(answer)) }
 }
+
+#[cfg(test)]
+mod tests;
