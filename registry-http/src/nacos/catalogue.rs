@@ -230,7 +230,8 @@ mod tests {
             {"name":"other","groupName":"MY_DEFAULT_GROUP","ipCount":1}]}}"#;
         let page_of = page(Source::Admin, admin).unwrap();
         assert_eq!((named(&page_of), page_of.entries), (vec!["orders", "a b"], 4));
-        let catalog = r#"{"count":1,"serviceList":[{"name":"orders","groupName":"DEFAULT_GROUP","ipCount":2}]}"#;
+        let catalog =
+            r#"{"count":1,"serviceList":[{"name":"orders","groupName":"DEFAULT_GROUP","ipCount":2}]}"#;
         assert_eq!(named(&page(Source::Catalog, catalog).unwrap()), ["orders"]);
         let names = r#"{"count":2,"doms":["orders","DEFAULT_GROUP@@billing"]}"#;
         assert_eq!(named(&page(Source::Names, names).unwrap()), ["orders", "billing"]);

@@ -70,7 +70,8 @@ fn beats_of_all_versions_tell_alive_from_unknown_from_refused() {
     assert_eq!(said(Api::V3, v3).unwrap(), Ok(Beaten::Alive { next: None }));
     let unknown = r#"{"code":21003,"message":"instance not found","data":null}"#;
     assert_eq!(said(Api::V3, unknown).unwrap(), Ok(Beaten::Unknown));
-    let refused = said(Api::V3, r#"{"code":30000,"message":"server error","data":"oops"}"#).unwrap().unwrap_err();
+    let refused =
+        said(Api::V3, r#"{"code":30000,"message":"server error","data":"oops"}"#).unwrap().unwrap_err();
     assert_eq!((refused.code, refused.message.as_str()), (30000, "server error: \"oops\""));
     assert_eq!(said(Api::V1, "ok").unwrap_err().kind(), ErrorKind::Protocol);
 }
@@ -79,7 +80,8 @@ fn beats_of_all_versions_tell_alive_from_unknown_from_refused() {
 fn a_refused_write_is_no_success_whatever_its_status() {
     assert_eq!(refusal(Api::V1, b"ok").unwrap(), None);
     assert_eq!(refusal(Api::V3, br#"{"code":0,"message":"success","data":"ok"}"#).unwrap(), None);
-    let refused = refusal(Api::V3, br#"{"code":21001,"message":"weight error","data":null}"#).unwrap().unwrap();
+    let refused =
+        refusal(Api::V3, br#"{"code":21001,"message":"weight error","data":null}"#).unwrap().unwrap();
     assert_eq!((refused.code, refused.message.as_str()), (21001, "weight error"));
     assert_eq!(refusal(Api::V3, b"ok").unwrap_err().kind(), ErrorKind::Protocol);
 }
