@@ -86,8 +86,7 @@ impl<'a> List<'a> {
             Api::V2 => Self::of_info(unwrap(body)?.get()),
             Api::V3 => {
                 let hosts = unwrap(body)?;
-                let is_list = hosts.get().starts_with(['[', 'n']);
-                if !is_list {
+                if !hosts.get().starts_with('[') {
                     return Err(malformed("its data is no list"));
                 }
                 Ok(Self { hosts: Some(hosts), is_protected: false })

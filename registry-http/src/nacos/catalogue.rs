@@ -6,7 +6,14 @@
 //! | `v1/ns/catalog/services` | 1.x, 2.x | services with instances |
 //! | `v1/ns/service/list` | what has neither for us | names, also of empty services, which servers remove after a minute |
 
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use futures_util::stream;
@@ -30,7 +37,11 @@ const MAX_PAGES: usize = 10_000;
 #[derive(Clone, Debug)]
 pub(crate) struct NacosCatalogue {
     session: Arc<Session>,
+    /// The place in [`SOURCES`] that answered last: the others needn't refuse us at each poll.
+    source: Arc<AtomicUsize>,
 }
+
+const SOURCES: [Source; 3] = [Source::Admin, Source::Catalog, Source::Names];
 
 /// Where services are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,16 +82,22 @@ struct Item<'a> {
 
 impl NacosCatalogue {
     pub(crate) fn new(session: Arc<Session>) -> Self {
-        Self { session }
+        Self { session, source: Arc::default() }
     }
 
     async fn names(&self, operation: &'static str) -> Result<BTreeSet<ServiceName>, Error> {
-        for source in [Source::Admin, Source::Catalog, Source::Names] {
-            match self.all_of(source, operation).await {
-                Ok(Some(names)) => return Ok(names),
+        let last = self.source.load(Ordering::Relaxed);
+        let others = (0..SOURCES.len()).filter(|place| *place != last);
+        for place in std::iter::once(last).chain(others) {
+            match self.all_of(SOURCES[place], operation).await {
+                Ok(Some(names)) => {
+                    self.source.store(place, Ordering::Relaxed);
+                    return Ok(names);
+                }
                 Ok(None) => {}
                 // Whoever is no operator may still list names.
-                Err(error) if error.kind() == ErrorKind::PermissionDenied && source != Source::Names => {}
+                Err(error)
+                    if error.kind() == ErrorKind::PermissionDenied && SOURCES[place] != Source::Names => {}
                 Err(error) => return Err(error),
             }
         }

@@ -269,7 +269,8 @@ async fn the_wrong_kind_of_service_is_a_typed_error_that_names_the_option() {
             "POST" => Reply::status(400, &body),
             _ => usual(request),
         });
-        let backend = connect(&fake.await, options).await;
+        let fake = fake.await;
+        let backend = connect(&fake, options).await;
         let error = grant(&backend).await.publish(&[record("a", 80)]).await.remove(0).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
         assert!(error.to_string().contains("\"ephemeral\""), "{error}");
@@ -403,7 +404,8 @@ async fn a_watch_ends_on_its_first_failure() {
         0 => usual(request),
         _ => Reply::status(500, ""),
     });
-    let backend = connect(&fake.await, "?api=v1&poll=1s&push=false").await;
+    let fake = fake.await;
+    let backend = connect(&fake, "?api=v1&poll=1s&push=false").await;
     let mut watch = backend.discovery.as_ref().unwrap().watch(&target(), None);
     event(&mut watch).await;
     let failed = watch.next().await.unwrap().unwrap_err();
@@ -421,4 +423,28 @@ async fn a_persistent_lease_never_beats() {
     assert!(written.contains("ephemeral=false") && !written.contains("preserved."), "{written}");
     lease.renew(soon()).await.unwrap();
     assert_eq!(writes(&fake), ["POST /nacos/v1/ns/instance"]);
+}
+
+#[tokio::test]
+async fn whoever_is_no_operator_lists_names_and_is_refused_once_only() {
+    let fake = Fake::start(|request| {
+        let target = request.target.as_str();
+        if target.starts_with("/nacos/v3/admin") {
+            return Reply::status(403, r#"{"status":403,"error":"Forbidden"}"#);
+        }
+        if target.starts_with("/nacos/v1/ns/catalog") {
+            return Reply::status(410, GONE);
+        }
+        Reply::ok(r#"{"count":1,"doms":["orders"]}"#)
+    });
+    let fake = fake.await;
+    let backend = connect_as(":token@", &fake, "?api=v1").await;
+    let catalogue = backend.catalogue.as_ref().unwrap();
+    for _ in 0..3 {
+        assert_eq!(catalogue.services().await.unwrap(), [registry_core::ServiceName::new("orders").unwrap()]);
+    }
+    let refused = fake.seen().into_iter().filter(|seen| seen.target.starts_with("/nacos/v3/admin"));
+    assert_eq!(refused.count(), 1);
+    let last = fake.seen().pop().unwrap().target;
+    assert!(last.starts_with("/nacos/v1/ns/service/list?"), "{last}");
 }
