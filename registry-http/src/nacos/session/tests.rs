@@ -19,6 +19,8 @@ use crate::{
     nacos::NacosConnector,
 };
 
+/// What a busy machine may be late by.
+const SLACK: Duration = Duration::from_secs(2);
 const US: Incarnation = Incarnation::from_bits(1);
 const EMPTY_V1: &str = r#"{"name":"DEFAULT_GROUP@@orders","hosts":[],"reachProtectionThreshold":false}"#;
 const OK_V3: &str = r#"{"code":0,"message":"success","data":"ok"}"#;
@@ -202,8 +204,9 @@ async fn a_beat_without_an_answer_is_missed_and_the_others_count() {
     let outcomes = lease.publish(&[record("a", 80), record("b", 81)]).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     let deadline = Instant::now() + Duration::from_millis(400);
-    let renewal = lease.renew(deadline).await.unwrap();
-    assert!(Instant::now() <= deadline);
+    let renewal = lease.renew(deadline);
+    let renewal =
+        tokio::time::timeout_at(deadline + SLACK, renewal).await.expect("it keeps the deadline").unwrap();
     assert_eq!(renewal.missed, [instance("b", 81).key()]);
     assert_eq!(renewal.renew_after, Some(Duration::from_secs(5)));
     lease.withdraw(&[instance("a", 80)]).await.remove(0).unwrap();
