@@ -1,0 +1,114 @@
+//! The tests that need a server, per registry.
+
+use super::Suite;
+use super::supply::{Supplies, Supply};
+use crate::cli::Registry;
+use crate::failure::Failure;
+use crate::servers::{Apart, Server};
+use crate::tally::Tally;
+use crate::testing::{self, Needs, Scope, Served};
+
+const ALL: &str = "all tests with a server";
+const PREVIOUS: &str = "conformance with the previous line";
+const COMPLETE: &str = "every ignored test ran";
+
+/// Starts in Java take turns, and what has started takes memory: two tests at a time.
+const JAVA_THREADS: Option<u32> = Some(2);
+
+impl Suite {
+    /// Each registry runs the tests that name it; etcd's line before runs the conformance suite.
+    pub(super) fn tests_with_servers(&mut self, supplies: &Supplies, offline: Option<&Tally>) {
+        let mut needs = Needs::default();
+        if Registry::SERVED.iter().any(|registry| self.selection.includes(*registry)) {
+            let root = self.root.clone();
+            self.step("servers that tests need", None, || {
+                needs = Needs::ask(&root)?;
+                Ok(())
+            });
+        }
+
+        let Supplies { etcd, etcd_previous, consul, eureka, nacos, nacos_previous, spring, apart } = supplies;
+        let steps = [
+            Step { servers: &[etcd], ..Step::PLAIN },
+            Step { check: PREVIOUS, servers: &[etcd_previous], ..Step::PLAIN },
+            Step { registry: Registry::Consul, servers: &[consul], peers: &[spring], ..Step::PLAIN },
+            Step { registry: Registry::Eureka, servers: &[eureka], peers: &[spring], ..Step::JAVA },
+            Step {
+                registry: Registry::Nacos,
+                servers: &[nacos, nacos_previous],
+                peers: &[spring],
+                apart: apart.as_ref(),
+                ..Step::JAVA
+            },
+        ];
+        let mut ran = Tally::default();
+        for step in &steps {
+            if let Some(tally) = self.tests_with(step, &needs.of(step.registry)) {
+                ran.ran.extend(tally.ran);
+            }
+        }
+
+        let all = Registry::SERVED.iter().all(|registry| self.selection.includes(*registry));
+        match offline {
+            Some(offline) if all => {
+                self.step(COMPLETE, None, || testing::every_ignored_test_ran(offline, &ran));
+            }
+            _ => self.not_run(COMPLETE, None, self.selection.reason_against()),
+        }
+    }
+
+    /// Runs `tests` with what the step needs; nothing if some of it is missing.
+    fn tests_with(&mut self, step: &Step<'_>, tests: &[String]) -> Option<Tally> {
+        let Step { check, registry, servers, peers, apart, threads } = *step;
+        for supply in servers.iter().chain(peers) {
+            match supply {
+                Supply::There(_) => {}
+                Supply::LeftOut(reason) => {
+                    self.not_run(check, Some(registry), reason);
+                    return None;
+                }
+                Supply::Absent => {
+                    self.step(check, Some(registry), || supply.server().map(drop));
+                    return None;
+                }
+            }
+        }
+        let there = |supplies: &[&'_ Supply]| -> Vec<Server> {
+            supplies.iter().filter_map(|supply| supply.server().ok().cloned()).collect()
+        };
+        let (servers, peers) = (there(servers), there(peers));
+        let versions: Vec<_> = servers.iter().map(|server| server.version.to_string()).collect();
+        let announced: Vec<&Server> = servers.iter().chain(&peers).collect();
+        let root = self.root.clone();
+        let mut ran = None;
+        self.step_with_tests(check, Some(registry), Some(versions.join(", ")), || {
+            if tests.is_empty() {
+                return Err(Failure::new("no test says that it needs this server"));
+            }
+            let served = Served { tests, servers: &announced, apart, threads };
+            let scope = if check == PREVIOUS { Scope::Conformance(&served) } else { Scope::With(&served) };
+            let (tally, outcome) = testing::run(&root, scope)?;
+            ran = Some(tally.clone());
+            Ok((tally, outcome))
+        });
+        ran
+    }
+}
+
+/// The tests of one registry.
+#[derive(Debug, Clone, Copy)]
+struct Step<'a> {
+    check: &'static str,
+    registry: Registry,
+    servers: &'a [&'a Supply],
+    peers: &'a [&'a Supply],
+    /// Where they run, if not where we do.
+    apart: Option<&'a Apart>,
+    threads: Option<u32>,
+}
+
+impl Step<'_> {
+    const PLAIN: Self =
+        Self { check: ALL, registry: Registry::Etcd, servers: &[], peers: &[], apart: None, threads: None };
+    const JAVA: Self = Self { threads: JAVA_THREADS, ..Self::PLAIN };
+}
