@@ -31,6 +31,10 @@ pub use registry_http::consul;
 #[cfg(feature = "eureka")]
 #[cfg_attr(docsrs, doc(cfg(feature = "eureka")))]
 pub use registry_http::eureka;
+/// The Nacos backend.
+#[cfg(feature = "nacos")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nacos")))]
+pub use registry_http::nacos;
 
 /// Adapters for tower, hyper, axum and reqwest.
 #[cfg(feature = "tower")]
@@ -60,5 +64,8 @@ pub fn builder() -> ClientBuilder {
     let builder = builder.connector(consul::ConsulConnector::default());
     #[cfg(feature = "eureka")]
     let builder = builder.connector(eureka::EurekaConnector::default());
+    let builder = builder.connector(registry_http::consul::ConsulConnector::default());
+    #[cfg(feature = "nacos")]
+    let builder = builder.connector(registry_http::nacos::NacosConnector::default());
     builder
 }
