@@ -31,6 +31,7 @@ pub use registry_http::consul;
 #[cfg(feature = "eureka")]
 #[cfg_attr(docsrs, doc(cfg(feature = "eureka")))]
 pub use registry_http::eureka;
+
 /// The Nacos backend.
 #[cfg(feature = "nacos")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nacos")))]
@@ -64,8 +65,7 @@ pub fn builder() -> ClientBuilder {
     let builder = builder.connector(consul::ConsulConnector::default());
     #[cfg(feature = "eureka")]
     let builder = builder.connector(eureka::EurekaConnector::default());
-    let builder = builder.connector(registry_http::consul::ConsulConnector::default());
     #[cfg(feature = "nacos")]
-    let builder = builder.connector(registry_http::nacos::NacosConnector::default());
+    let builder = builder.connector(nacos::NacosConnector::default());
     builder
 }
