@@ -205,7 +205,7 @@ async fn one_bad_record_does_not_fail_the_others() {
 
 #[tokio::test]
 async fn what_is_withdrawn_gets_no_beat_even_if_that_fails() {
-    let counted = std::sync::Mutex::new(0);
+    let counted = Mutex::new(0);
     let fake = agent(json!({}), json!({}), move |seen| {
         if seen.target != "/v1/agent/services" {
             return None;
