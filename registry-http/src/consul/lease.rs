@@ -112,9 +112,15 @@ impl ConsulLease {
             Some(Maintenance::Ours(_)) => wanted != Status::Serving,
             None => false,
         };
-        self.state().held.insert(instance.key(), id.clone());
+        let is_new = self.state().held.insert(instance.key(), id.clone()).is_none();
         self.owners.set(&id, self.number);
-        agent.register(body, !keep).await?;
+        if let Err(error) = agent.register(body, !keep).await {
+            // What may have happened all the same is kept alive.
+            if is_new && !error.kind().is_ambiguous() {
+                self.state().held.remove(&instance.key());
+            }
+            return Err(error);
+        }
         self.state().is_bound = true;
         let said = Maintenance::Ours(wanted.as_str().to_owned());
         if wanted != Status::Serving
@@ -137,8 +143,6 @@ impl ConsulLease {
 
     async fn withdraw_one(&self, agent: &Agent<'_>, holdings: &Holdings, key: &InstanceKey) -> Outcome {
         let id = self.names.id(key);
-        // Whatever comes of it, it isn't to be kept alive.
-        self.state().held.remove(key);
         if holdings.get(&id).is_some_and(|holding| self.is_ours(holding)) {
             agent.deregister(&id).await?;
         }
@@ -203,6 +207,13 @@ impl Lease for ConsulLease {
     async fn withdraw(&self, instances: &[Arc<Instance>]) -> Vec<Outcome> {
         let agent = self.agent("withdraw");
         let keys: Vec<InstanceKey> = instances.iter().map(|instance| instance.key()).collect();
+        {
+            // Whatever comes of it, they aren't to be kept alive.
+            let mut state = self.state();
+            for key in &keys {
+                state.held.remove(key);
+            }
+        }
         let act = |key, holdings: Arc<Holdings>| {
             let agent = &agent;
             async move { self.withdraw_one(agent, &holdings, key).await }
@@ -306,12 +317,10 @@ impl Lease for ConsulLease {
         let act = |key, holdings: Arc<Holdings>| {
             let agent = &agent;
             async move {
-                let outcome = self.withdraw_one(agent, &holdings, key).await;
-                if outcome.is_err() {
-                    // To be tried again.
-                    self.state().held.insert(key.clone(), self.names.id(key));
-                }
-                outcome
+                self.withdraw_one(agent, &holdings, key).await?;
+                // The others are to be tried again.
+                self.state().held.remove(key);
+                Ok(())
             }
         };
         let outcomes = self.each(&agent, &hanging, act).await;

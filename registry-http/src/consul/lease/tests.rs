@@ -197,4 +197,30 @@ async fn one_bad_record_does_not_fail_the_others() {
     let outcomes = lease.publish(&serving(&["a", "bad", "c"])).await;
     let kinds: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().err().map(Error::kind)).collect();
     assert_eq!(kinds, [None, Some(ErrorKind::InvalidArgument), None]);
+    lease.renew(Instant::now() + Duration::from_secs(1)).await.unwrap();
+    let seen = fake.seen();
+    let beats = sent(&seen, "/v1/agent/check/update/service%3Aorders%3Abad");
+    assert!(beats.is_empty(), "what was refused isn't kept alive");
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_gets_no_beat_even_if_that_fails() {
+    let counted = Mutex::new(0);
+    let fake = agent(json!({}), json!({}), move |seen| {
+        if seen.target != "/v1/agent/services" {
+            return None;
+        }
+        let mut count = counted.lock().unwrap();
+        *count += 1;
+        (*count > 1).then(|| Reply::status(500, "no"))
+    })
+    .await;
+    let lease = lease(&fake.address, Duration::from_secs(15)).await;
+    let records = serving(&["a", "b"]);
+    lease.publish(&records).await;
+    assert!(lease.withdraw(&[Arc::clone(&records[0].instance)]).await[0].is_err());
+    lease.renew(Instant::now() + Duration::from_secs(1)).await.unwrap();
+    let seen = fake.seen();
+    let beats = sent(&seen, "/v1/agent/check/update/service%3Aorders%3Aa");
+    assert_eq!(beats.len(), 1, "only the one of its registration");
 }
