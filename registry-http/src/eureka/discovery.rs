@@ -85,12 +85,15 @@ impl Discovery for EurekaDiscovery {
         let wanted = self.wanted(target).map_err(|error| error.with_context(super::NAME, OPERATION))?;
         let (api, regions) = (&self.hub.api, wanted.regions.as_deref());
         let whole = regions.is_some() || wanted.vip.is_some();
-        let body = match whole {
-            true => Some(api.all(regions, OPERATION, read.avoid.clone()).await?),
+        let one = match whole {
+            true => None,
             false => api.application(&wanted.app, read.avoid.clone()).await?,
         };
-        // There is no such application: nobody can tell where it isn't.
-        let Some(body) = body else { return Ok(Listing::default()) };
+        let (body, whole) = match one {
+            Some(body) => (body, false),
+            // There is no such application, or it wasn't Eureka who said so: the list tells.
+            None => (api.all(regions, OPERATION, read.avoid.clone()).await?, true),
+        };
         let text = body.text(OPERATION)?;
         let fetched = if whole { Fetched::parse(text) } else { Fetched::parse_one(text) };
         let all = fetched.map_err(|error| malformed(&body.server, OPERATION, error))?.items;
