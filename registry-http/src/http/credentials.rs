@@ -25,6 +25,8 @@ const PROVIDER_LIMIT: Duration = Duration::from_secs(30);
 const RENEWAL_RETRY: Duration = Duration::from_secs(5);
 /// How long a credential that a provider has just given stands against refusals: many calls are refused at once.
 const REFUSAL_STANDS: Duration = Duration::from_secs(1);
+/// What a longer life counts as: a clock can't tell when one ends that never does.
+pub(crate) const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The credential of one registry.
 pub(crate) struct Credentials {
@@ -173,7 +175,7 @@ impl Held {
     fn take(&mut self, credential: Credential) -> Current {
         let now = Instant::now();
         let share = 0.72 + 0.16 * fastrand::f64();
-        self.due = credential.expires_in.map(|life| now + life.mul_f64(share));
+        self.due = credential.expires_in.map(|life| now + life.min(LONGEST_LIFE).mul_f64(share));
         self.credential = Some(Arc::new(credential));
         self.generation += 1;
         self.given = Some(now);

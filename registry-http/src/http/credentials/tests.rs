@@ -160,6 +160,23 @@ async fn a_renewal_that_failed_is_tried_again_soon() {
     }
 }
 
+/// Gives one that never ends.
+#[derive(Debug)]
+struct Endless;
+
+#[async_trait]
+impl CredentialProvider for Endless {
+    async fn credential(&self) -> Result<Credential, Error> {
+        Ok(Credential { user: None, secret: Secret::new("endless"), expires_in: Some(Duration::MAX) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_may_say_that_it_never_ends() {
+    let credentials = Credentials::new(None, Some(Arc::new(Endless)));
+    assert_eq!(hasty(&credentials).await.as_deref(), Some("endless"));
+}
+
 #[tokio::test]
 async fn without_a_provider_a_refusal_is_final() {
     let fixed = Credential { user: None, secret: Secret::new("fixed"), expires_in: None };
