@@ -18,7 +18,7 @@ use registry_core::{
     Error, ErrorKind, Instance, InstanceKey, Lease, OnDuplicate, Status,
     backend::{Grant, Lifetime, Outcome, Presence, Publish, Renewal},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     agent::{Agent, Holding, Holdings, Maintenance},
@@ -241,7 +241,15 @@ impl Lease for ConsulLease {
             .into_iter()
             .map(|(key, id)| {
                 let agent = &agent;
-                async move { (key, agent.pass(&id, Some(by)).await) }
+                async move {
+                    // Also one that waits for a token.
+                    let answer = timeout_at(by, agent.pass(&id, Some(by))).await;
+                    let late = |_| {
+                        let message = format!("the beat got no answer from {} in time", agent.server);
+                        Err(Error::new(ErrorKind::Timeout, message).with_context(super::NAME, "renew"))
+                    };
+                    (key, answer.unwrap_or_else(late))
+                }
             })
             .collect();
         let answers: Vec<_> = stream::iter(beats).buffer_unordered(BEATS).collect().await;

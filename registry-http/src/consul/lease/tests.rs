@@ -1,6 +1,11 @@
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
-use registry_core::{Incarnation, Namespace, Registry, model::RecordVersion};
+use registry_core::{
+    Credential, CredentialProvider, Incarnation, Namespace, Registry, Secret, model::RecordVersion,
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -77,6 +82,43 @@ async fn an_unknown_check_is_lost_and_silence_is_missed_while_the_others_count()
         ["gone", "old"].into()
     );
     assert_eq!(renewal.missed, keys(&["mute"]));
+}
+
+/// Gives one token and then no other, without a word.
+#[derive(Debug)]
+struct OneToken(AtomicBool);
+
+#[async_trait]
+impl CredentialProvider for OneToken {
+    async fn credential(&self) -> Result<Credential, Error> {
+        if self.0.swap(true, Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        Ok(Credential { user: None, secret: Secret::new("one"), expires_in: None })
+    }
+}
+
+#[tokio::test]
+async fn a_beat_that_waits_for_a_token_is_missed_and_the_others_count() {
+    let fake = agent(json!({}), json!({}), |seen| {
+        let is_bad = seen.target.contains("check/update/service%3Aorders%3Abad");
+        is_bad.then(|| Reply::status(403, "ACL not found"))
+    })
+    .await;
+    let config: ConsulConfig = format!("consul://{}", fake.address).parse().unwrap();
+    let session = Session::new(config, Some(Arc::new(OneToken(AtomicBool::new(false)))));
+    session.has_token().await;
+    let registry = ConsulRegistry::new(session, Names::new(&Namespace::default()));
+    let lease = registry.grant(&Grant::new(Duration::from_secs(15), OURS)).await.unwrap();
+    lease.publish(&serving(&["a", "bad"])).await;
+    // Until a refusal means that the token is too old.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::resume();
+    let deadline = Instant::now() + Duration::from_millis(500);
+    let renewal = timeout_at(deadline, lease.renew(deadline)).await;
+    let renewal = renewal.expect("in time for the others").unwrap();
+    assert_eq!((renewal.lost, renewal.missed), (vec![], keys(&["bad"])));
 }
 
 #[tokio::test]
