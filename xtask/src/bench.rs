@@ -68,10 +68,7 @@ fn bench(root: &Path, what: &[&str]) -> Command {
 }
 
 fn with_server<'a>(command: &'a mut Command, server: &Server) -> &'a mut Command {
-    command.env("SERVICE_REGISTRY_ETCD", &server.etcd);
-    if let Some(etcdctl) = &server.etcdctl {
-        command.env("SERVICE_REGISTRY_ETCDCTL", etcdctl);
-    }
+    server.announce(command);
     if Path::new(MEMORY).is_dir() {
         command.env("TMPDIR", MEMORY);
     }
@@ -154,7 +151,7 @@ fn peers(root: &Path, ledger: &mut Ledger) -> Result<()> {
 fn etcd(root: &Path) -> Result<Server> {
     match servers::ensure(root, &ETCD_NEWEST) {
         Ok(server) => Ok(server),
-        Err(Missing::Go(why)) => {
+        Err(Missing::Builder(why)) => {
             println!("{why}: the distribution's etcd instead");
             servers::distribution()
         }

@@ -9,7 +9,7 @@ usage: cargo xtask COMMAND
 
   test [--only REGISTRY,…] [--quick]
              install what is missing, run every check, end in a table of what ran
-             --only   only these registries: memory, etcd
+             --only   only these registries: memory, etcd, consul, eureka, nacos
              --quick  the checks one wants between two edits; the table names what was left out
   matrix [--backend NAME,…] [--write]
              run the fault suite, end in a table of faults and backends
@@ -19,7 +19,9 @@ usage: cargo xtask COMMAND
              random faults on three members; the seed is printed and repeats the run
              --minutes  how long; 2
              --plan     print what would happen, run nothing
-  servers    build the servers the tests need, print where they are
+  servers [NAME…]
+             build the servers the tests need, print where they are
+             NAME  only these: a registry, or etcd36, etcd35, nacos3, nacos2
   deps       dependency trees, licences and sources
   msrv       the minimum Rust version: promised, locked and documented
   bench [--peers] [--write]
@@ -37,16 +39,29 @@ pub(crate) enum Registry {
     Memory,
     /// A real etcd.
     Etcd,
+    /// A real Consul.
+    Consul,
+    /// A real Eureka.
+    Eureka,
+    /// A real Nacos.
+    Nacos,
 }
 
 impl Registry {
-    const ALL: [Self; 2] = [Self::Memory, Self::Etcd];
+    const ALL: [Self; 5] = [Self::Memory, Self::Etcd, Self::Consul, Self::Eureka, Self::Nacos];
+    /// Those whose tests need a server.
+    pub(crate) const SERVED: [Self; 4] = [Self::Etcd, Self::Consul, Self::Eureka, Self::Nacos];
+    /// What runs between two edits: a start in Java takes longer than all of its tests.
+    const QUICK: [Self; 3] = [Self::Memory, Self::Etcd, Self::Consul];
 
     /// Its name on the command line and in the report.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Etcd => "etcd",
+            Self::Consul => "consul",
+            Self::Eureka => "eureka",
+            Self::Nacos => "nacos",
         }
     }
 }
@@ -56,13 +71,22 @@ impl Registry {
 pub(crate) struct Selection {
     /// Leave out what takes long and seldom fails.
     pub(crate) quick: bool,
-    registries: Vec<Registry>,
+    /// None: all that fit.
+    only: Option<Vec<Registry>>,
 }
 
 impl Selection {
     /// Whether tests on this registry are asked for.
     pub(crate) fn includes(&self, registry: Registry) -> bool {
-        self.registries.contains(&registry)
+        match &self.only {
+            Some(named) => named.contains(&registry),
+            None => !self.quick || Registry::QUICK.contains(&registry),
+        }
+    }
+
+    /// The option because of which a registry is not included.
+    pub(crate) fn reason_against(&self) -> &'static str {
+        if self.only.is_some() { "--only" } else { "--quick" }
     }
 }
 
@@ -84,8 +108,8 @@ pub(crate) enum Request {
     Matrix(matrix::Options),
     /// Run random faults.
     Chaos(chaos::Options),
-    /// Build the servers.
-    Servers,
+    /// Build the servers with these names, or all.
+    Servers(Vec<String>),
     /// Check dependencies.
     Deps,
     /// Check the minimum Rust version.
@@ -116,7 +140,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Reque
         Some("footprint") => return footprint(arguments),
         Some("matrix") => return matrix::options(arguments).map(Request::Matrix),
         Some("chaos") => return chaos::options(arguments).map(Request::Chaos),
-        Some("servers") => Request::Servers,
+        Some("servers") => return Ok(Request::Servers(arguments.collect())),
         Some("deps") => Request::Deps,
         Some("msrv") => Request::Msrv,
         Some("package") => Request::Package,
@@ -131,12 +155,12 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Reque
 }
 
 fn selection(mut arguments: impl Iterator<Item = String>) -> Result<Selection> {
-    let mut selection = Selection { quick: false, registries: Registry::ALL.to_vec() };
+    let mut selection = Selection { quick: false, only: None };
     while let Some(argument) = arguments.next() {
         match argument.split_once('=').unwrap_or((&argument, "")) {
             ("--quick", "") => selection.quick = true,
-            ("--only", "") => selection.registries = registries(&arguments.next().unwrap_or_default())?,
-            ("--only", names) => selection.registries = registries(names)?,
+            ("--only", "") => selection.only = Some(registries(&arguments.next().unwrap_or_default())?),
+            ("--only", names) => selection.only = Some(registries(names)?),
             _ => return Err(Failure::new(format!("`test` has no option `{argument}`\n\n{USAGE}"))),
         }
     }
@@ -179,30 +203,45 @@ fn registries(names: &str) -> Result<Vec<Registry>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BenchOptions, Registry, Request, Selection, parse};
+    use super::{BenchOptions, Registry, Request, parse};
 
     fn read(line: &str) -> Option<Request> {
         parse(line.split_whitespace().map(str::to_owned)).ok()
     }
 
-    fn test(quick: bool, registries: &[Registry]) -> Option<Request> {
-        Some(Request::Test(Selection { quick, registries: registries.to_vec() }))
+    fn selected(line: &str) -> Option<Vec<Registry>> {
+        match read(line)? {
+            Request::Test(selection) => {
+                Some(Registry::ALL.into_iter().filter(|registry| selection.includes(*registry)).collect())
+            }
+            _ => None,
+        }
     }
 
     #[test]
     fn everything_runs_unless_limited() {
-        assert_eq!(read("test"), test(false, &[Registry::Memory, Registry::Etcd]));
-        assert_eq!(read("test --quick"), test(true, &[Registry::Memory, Registry::Etcd]));
-        assert_eq!(read("test --only etcd"), test(false, &[Registry::Etcd]));
-        assert_eq!(read("test --only=memory,etcd --quick"), test(true, &[Registry::Memory, Registry::Etcd]));
+        assert_eq!(selected("test"), Some(Registry::ALL.to_vec()));
+        assert_eq!(selected("test --quick"), Some(Registry::QUICK.to_vec()));
+        assert_eq!(selected("test --only etcd"), Some(vec![Registry::Etcd]));
+        assert_eq!(
+            selected("test --only=eureka,memory --quick"),
+            Some(vec![Registry::Memory, Registry::Eureka])
+        );
     }
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for line in
-            ["", "tests", "test --fast", "test --only", "test --only consul", "test --only etcd,", "deps all"]
-                .into_iter()
-                .chain(["bench --quick", "bench all", "footprint --peers"])
+        for line in [
+            "",
+            "tests",
+            "test --fast",
+            "test --only",
+            "test --only zookeeper",
+            "test --only etcd,",
+            "deps all",
+        ]
+        .into_iter()
+        .chain(["bench --quick", "bench all", "footprint --peers"])
         {
             assert_eq!(read(line), None, "{line:?}");
         }
@@ -218,7 +257,8 @@ mod tests {
 
     #[test]
     fn each_command_is_known() {
-        assert_eq!(read("servers"), Some(Request::Servers));
+        assert_eq!(read("servers"), Some(Request::Servers(Vec::new())));
+        assert_eq!(read("servers consul"), Some(Request::Servers(vec!["consul".to_owned()])));
         assert_eq!(read("deps"), Some(Request::Deps));
         assert_eq!(read("msrv"), Some(Request::Msrv));
         assert_eq!(read("package"), Some(Request::Package));

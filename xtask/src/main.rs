@@ -58,7 +58,7 @@ fn perform() -> Result<()> {
         }
         Request::Matrix(options) => matrix::perform(&root, &options),
         Request::Chaos(options) => chaos::perform(&root, &options),
-        Request::Servers => print_servers(&root),
+        Request::Servers(names) => print_servers(&root, &names),
         Request::Deps => deps::check(&root).map(|checked| println!("ok: {checked}")),
         Request::Msrv => msrv::check(&root).map(|floor| println!("ok: Rust {floor}")),
         Request::Bench(options) => bench::perform(&root, options),
@@ -69,20 +69,21 @@ fn perform() -> Result<()> {
 }
 
 /// The servers as assignments, ready for the shell one runs single tests from.
-fn print_servers(root: &Path) -> Result<()> {
-    for recipe in [&servers::ETCD_NEWEST, &servers::ETCD_PREVIOUS] {
+fn print_servers(root: &Path, names: &[String]) -> Result<()> {
+    let wanted = servers::named(names)?;
+    servers::Programs::check(root, &wanted)?;
+    for recipe in wanted {
         let server = match servers::ensure(root, recipe) {
             Ok(server) => server,
-            Err(servers::Missing::Go(why)) => {
+            Err(servers::Missing::Builder(why)) if recipe.registry == cli::Registry::Etcd => {
                 println!("# etcd {}: {why}; the distribution's instead", recipe.line);
                 servers::distribution()?
             }
             Err(missing) => return Err(missing.into_failure()),
         };
-        println!("# etcd {}", server.version);
-        println!("SERVICE_REGISTRY_ETCD={}", server.etcd.display());
-        if let Some(etcdctl) = server.etcdctl {
-            println!("SERVICE_REGISTRY_ETCDCTL={}", etcdctl.display());
+        println!("# {} {}", recipe.registry.name(), server.version);
+        for (variable, path) in &server.programs {
+            println!("{variable}={}", path.display());
         }
     }
     Ok(())

@@ -106,11 +106,16 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|directory| directory.join(&file)).find(|candidate| candidate.is_file())
 }
 
-/// The command as one would type it.
+/// The command as one would type it, as far as one would want to read it.
 fn line_of(command: &Command) -> String {
+    const WORDS: usize = 40;
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args()).map(OsStr::to_string_lossy);
-    words.collect::<Vec<_>>().join(" ")
+    let words: Vec<_> = words.collect();
+    match words.len().checked_sub(WORDS) {
+        None | Some(0) => words.join(" "),
+        Some(more) => format!("{} … ({more} more)", words[..WORDS].join(" ")),
+    }
 }
 
 fn unstartable(command: &Command, error: &io::Error) -> Failure {

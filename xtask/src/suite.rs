@@ -2,21 +2,24 @@
 //!
 //! No step is passed over silently: each leaves a row that says it passed, failed, or did not run and why.
 
+mod served;
+mod supply;
+
 use std::path::PathBuf;
 use std::process::Command;
 
+use self::supply::{Supplies, Supply};
 use crate::apart;
 use crate::chaos;
 use crate::cli::{Registry, Selection};
 use crate::deps;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::matrix::{self, Backend, Measured};
 use crate::metadata::{FACADE, Metadata};
 use crate::msrv;
 use crate::package;
 use crate::process::{capture, cargo, cargo_of, find_program, run};
 use crate::report::{Outcome, Report, Row};
-use crate::servers::{self, ETCD_NEWEST, ETCD_PREVIOUS, Missing, Recipe, Server};
 use crate::stopwatch::Stopwatch;
 use crate::tally::Tally;
 use crate::testing::{self, Scope};
@@ -54,7 +57,6 @@ struct Suite {
 }
 
 const QUICK: &str = "--quick";
-const ONLY: &str = "--only";
 
 impl Suite {
     fn everything(&mut self) {
@@ -68,7 +70,7 @@ impl Suite {
         self.step("protoc", None, || {
             Ok(Done { version: Some(tools::protoc()?.to_string()), ..Done::default() })
         });
-        let etcds = self.etcds();
+        let supplies = self.supplies();
 
         self.step("formatting", None, || run(&mut cargo(&["fmt", "--all", "--check"])));
         self.step("lints", None, || {
@@ -94,8 +96,8 @@ impl Suite {
             // What the README shows must compile for whoever has just added the crate, too.
             run(&mut cargo(&["test", "--doc", "--package", FACADE]))
         });
-        self.tests_with_servers(&etcds, offline.as_ref());
-        self.faults(&etcds);
+        self.tests_with_servers(&supplies, offline.as_ref());
+        self.faults(&supplies);
 
         self.step("dependencies, licences, sources", None, || {
             Ok(Done { note: Some(deps::check(&root)?), ..Done::default() })
@@ -112,13 +114,13 @@ impl Suite {
             run(&mut cargo(&["run", "--features", "tonic-server", "--example", "tonic_balanced"]))
         });
         self.step("example own_backend", None, || run(&mut cargo(&["run", "--example", "own_backend"])));
-        self.rolling_restarts(&etcds);
+        self.rolling_restarts(&supplies);
         self.thorough("packages", || package::assemble(&root));
         self.crates_apart();
     }
 
     /// All instances replaced under load, without a failed request: in one process, and as processes on etcd.
-    fn rolling_restarts(&mut self, etcds: &Etcds) {
+    fn rolling_restarts(&mut self, supplies: &Supplies) {
         const CHECK: &str = "example rolling_restart";
         let root = self.root.clone();
         let restart = |arguments: &[&str]| {
@@ -131,7 +133,7 @@ impl Suite {
             return self.not_run(CHECK, None, QUICK);
         }
         self.step(CHECK, Some(Registry::Memory), || run(&mut restart(&[])));
-        match &etcds.newest {
+        match &supplies.etcd {
             Supply::There(server) => self.step(CHECK, Some(Registry::Etcd), || {
                 let mut command = restart(&["--own-etcd"]);
                 server.announce(&mut command);
@@ -174,7 +176,7 @@ impl Suite {
     fn tests_without_servers(&mut self) -> Option<Tally> {
         const CHECK: &str = "tests without servers";
         if !self.selection.includes(Registry::Memory) {
-            self.not_run(CHECK, Some(Registry::Memory), ONLY);
+            self.not_run(CHECK, Some(Registry::Memory), self.selection.reason_against());
             return None;
         }
         let root = self.root.clone();
@@ -187,54 +189,8 @@ impl Suite {
         ran
     }
 
-    /// The newest etcd runs every ignored test, the line before the conformance suite.
-    fn tests_with_servers(&mut self, etcds: &Etcds, offline: Option<&Tally>) {
-        const NEWEST: &str = "all tests with a server";
-        const PREVIOUS: &str = "conformance with the previous line";
-        const COMPLETE: &str = "every ignored test ran";
-        if !self.selection.includes(Registry::Etcd) {
-            for check in [NEWEST, PREVIOUS] {
-                self.not_run(check, Some(Registry::Etcd), ONLY);
-            }
-            self.not_run(COMPLETE, None, ONLY);
-            return;
-        }
-
-        let mut ran = Tally::default();
-        for (check, supply, conformance_only) in
-            [(NEWEST, &etcds.newest, false), (PREVIOUS, &etcds.previous, true)]
-        {
-            let root = self.root.clone();
-            let server = match supply {
-                Supply::There(server) => server,
-                Supply::LeftOut(reason) => {
-                    self.not_run(check, Some(Registry::Etcd), reason);
-                    continue;
-                }
-                Supply::Absent => {
-                    self.step(check, Some(Registry::Etcd), || {
-                        Err::<(), _>(Failure::new("there is no server for it"))
-                    });
-                    continue;
-                }
-            };
-            self.step_with_tests(check, Some(Registry::Etcd), Some(server.version.to_string()), || {
-                let scope =
-                    if conformance_only { Scope::Conformance(server) } else { Scope::AllWith(server) };
-                let (tally, outcome) = testing::run(&root, scope)?;
-                ran.ran.extend(tally.ran.iter().cloned());
-                Ok((tally, outcome))
-            });
-        }
-
-        match offline {
-            Some(offline) => self.step(COMPLETE, None, || testing::every_ignored_test_ran(offline, &ran)),
-            None => self.not_run(COMPLETE, None, ONLY),
-        }
-    }
-
     /// Every fault in process and, where it can be made, with a real server; then random ones.
-    fn faults(&mut self, etcds: &Etcds) {
+    fn faults(&mut self, supplies: &Supplies) {
         const MATRIX: &str = "fault matrix";
         const CHAOS: &str = "random faults";
         let root = self.root.clone();
@@ -244,9 +200,9 @@ impl Suite {
                 matrix::run(&root, &[Backend::Memory], None, &mut measured)
             });
         } else {
-            self.not_run(MATRIX, Some(Registry::Memory), ONLY);
+            self.not_run(MATRIX, Some(Registry::Memory), self.selection.reason_against());
         }
-        let server = match &etcds.newest {
+        let server = match &supplies.etcd {
             Supply::There(server) if !self.selection.quick => server,
             supply => {
                 let reason = match supply {
@@ -268,54 +224,6 @@ impl Suite {
             let note = chaos::run(&root, &chaos::Options::USUAL, Some(server))?;
             Ok(Done { version: Some(version), note: Some(note), ..Done::default() })
         });
-    }
-
-    fn etcds(&mut self) -> Etcds {
-        let check = |recipe: &Recipe| format!("server, line {} asked for", recipe.line);
-        if !self.selection.includes(Registry::Etcd) {
-            for recipe in [&ETCD_NEWEST, &ETCD_PREVIOUS] {
-                self.not_run(&check(recipe), Some(Registry::Etcd), ONLY);
-            }
-            let left_out = || Supply::LeftOut(ONLY.to_owned());
-            return Etcds { newest: left_out(), previous: left_out() };
-        }
-
-        let root = self.root.clone();
-        let mut newest = Supply::Absent;
-        let mut stands_in = None;
-        self.step(&check(&ETCD_NEWEST), Some(Registry::Etcd), || {
-            let (server, note) = match servers::ensure(&root, &ETCD_NEWEST) {
-                Ok(server) => (server, None),
-                Err(Missing::Go(why)) => {
-                    let server = servers::distribution()?;
-                    let note = format!("{why}: the distribution's etcd {} instead", server.version);
-                    stands_in = Some(note.clone());
-                    (server, Some(note))
-                }
-                Err(Missing::Build(why)) => return Err(why),
-            };
-            let version = Some(server.version.to_string());
-            newest = Supply::There(server);
-            Ok(Done { version, tally: None, note })
-        });
-
-        let ctl = match &newest {
-            Supply::There(server) => server.etcdctl.clone(),
-            Supply::LeftOut(_) | Supply::Absent => None,
-        };
-        let left_out = if self.selection.quick { Some(QUICK.to_owned()) } else { stands_in };
-        if let Some(reason) = left_out {
-            self.not_run(&check(&ETCD_PREVIOUS), Some(Registry::Etcd), &reason);
-            return Etcds { newest, previous: Supply::LeftOut(reason) };
-        }
-        let mut previous = Supply::Absent;
-        self.step(&check(&ETCD_PREVIOUS), Some(Registry::Etcd), || {
-            let server = servers::ensure(&root, &ETCD_PREVIOUS).map_err(Missing::into_failure)?;
-            let version = Some(server.version.to_string());
-            previous = Supply::There(Server { etcdctl: ctl, ..server });
-            Ok(Done { version, ..Done::default() })
-        });
-        Etcds { newest, previous }
     }
 
     fn cargo_deny(&mut self) {
@@ -413,20 +321,4 @@ impl Suite {
         let row = Row::new(check, registry.map(Registry::name), outcome);
         self.report.push(Row { version, tally, elapsed: watch.elapsed(), ..row });
     }
-}
-
-/// Which etcd there is for the tests.
-#[derive(Debug)]
-enum Supply {
-    There(Server),
-    /// Not asked for, or replaced by something that ran; the reason goes into the table.
-    LeftOut(String),
-    /// Asked for and not to be had.
-    Absent,
-}
-
-#[derive(Debug)]
-struct Etcds {
-    newest: Supply,
-    previous: Supply,
 }

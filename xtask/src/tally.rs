@@ -1,6 +1,6 @@
 //! Counting tests from what cargo and libtest print.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One test: the binary it lives in (or `doc NAME` for documentation) and its name there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +45,8 @@ pub(crate) struct Tally {
     pub(crate) failures: BTreeSet<TestId>,
     /// Tests that were passed over.
     pub(crate) skipped: BTreeSet<TestId>,
+    /// Why, where it was said.
+    pub(crate) reasons: BTreeMap<TestId, String>,
     target: String,
 }
 
@@ -67,6 +69,9 @@ impl Tally {
             // Anything else counts as started: with one thread libtest prints the name first, and what the test
             // itself writes may come between the name and the `ok`.
             if result == "ignored" || result.starts_with("ignored,") {
+                if let Some((_, reason)) = result.split_once(", ") {
+                    self.reasons.insert(id.clone(), reason.to_owned());
+                }
                 self.skipped.insert(id);
             } else {
                 if result == "FAILED" {
@@ -159,6 +164,7 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         let tally = tally(WITHOUT_SERVERS);
         let labels: Vec<_> = tally.skipped.iter().map(|test| test.label()).collect();
         assert_eq!(labels, ["conformance: etcd::expiry", "conformance: etcd::publish"]);
+        assert!(tally.reasons.values().eq(["needs etcd: cargo xtask test --only etcd"]));
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! Running the workspace's tests and judging what ran.
 
-use std::path::Path;
+mod needs;
 
+use std::path::Path;
+use std::process::Command;
+
+pub(crate) use self::needs::Needs;
 use crate::failure::{Failure, Result};
 use crate::process::{cargo, stream};
-use crate::servers::Server;
+use crate::servers::{Apart, Server};
 use crate::tally::Tally;
 
 /// Which tests to run.
@@ -12,10 +16,23 @@ use crate::tally::Tally;
 pub(crate) enum Scope<'a> {
     /// Everything that needs no server, documentation included.
     WithoutServers,
-    /// Everything that is ignored for want of a server.
-    AllWith(&'a Server),
-    /// The ignored tests of the conformance suite only.
-    Conformance(&'a Server),
+    /// What is ignored for want of a server.
+    With(&'a Served<'a>),
+    /// Of that, the conformance suite only.
+    Conformance(&'a Served<'a>),
+}
+
+/// Tests, and what they need.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Served<'a> {
+    /// Their names.
+    pub(crate) tests: &'a [String],
+    /// The servers they are told of.
+    pub(crate) servers: &'a [&'a Server],
+    /// The network they run in, where it has to be one of their own.
+    pub(crate) apart: Option<&'a Apart>,
+    /// How many run at a time; as many as there are cores by default.
+    pub(crate) threads: Option<u32>,
 }
 
 /// The rows of the fault matrix and the random faults: their steps know what has to be there and show figures.
@@ -27,31 +44,45 @@ const STEPS_OF_THEIR_OWN: [&str; 3] = ["::row_", "naive::", "random_faults_are_s
 ///
 /// If cargo cannot be started.
 pub(crate) fn run(root: &Path, scope: Scope<'_>) -> Result<(Tally, Result<()>)> {
-    let mut command = cargo(root);
-    // The same features and packages in every scope, or cargo would compile the dependencies once for each.
-    command.args(["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    let mut command = all(root);
     match scope {
         Scope::WithoutServers => {
-            command.arg("--");
+            command.args(["--no-fail-fast", "--"]);
         }
-        Scope::AllWith(_) => {
-            // Not the documentation: an ignored example there is refused anyway.
-            command.args(["--tests", "--", "--ignored"]);
-        }
-        Scope::Conformance(_) => {
-            command.args(["--test", "conformance", "--", "--ignored"]);
+        // Not the documentation: an ignored example there is refused anyway.
+        Scope::With(served) => served_by(command.args(["--no-fail-fast", "--tests"]), served),
+        Scope::Conformance(served) => {
+            served_by(command.args(["--no-fail-fast", "--test", "conformance"]), served);
         }
     }
     for elsewhere in STEPS_OF_THEIR_OWN {
         command.args(["--skip", elsewhere]);
     }
-    if let Scope::AllWith(server) | Scope::Conformance(server) = scope {
-        server.announce(&mut command);
-    }
     let mut tally = Tally::default();
     let succeeded = stream(&mut command, |line| tally.read(line))?;
     let judgement = judge(&tally, succeeded);
     Ok((tally, judgement))
+}
+
+/// The same features and packages in every scope, or cargo would compile the dependencies once for each.
+fn all(root: &Path) -> Command {
+    let mut command = cargo(root);
+    command.args(["test", "--workspace", "--all-features"]);
+    command
+}
+
+fn served_by(command: &mut Command, served: &Served<'_>) {
+    if let Some(apart) = served.apart {
+        command.args(["--config", &apart.runner()]);
+    }
+    command.args(["--", "--ignored"]);
+    if let Some(threads) = served.threads {
+        command.arg(format!("--test-threads={threads}"));
+    }
+    command.arg("--exact").args(served.tests);
+    for server in served.servers {
+        server.announce(command);
+    }
 }
 
 /// Cargo's word alone is not enough: it is content with a run in which there was nothing to run.

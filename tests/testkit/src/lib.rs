@@ -20,6 +20,7 @@ pub use self::ledger::Ledger;
 pub use self::proxy::Proxy;
 #[cfg(unix)]
 pub use self::server::{
-    Etcd, EtcdBuilder, EtcdCluster, EtcdKey, EtcdStatus, Etcdctl, Port, Process, ProcessBuilder, Scratch,
-    ServerError,
+    Consul, ConsulBuilder, ConsulCluster, Etcd, EtcdBuilder, EtcdCluster, EtcdKey, EtcdStatus, Etcdctl,
+    Eureka, EurekaBuilder, EurekaPeers, HttpAnswer, HttpApi, Nacos, NacosBuilder, NacosLine, Port, Process,
+    ProcessBuilder, Scratch, ServerError,
 };

@@ -41,7 +41,10 @@ impl ServerError {
 
     /// Whether somebody else had the port: a start with another port can do better.
     pub fn is_port_taken(&self) -> bool {
-        self.0.output.contains("address already in use")
+        // Go says it in lower case, Java in upper case, and Spring Boot in its own words.
+        ["address already in use", "Address already in use", "was already in use"]
+            .iter()
+            .any(|words| self.0.output.contains(words))
     }
 }
 

@@ -28,6 +28,30 @@ impl Port {
         Ok(Self { address: socket.local_addr()?, held: Mutex::new(Some(socket)) })
     }
 
+    /// Takes a free port and those at `offsets` from it: some servers derive their other ports from the first.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no such set.
+    pub fn reserve_family(offsets: &[i16]) -> io::Result<Vec<Self>> {
+        const ATTEMPTS: u32 = 100;
+        let mut attempt = 1;
+        loop {
+            let first = Self::reserve()?;
+            let number = first.address.port();
+            let relatives = offsets.iter().map(|offset| {
+                let port = number.checked_add_signed(*offset).ok_or(io::ErrorKind::AddrNotAvailable)?;
+                let address = (Ipv4Addr::LOCALHOST, port).into();
+                Ok(Self { address, held: Mutex::new(Some(bind(address)?)) })
+            });
+            match relatives.collect::<io::Result<Vec<_>>>() {
+                Ok(relatives) => return Ok(std::iter::once(first).chain(relatives).collect()),
+                Err(error) if attempt == ATTEMPTS => return Err(error),
+                Err(_) => attempt += 1,
+            }
+        }
+    }
+
     /// The address with the port.
     pub fn address(&self) -> SocketAddr {
         self.address

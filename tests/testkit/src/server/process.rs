@@ -32,8 +32,13 @@ pub struct ProcessBuilder {
 impl ProcessBuilder {
     /// `program`, called `name` in errors.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
-        let program =
-            Program { path: program.into(), args: Vec::new(), set_env: Vec::new(), hidden_env: None };
+        let program = Program {
+            path: program.into(),
+            args: Vec::new(),
+            set_env: Vec::new(),
+            directory: None,
+            hidden_env: None,
+        };
         Self { name: name.into(), program }
     }
 
@@ -55,6 +60,13 @@ impl ProcessBuilder {
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.program.set_env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Runs it in `directory`. Paths among its arguments are taken from there.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.program.directory = Some(directory.into());
         self
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Program {
     pub(crate) path: PathBuf,
     pub(crate) args: Vec<OsString>,
     pub(crate) set_env: Vec<(OsString, OsString)>,
+    /// Where it runs; the test's own directory by default.
+    pub(crate) directory: Option<PathBuf>,
     /// Variables whose names start so are not inherited.
     pub(crate) hidden_env: Option<&'static str>,
 }
@@ -77,6 +79,9 @@ fn start(program: &Program, tie: bool) -> Started {
                 command.env_remove(name);
             }
         }
+    }
+    if let Some(directory) = &program.directory {
+        command.current_dir(directory);
     }
     command
         .args(&program.args)

@@ -1,0 +1,6 @@
+//! The launcher against real servers.
+#![cfg(unix)]
+
+mod instance;
+mod peers;
+mod single;

@@ -1,0 +1,5 @@
+//! The launcher against real servers.
+#![cfg(unix)]
+
+mod auth;
+mod lines;

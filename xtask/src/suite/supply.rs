@@ -1,0 +1,122 @@
+//! Which servers there are for the tests.
+
+use std::path::Path;
+
+use super::{Done, QUICK, Suite};
+use crate::cli::Registry;
+use crate::failure::{Failure, Result};
+use crate::servers::{
+    self, Apart, CONSUL, ETCD_NEWEST, ETCD_PREVIOUS, EUREKA, Missing, NACOS_NEWEST, NACOS_PREVIOUS, Programs,
+    Recipe, Server,
+};
+
+/// A server, or why there is none.
+#[derive(Debug)]
+pub(super) enum Supply {
+    There(Server),
+    /// Not asked for, or replaced by something that ran; the reason goes into the table.
+    LeftOut(String),
+    /// Asked for and not to be had.
+    Absent,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Supplies {
+    pub(super) etcd: Supply,
+    pub(super) etcd_previous: Supply,
+    pub(super) consul: Supply,
+    pub(super) eureka: Supply,
+    pub(super) nacos: Supply,
+    pub(super) nacos_previous: Supply,
+    /// Where Nacos may listen.
+    pub(super) apart: Option<Apart>,
+}
+
+impl Suite {
+    /// Builds what is needed, before anything that takes long.
+    pub(super) fn supplies(&mut self) -> Supplies {
+        let root = self.root.clone();
+        let recipes = servers::named(&[]).unwrap_or_default();
+        let wanted: Vec<_> =
+            recipes.into_iter().filter(|recipe| self.selection.includes(recipe.registry)).collect();
+        if !wanted.is_empty() {
+            self.step("programs for the servers", None, || Programs::check(&root, &wanted));
+        }
+        let (etcd, etcd_previous) = self.etcds();
+        let [consul, eureka, nacos, nacos_previous] =
+            [&CONSUL, &EUREKA, &NACOS_NEWEST, &NACOS_PREVIOUS].map(|recipe| self.supply(recipe, build));
+        let apart = if matches!(nacos, Supply::There(_)) { Apart::find(&root).ok() } else { None };
+        Supplies { etcd, etcd_previous, consul, eureka, nacos, nacos_previous, apart }
+    }
+
+    fn etcds(&mut self) -> (Supply, Supply) {
+        let mut stands_in = None;
+        let newest = self.supply(&ETCD_NEWEST, |root, recipe| match servers::ensure(root, recipe) {
+            Err(Missing::Builder(why)) => {
+                let server = servers::distribution()?;
+                let note = format!("{why}: the distribution's etcd {} instead", server.version);
+                stands_in = Some(note.clone());
+                Ok((server, Some(note)))
+            }
+            ensured => ensured.map(|server| (server, None)).map_err(Missing::into_failure),
+        });
+        let left_out = if self.selection.quick { Some(QUICK.to_owned()) } else { stands_in };
+        let previous = match left_out {
+            Some(reason) if self.selection.includes(Registry::Etcd) => {
+                self.not_run(&check(&ETCD_PREVIOUS), Some(Registry::Etcd), &reason);
+                Supply::LeftOut(reason)
+            }
+            _ => match self.supply(&ETCD_PREVIOUS, build) {
+                Supply::There(server) => Supply::There(match &newest {
+                    Supply::There(newest) => server.completed_by(newest),
+                    Supply::LeftOut(_) | Supply::Absent => server,
+                }),
+                without => without,
+            },
+        };
+        (newest, previous)
+    }
+
+    /// One server, with its line in the table.
+    fn supply(
+        &mut self,
+        recipe: &'static Recipe,
+        ensure: impl FnOnce(&Path, &'static Recipe) -> Result<(Server, Option<String>)>,
+    ) -> Supply {
+        let registry = Some(recipe.registry);
+        if !self.selection.includes(recipe.registry) {
+            let reason = self.selection.reason_against();
+            self.not_run(&check(recipe), registry, reason);
+            return Supply::LeftOut(reason.to_owned());
+        }
+        let root = self.root.clone();
+        let mut supply = Supply::Absent;
+        self.step(&check(recipe), registry, || {
+            let (server, note) = ensure(&root, recipe)?;
+            let version = Some(server.version.to_string());
+            supply = Supply::There(server);
+            Ok(Done { version, tally: None, note })
+        });
+        supply
+    }
+}
+
+fn check(recipe: &Recipe) -> String {
+    format!("server, line {} asked for", recipe.line)
+}
+
+fn build(root: &Path, recipe: &'static Recipe) -> Result<(Server, Option<String>)> {
+    servers::ensure(root, recipe).map(|server| (server, None)).map_err(Missing::into_failure)
+}
+
+impl Supply {
+    /// The server, or a failure that says that there is none.
+    pub(super) fn server(&self) -> Result<&Server> {
+        match self {
+            Self::There(server) => Ok(server),
+            Self::LeftOut(reason) => Err(Failure::new(reason)),
+            Self::Absent => Err(Failure::new("there is no server for it")),
+        }
+    }
+}
