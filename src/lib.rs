@@ -22,6 +22,16 @@ pub mod etcd {
     pub use registry_etcd::{EtcdConfig, EtcdConnector, ReadMode};
 }
 
+/// The Consul backend.
+#[cfg(feature = "consul")]
+#[cfg_attr(docsrs, doc(cfg(feature = "consul")))]
+pub use registry_http::consul;
+
+/// The Eureka backend.
+#[cfg(feature = "eureka")]
+#[cfg_attr(docsrs, doc(cfg(feature = "eureka")))]
+pub use registry_http::eureka;
+
 /// Adapters for tower, hyper, axum and reqwest.
 #[cfg(feature = "tower")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
@@ -46,5 +56,9 @@ pub fn builder() -> ClientBuilder {
     let builder = Client::builder();
     #[cfg(feature = "etcd")]
     let builder = builder.connector(registry_etcd::EtcdConnector::default());
+    #[cfg(feature = "consul")]
+    let builder = builder.connector(registry_http::consul::ConsulConnector::default());
+    #[cfg(feature = "eureka")]
+    let builder = builder.connector(registry_http::eureka::EurekaConnector::default());
     builder
 }

@@ -5,11 +5,20 @@ use registry_testkit::{conformance, conformance::Stage};
 
 #[cfg(all(feature = "etcd", unix))]
 mod etcd_server;
+#[cfg(all(feature = "eureka", unix))]
+mod eureka_server;
 
 conformance!(memory: in_process; all; paused);
 conformance!(static_list: fixed; discovery, catalogue; paused);
 #[cfg(all(feature = "etcd", unix))]
 conformance!(etcd: etcd_server::EtcdServer::start().await; all; ignore = "needs etcd: cargo xtask servers");
+// All but `session`: a lease is one thing per instance.
+#[cfg(all(feature = "eureka", unix))]
+conformance!(
+    eureka: eureka_server::EurekaServer::start().await;
+    discovery, registry, changes, lease, catalogue, catalogue_changes;
+    ignore = "needs eureka: cargo xtask servers"
+);
 
 async fn in_process(_stage: Stage) -> Backend {
     MemoryRegistry::new().backend()

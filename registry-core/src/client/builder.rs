@@ -26,8 +26,18 @@ use crate::{
 /// Safety re-lists of one client that may run at the same time.
 const RELISTS: usize = 3;
 /// Schemes that a later feature brings, to name it in the error.
-const FEATURES: &[(&str, &str)] =
-    &[("etcd", "etcd"), ("etcd+tls", "etcd"), ("memory", "memory"), ("static", "memory")];
+const FEATURES: &[(&str, &str)] = &[
+    ("consul", "consul"),
+    ("consul+tls", "consul"),
+    ("etcd", "etcd"),
+    ("etcd+tls", "etcd"),
+    ("eureka", "eureka"),
+    ("eureka+tls", "eureka"),
+    ("memory", "memory"),
+    ("nacos", "nacos"),
+    ("nacos+tls", "nacos"),
+    ("static", "memory"),
+];
 
 type LossCallback = Arc<dyn Fn(&[InstanceKey]) + Send + Sync>;
 

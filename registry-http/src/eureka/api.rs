@@ -1,0 +1,239 @@
+//! Eureka's operations, one request each.
+
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, StatusCode,
+    header::{ACCEPT, AUTHORIZATION},
+};
+use registry_core::{Credential, Error, ErrorKind};
+use tokio::time::Instant;
+
+use super::{
+    config::EurekaConfig,
+    error::{malformed, refused, unready},
+};
+use crate::http::{Answer, Call, Credentials, Path, Servers};
+
+/// By which the servers' rate limiter tells clients apart.
+const IDENTITY: HeaderName = HeaderName::from_static("discoveryidentity-name");
+
+/// The servers of one registry.
+#[derive(Debug)]
+pub(crate) struct Api {
+    servers: Servers,
+    credentials: Credentials,
+    context: String,
+}
+
+/// One of our records, by Eureka's names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) app: Box<str>,
+    pub(crate) id: Box<str>,
+}
+
+/// A list as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Body {
+    pub(crate) bytes: Bytes,
+    pub(crate) server: Arc<str>,
+}
+
+impl Body {
+    /// The body, if it may be JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Protocol`] for other text, such as the XML of a server that didn't listen.
+    pub(crate) fn text(&self, operation: &'static str) -> Result<&str, Error> {
+        let text = std::str::from_utf8(&self.bytes).map_err(|e| malformed(&self.server, operation, e))?;
+        if text.trim_start().starts_with('<') {
+            let why = "it is XML or HTML; is the option context right?";
+            return Err(malformed(&self.server, operation, super::error::Why(why)));
+        }
+        Ok(text)
+    }
+}
+
+impl Api {
+    pub(crate) fn new(config: &EurekaConfig, credentials: Credentials) -> Self {
+        let servers = Servers::new(super::NAME, config.common.clone());
+        Self { servers, credentials, context: config.context.clone() }
+    }
+
+    pub(crate) fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// When a call ends that begins now.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.servers.config().request_timeout
+    }
+
+    // === records ===
+
+    /// Registers an instance; the server keeps what it has if that has a larger `lastDirtyTimestamp`.
+    pub(crate) async fn register(&self, app: &str, body: Vec<u8>, until: Instant) -> Result<(), Error> {
+        let call = Call::post("publish", self.path("apps").segment(app)).json(body).repeatable();
+        let answer = self.send(call.until(until)).await?;
+        if answer.status.is_success() { Ok(()) } else { Err(refused(&answer, "publish")) }
+    }
+
+    /// One beat; whether the server knows the instance, in this version at least.
+    pub(crate) async fn beat(
+        &self,
+        place: &Place,
+        status: &str,
+        dirty: u64,
+        until: Instant,
+    ) -> Result<bool, Error> {
+        let path = self.record(place).query("status", status).query("lastDirtyTimestamp", &dirty.to_string());
+        self.is_known(Call::put("renew", path).until(until)).await
+    }
+
+    /// Cancels a registration; whether there was one.
+    pub(crate) async fn cancel(&self, place: &Place, until: Instant) -> Result<bool, Error> {
+        self.is_known(Call::delete("withdraw", self.record(place)).until(until)).await
+    }
+
+    /// Overrides the status of an instance; whether there is one.
+    pub(crate) async fn override_status(
+        &self,
+        place: &Place,
+        status: &str,
+        until: Instant,
+    ) -> Result<bool, Error> {
+        let path = self.record(place).segment("status").query("value", status);
+        self.is_known(Call::put("publish", path).until(until)).await
+    }
+
+    /// Ends an override. Never without the status that follows it: it would be UNKNOWN, and beats answered with 404.
+    pub(crate) async fn end_override(
+        &self,
+        place: &Place,
+        status: &str,
+        until: Instant,
+    ) -> Result<bool, Error> {
+        let path = self.record(place).segment("status").query("value", status);
+        self.is_known(Call::delete("publish", path).until(until)).await
+    }
+
+    /// One instance, past the server's cache; `None` if there is none.
+    pub(crate) async fn instance(
+        &self,
+        place: &Place,
+        operation: &'static str,
+        until: Instant,
+    ) -> Result<Option<Body>, Error> {
+        self.found(Call::get(operation, self.record(place)).until(until)).await
+    }
+
+    // === lists ===
+
+    /// One application; `None` if there is none.
+    pub(crate) async fn application(
+        &self,
+        app: &str,
+        avoid: Option<Arc<str>>,
+    ) -> Result<Option<Body>, Error> {
+        self.found(Call::get("lookup", self.path("apps").segment(app)).list().avoiding(avoid)).await
+    }
+
+    /// Everything; also that of other regions, if any are named.
+    pub(crate) async fn all(
+        &self,
+        regions: Option<&str>,
+        operation: &'static str,
+        avoid: Option<Arc<str>>,
+    ) -> Result<Body, Error> {
+        let path = String::from(self.path("apps/").maybe_query("regions", regions));
+        let call = Call::get(operation, path).list().avoiding(avoid);
+        let mut answer = self.send(call.clone()).await?;
+        if answer.status == StatusCode::FORBIDDEN && self.servers.config().servers.len() > 1 {
+            // It has just started and waits for its peers: one of those can answer.
+            answer = self.send(call.avoiding(Some(Arc::clone(&answer.server)))).await?;
+        }
+        match answer.status {
+            StatusCode::FORBIDDEN => Err(unready(&answer, operation)),
+            status if status.is_success() => Ok(Body { bytes: answer.body, server: answer.server }),
+            _ => Err(refused(&answer, operation)),
+        }
+    }
+
+    /// What changed in the last minutes; `None` if the server doesn't offer that.
+    pub(crate) async fn delta(&self, regions: Option<&str>) -> Result<Option<Body>, Error> {
+        let path = String::from(self.path("apps/delta").maybe_query("regions", regions));
+        let answer = self.send(Call::get("watch", path).list()).await?;
+        match answer.status {
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(Body { bytes: answer.body, server: answer.server })),
+            _ => Err(refused(&answer, "watch")),
+        }
+    }
+
+    // === one request ===
+
+    fn path(&self, rest: &str) -> Path {
+        Path::new(format!("{}/{rest}", self.context))
+    }
+
+    fn record(&self, place: &Place) -> Path {
+        self.path("apps").segment(&place.app).segment(&place.id)
+    }
+
+    async fn is_known(&self, call: Call) -> Result<bool, Error> {
+        let operation = call.operation;
+        let answer = self.send(call).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(false),
+            status if status.is_success() => Ok(true),
+            _ => Err(refused(&answer, operation)),
+        }
+    }
+
+    async fn found(&self, call: Call) -> Result<Option<Body>, Error> {
+        let operation = call.operation;
+        let answer = self.send(call).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(Body { bytes: answer.body, server: answer.server })),
+            _ => Err(refused(&answer, operation)),
+        }
+    }
+
+    /// Adds what every request has, and asks again once with a new credential if this one was refused.
+    async fn send(&self, call: Call) -> Result<Answer, Error> {
+        let operation = call.operation;
+        let call = call
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .header(IDENTITY, HeaderValue::from_static("service-registry"));
+        let current = self.credentials.current().await.map_err(|e| e.with_context(super::NAME, operation))?;
+        let answer = self.servers.call(authorized(call.clone(), current.credential.as_deref())?).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        let next = self.credentials.refused(current.generation).await;
+        match next.map_err(|e| e.with_context(super::NAME, operation))? {
+            None => Ok(answer),
+            Some(next) => self.servers.call(authorized(call, next.credential.as_deref())?).await,
+        }
+    }
+}
+
+/// A user's password as basic authentication, a bare secret as a bearer token.
+fn authorized(call: Call, credential: Option<&Credential>) -> Result<Call, Error> {
+    let Some(credential) = credential else { return Ok(call) };
+    let secret = credential.secret.expose();
+    let text = match &credential.user {
+        Some(user) => format!("Basic {}", STANDARD.encode(format!("{user}:{secret}"))),
+        None => format!("Bearer {secret}"),
+    };
+    let mut value = HeaderValue::from_str(&text).map_err(|_| {
+        Error::new(ErrorKind::InvalidArgument, "the credential holds characters that a header can't carry")
+            .with_context(super::NAME, call.operation)
+    })?;
+    value.set_sensitive(true);
+    Ok(call.header(AUTHORIZATION, value))
+}

@@ -1,0 +1,198 @@
+//! The lists that Eureka answers with, split into their entries.
+//!
+//! ```json
+//! {"applications":{"versions__delta":"1","apps__hashcode":"UP_2_","application":[{"name":"ORDERS","instance":[{…}]}]}}
+//! ```
+//!
+//! Older servers write one application or one instance without its list, none as nothing at all, and the two keys in
+//! front with one underscore.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::wire::Loose;
+
+/// The answer to a full fetch or a delta.
+#[derive(Debug, Default)]
+pub(crate) struct Applications<'a> {
+    /// `None` if the server doesn't say.
+    pub(crate) hash: Option<String>,
+    /// Application names with their raw instances.
+    pub(crate) apps: Vec<Application<'a>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Application<'a> {
+    pub(crate) name: Option<Cow<'a, str>>,
+    pub(crate) instances: Vec<&'a str>,
+}
+
+impl<'a> Applications<'a> {
+    /// # Errors
+    /// What is malformed, if the whole is.
+    pub(crate) fn parse(body: &'a str) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Root<'a> {
+            #[serde(borrow)]
+            applications: Applications<'a>,
+        }
+        serde_json::from_str::<Root<'a>>(body).map(|root| root.applications)
+    }
+
+    pub(crate) fn instances(&self) -> impl Iterator<Item = (Option<&str>, &'a str)> {
+        self.apps.iter().flat_map(|app| app.instances.iter().map(|raw| (app.name.as_deref(), *raw)))
+    }
+}
+
+impl<'a> Application<'a> {
+    /// The answer to a look at one application.
+    ///
+    /// # Errors
+    /// What is malformed, if the whole is.
+    pub(crate) fn parse(body: &'a str) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Root<'a> {
+            #[serde(borrow)]
+            application: Application<'a>,
+        }
+        serde_json::from_str::<Root<'a>>(body).map(|root| root.application)
+    }
+}
+
+/// The answer to a look at one instance.
+///
+/// # Errors
+/// What is malformed.
+pub(crate) fn instance<'a>(body: &'a str) -> Result<&'a str, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Root<'a> {
+        #[serde(borrow)]
+        instance: &'a RawValue,
+    }
+    serde_json::from_str::<Root<'a>>(body).map(|root| root.instance.get())
+}
+
+/// A list, the one element of it, or nothing.
+fn one_or_many<'a>(raw: &'a RawValue) -> Result<Vec<&'a RawValue>, serde_json::Error> {
+    match raw.get().as_bytes().first() {
+        Some(b'[') => serde_json::from_str(raw.get()),
+        Some(b'{') => Ok(vec![raw]),
+        _ => Ok(Vec::new()),
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Applications<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Applications<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("applications")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut all = Applications::default();
+                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                    match &*key {
+                        "application" => {
+                            let raw = one_or_many(map.next_value()?).map_err(de::Error::custom)?;
+                            let apps = raw.into_iter().map(|raw| serde_json::from_str(raw.get()));
+                            all.apps = apps.collect::<Result<_, _>>().map_err(de::Error::custom)?;
+                        }
+                        key if key.starts_with("apps") => {
+                            // An empty registry's is empty, which is not the same as none.
+                            let hash: Option<Cow<'de, str>> = map.next_value()?;
+                            all.hash = hash.map(Cow::into_owned);
+                        }
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(all)
+            }
+        }
+
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Application<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Parts<'a> {
+            #[serde(borrow)]
+            name: Loose<'a>,
+            #[serde(borrow)]
+            instance: Option<&'a RawValue>,
+        }
+        let parts = Parts::<'de>::deserialize(deserializer)?;
+        let instances = parts.instance.map(one_or_many).transpose().map_err(de::Error::custom)?;
+        Ok(Application {
+            name: parts.name.text().map(|name| Cow::Owned(name.to_owned())),
+            instances: instances.unwrap_or_default().into_iter().map(RawValue::get).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(body: &str) -> (Option<String>, Vec<(Option<String>, Vec<String>)>) {
+        let all = Applications::parse(body).unwrap();
+        let texts = |raw: &[&str]| raw.iter().map(|raw| (*raw).to_owned()).collect();
+        let apps = all.apps.iter().map(|app| (app.name.as_deref().map(str::to_owned), texts(&app.instances)));
+        (all.hash.clone(), apps.collect())
+    }
+
+    #[test]
+    fn the_lists_of_today_are_split() {
+        let body = r#"{"applications":{"versions__delta":"7","apps__hashcode":"UP_2_","application":[
+            {"name":"A","instance":[{"a":1},{"b":2}]},{"name":"B","instance":[]}]}}"#;
+        let (hash, apps) = split(body);
+        assert_eq!(hash.as_deref(), Some("UP_2_"));
+        let expected = [
+            (Some("A".to_owned()), vec![r#"{"a":1}"#.to_owned(), r#"{"b":2}"#.to_owned()]),
+            (Some("B".to_owned()), vec![]),
+        ];
+        assert_eq!(apps, expected);
+    }
+
+    #[test]
+    fn one_without_a_list_is_a_list_of_one() {
+        let body = r#"{"applications":{"versions_delta":1,"apps_hashcode":"UP_1_",
+            "application":{"name":"A","instance":{"a":1}}}}"#;
+        let (hash, apps) = split(body);
+        assert_eq!(hash.as_deref(), Some("UP_1_"));
+        assert_eq!(apps, [(Some("A".to_owned()), vec![r#"{"a":1}"#.to_owned()])]);
+    }
+
+    #[test]
+    fn an_empty_registry_has_an_empty_hash_and_maybe_no_list() {
+        for body in [
+            r#"{"applications":{"versions__delta":"1","apps__hashcode":"","application":[]}}"#,
+            r#"{"applications":{"versions__delta":"1","apps__hashcode":""}}"#,
+            r#"{"applications":{"apps__hashcode":"","application":null}}"#,
+        ] {
+            assert_eq!(split(body), (Some(String::new()), vec![]), "{body}");
+        }
+        assert_eq!(split(r#"{"applications":{"apps__hashcode":null}}"#), (None, vec![]));
+    }
+
+    #[test]
+    fn what_is_no_such_answer_is_an_error() {
+        for body in ["", "{}", "[]", "<applications/>", r#"{"applications":[]}"#, r#"{"applications":{"a":1"#]
+        {
+            assert!(Applications::parse(body).is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A set of instances and their beats.
+//!
+//! Eureka compares nothing but timestamps when it takes a registration. So the record that stands there is read just
+//! before a write or a removal, past the server's cache; what happens between the two can't be helped.
+
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use registry_core::{
+    Error, ErrorKind, Incarnation, Instance, InstanceKey, Lease, OnDuplicate, Status,
+    backend::{Lifetime, Outcome, Presence, Publish, Renewal},
+    model::RecordVersion,
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    api::{Api, Place},
+    codec::{self, Marks},
+    envelope,
+    error::malformed,
+    names::Names,
+    registry::{Holding, Ledger},
+    wire::Info,
+};
+
+/// Requests of one call that are on their way at once.
+const AT_ONCE: usize = 32;
+/// What a renewal leaves of its time to tell the result: at least, at most.
+const MARGIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
+
+/// A virtual lease. Dropping it neither withdraws nor cancels anything.
+pub(crate) struct EurekaLease {
+    api: Arc<Api>,
+    names: Arc<Names>,
+    ledger: Arc<Ledger>,
+    id: u64,
+    incarnation: Incarnation,
+    ttl: Duration,
+}
+
+/// The record that stands under a key of ours.
+struct Standing {
+    /// Whose it is; none if it bears no mark of ours, or a broken one.
+    version: Option<RecordVersion>,
+    dirty: Option<u64>,
+    /// Whether its writer wanted it drained, and it is.
+    was_drained: bool,
+}
+
+impl EurekaLease {
+    pub(crate) fn new(
+        api: Arc<Api>,
+        names: Arc<Names>,
+        ledger: Arc<Ledger>,
+        id: u64,
+        incarnation: Incarnation,
+        seconds: u64,
+    ) -> Self {
+        Self { api, names, ledger, id, incarnation, ttl: Duration::from_secs(seconds) }
+    }
+
+    fn place(&self, key: &InstanceKey) -> Place {
+        Place { app: self.names.app(&key.service).into(), id: self.names.instance_id(key).into() }
+    }
+
+    async fn standing(
+        &self,
+        place: &Place,
+        operation: &'static str,
+        until: Instant,
+    ) -> Result<Option<Standing>, Error> {
+        let Some(body) = self.api.instance(place, operation, until).await? else { return Ok(None) };
+        let bad = |error: serde_json::Error| malformed(&body.server, operation, error);
+        let info: Info<'_> =
+            serde_json::from_str(envelope::instance(body.text(operation)?).map_err(bad)?).map_err(bad)?;
+        let is_out = info.overridden() == Some("OUT_OF_SERVICE");
+        Ok(Some(Standing {
+            version: codec::own(&self.names, &info).ok().flatten().and_then(|own| own.record_version()),
+            dirty: info.last_dirty_timestamp.number(),
+            was_drained: is_out && codec::wants_draining(&info),
+        }))
+    }
+
+    fn is_ours(&self, standing: &Standing) -> bool {
+        standing.version.is_some_and(|version| version.incarnation == self.incarnation)
+    }
+
+    async fn publish_one(&self, record: &Publish, until: Instant) -> Outcome {
+        let key = record.instance.key();
+        let place = self.place(&key);
+        let standing = self.standing(&place, "publish", until).await?;
+        if record.on_duplicate == OnDuplicate::Reject
+            && standing.as_ref().is_some_and(|standing| !self.is_ours(standing))
+        {
+            self.ledger.forget(Some(self.id), &key);
+            let message = format!("{key} is registered by another process");
+            return Err(Error::new(ErrorKind::Conflict, message).with_context(super::NAME, "publish"));
+        }
+        let dirty = self.ledger.stamp(standing.as_ref().and_then(|standing| standing.dirty));
+        let marks = Marks { version: record.version, dirty, ttl: self.ttl };
+        let body = codec::encode(&self.names, &record.instance, &marks)
+            .map_err(|error| error.with_context(super::NAME, "publish"))?;
+        self.api.register(&place.app, body, until).await?;
+        let status = codec::beat_status(record.instance.status());
+        self.ledger.hold(key, Holding { lease: self.id, dirty, status, beats: true });
+        if record.instance.status() == Status::Draining {
+            // The override in the body is enough for the servers we know; this is the protocol's own way.
+            self.api.override_status(&place, "OUT_OF_SERVICE", until).await?;
+        } else if standing.is_some_and(|standing| standing.was_drained) {
+            // Our own override, as the record says. An operator's stays.
+            self.api.end_override(&place, status, until).await?;
+        }
+        Ok(())
+    }
+
+    async fn withdraw_one(&self, key: &InstanceKey, until: Instant) -> Outcome {
+        // Before all else, so that no beat keeps alive what is to go.
+        self.ledger.still(key);
+        let place = self.place(key);
+        if let Some(standing) = self.standing(&place, "withdraw", until).await?
+            && self.is_ours(&standing)
+        {
+            self.api.cancel(&place, until).await?;
+        }
+        self.ledger.forget(None, key);
+        Ok(())
+    }
+
+    async fn inspect_one(&self, key: &InstanceKey, until: Instant) -> Result<Presence, Error> {
+        let standing = self.standing(&self.place(key), "inspect", until).await?;
+        let Some(standing) = standing else { return Ok(Presence::Missing) };
+        Ok(match standing.version {
+            Some(version) if version.incarnation == self.incarnation => {
+                match self.ledger.held(self.id, key) {
+                    Some(_) => Presence::Ours { version },
+                    None => Presence::Missing,
+                }
+            }
+            _ => {
+                // Our beats would keep it alive when its own process is gone.
+                self.ledger.forget(Some(self.id), key);
+                Presence::Foreign
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl Lease for EurekaLease {
+    fn lifetime(&self) -> Lifetime {
+        Lifetime::Leased { ttl: self.ttl }
+    }
+
+    async fn publish(&self, records: &[Publish]) -> Vec<Outcome> {
+        let until = self.api.deadline();
+        // By value, here and below: a closure that takes a reference is too special for a boxed future.
+        let calls = stream::iter(records.to_vec());
+        let calls = calls.map(|record| async move { self.publish_one(&record, until).await });
+        calls.buffered(AT_ONCE).collect().await
+    }
+
+    async fn withdraw(&self, instances: &[Arc<Instance>]) -> Vec<Outcome> {
+        let until = self.api.deadline();
+        let keys: Vec<InstanceKey> = instances.iter().map(|instance| instance.key()).collect();
+        let calls = stream::iter(keys).map(|key| async move { self.withdraw_one(&key, until).await });
+        calls.buffered(AT_ONCE).collect().await
+    }
+
+    async fn renew(&self, deadline: Instant) -> Result<Renewal, Error> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let until = deadline - (left / 10).clamp(MARGIN.0, MARGIN.1).min(left);
+        let mut renewal = Renewal::granted(self.ttl);
+        let mut held = self.ledger.all(self.id);
+        held.retain(|(_, holding)| holding.beats);
+        if held.is_empty() {
+            return Ok(renewal);
+        }
+        let mut waiting: HashSet<InstanceKey> = held.iter().map(|(key, _)| key.clone()).collect();
+        let beats = stream::iter(held).map(|(key, holding)| async move {
+            let place = self.place(&key);
+            let answer = self.api.beat(&place, holding.status, holding.dirty, until).await;
+            (key, answer)
+        });
+        let mut beats = beats.buffer_unordered(AT_ONCE);
+        let (mut renewed, mut fault) = (0_usize, None);
+        while let Ok(Some((key, answer))) = timeout_at(until, beats.next()).await {
+            waiting.remove(&key);
+            match answer {
+                Ok(true) => renewed += 1,
+                Ok(false) => renewal.lost.push(key),
+                Err(error) => {
+                    renewal.missed.push(key);
+                    fault.get_or_insert(error);
+                }
+            }
+        }
+        renewal.missed.extend(waiting);
+        if renewed == 0 && renewal.lost.is_empty() {
+            return Err(fault.unwrap_or_else(|| {
+                Error::new(ErrorKind::Timeout, "no beat was answered in time")
+                    .with_context(super::NAME, "renew")
+            }));
+        }
+        Ok(renewal)
+    }
+
+    async fn inspect(&self, keys: &[InstanceKey]) -> Result<Vec<Presence>, Error> {
+        let until = self.api.deadline();
+        let looks = stream::iter(keys.to_vec());
+        let looks = looks.map(|key| async move { self.inspect_one(&key, until).await });
+        let found: Vec<Result<Presence, Error>> = looks.buffered(AT_ONCE).collect().await;
+        let is_any = found.iter().any(Result::is_ok);
+        let presence = |found: Result<Presence, Error>| match found {
+            Err(_) if is_any => Ok(Presence::Unknown),
+            found => found,
+        };
+        found.into_iter().map(presence).collect()
+    }
+
+    async fn revoke(&self) -> Result<(), Error> {
+        let until = self.api.deadline();
+        let held = self.ledger.all(self.id);
+        held.iter().for_each(|(key, _)| self.ledger.still(key));
+        let calls = stream::iter(held);
+        let calls = calls.map(|(key, _)| async move { self.withdraw_one(&key, until).await });
+        let outcomes: Vec<Outcome> = calls.buffer_unordered(AT_ONCE).collect().await;
+        outcomes.into_iter().collect()
+    }
+}
+
+impl Drop for EurekaLease {
+    fn drop(&mut self) {
+        self.ledger.forget_all(self.id);
+    }
+}
+
+impl fmt::Debug for EurekaLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EurekaLease")
+            .field("id", &self.id)
+            .field("ttl", &self.ttl)
+            .field("incarnation", &self.incarnation)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,249 @@
+//! A copy of what one server knows, kept up to date by deltas: the protocol asks for it, as a delta is only good for
+//! somebody who can prove to have the rest.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use registry_core::backend::SourceId;
+use serde::Deserialize;
+
+use super::{
+    envelope::Applications,
+    wire::{DataCenter, Lease, Loose},
+};
+
+/// The status that Eureka reads all others as.
+const UNKNOWN: &str = "UNKNOWN";
+const STATUSES: [&str; 5] = ["DOWN", "OUT_OF_SERVICE", "STARTING", UNKNOWN, "UP"];
+/// Registrations by which a server's memory is recognised.
+const MARKS: usize = 256;
+
+/// One instance as a server has it: what the protocol needs, and the rest as it came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// In upper case.
+    pub(crate) app: Arc<str>,
+    pub(crate) id: Box<str>,
+    status: &'static str,
+    pub(crate) vip: Option<Box<str>>,
+    pub(crate) secure_vip: Option<Box<str>>,
+    /// When this server took it in.
+    registered: u64,
+    pub(crate) raw: Box<str>,
+}
+
+/// What a delta says of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Added or modified, which mean the same: items repeat, and a modification may come before its addition.
+    Put,
+    Delete,
+}
+
+/// A list or a delta, read as far as the protocol needs it.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    pub(crate) hash: Option<String>,
+    pub(crate) items: Vec<(Action, Record)>,
+}
+
+/// What became of an instance.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Put { new: Arc<Record>, old: Option<Arc<Record>> },
+    Gone(Arc<Record>),
+}
+
+type App = HashMap<Box<str>, Arc<Record>>;
+
+/// All instances by application. A clone shares the applications.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Replica {
+    apps: HashMap<Arc<str>, Arc<App>>,
+}
+
+impl Fetched {
+    /// # Errors
+    /// What is malformed, if the whole is; an entry that isn't an instance is left out.
+    pub(crate) fn parse(body: &str) -> Result<Self, serde_json::Error> {
+        let all = Applications::parse(body)?;
+        let items = all.instances().filter_map(|(app, raw)| item(app, raw)).collect();
+        Ok(Self { hash: all.hash, items })
+    }
+}
+
+fn item(app: Option<&str>, raw: &str) -> Option<(Action, Record)> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Outline<'a> {
+        #[serde(borrow)]
+        instance_id: Loose<'a>,
+        #[serde(borrow)]
+        host_name: Loose<'a>,
+        #[serde(borrow)]
+        app: Loose<'a>,
+        #[serde(borrow)]
+        status: Loose<'a>,
+        #[serde(borrow)]
+        vip_address: Loose<'a>,
+        #[serde(borrow)]
+        secure_vip_address: Loose<'a>,
+        #[serde(borrow)]
+        data_center_info: DataCenter<'a>,
+        lease_info: Lease,
+        #[serde(borrow)]
+        action_type: Loose<'a>,
+    }
+    let outline: Outline<'_> = match serde_json::from_str(raw) {
+        Ok(outline) => outline,
+        Err(error) => {
+            tracing::debug!(%error, "skipped an entry that is no instance");
+            return None;
+        }
+    };
+    let machine = || outline.data_center_info.metadata.get("instance-id");
+    let id = outline.instance_id.text().or_else(machine).or_else(|| outline.host_name.text());
+    let status = STATUSES.into_iter().find(|known| outline.status.text() == Some(known));
+    let record = Record {
+        app: app.or_else(|| outline.app.text()).unwrap_or_default().to_uppercase().into(),
+        // Even one without an id counts for the hash.
+        id: id.unwrap_or_default().into(),
+        status: status.unwrap_or(UNKNOWN),
+        vip: outline.vip_address.text().map(Box::from),
+        secure_vip: outline.secure_vip_address.text().map(Box::from),
+        registered: outline.lease_info.registered,
+        raw: raw.into(),
+    };
+    let action = if outline.action_type.text() == Some("DELETED") { Action::Delete } else { Action::Put };
+    Some((action, record))
+}
+
+impl Record {
+    /// Whether a vip address, of which an instance may have several, is among its own.
+    pub(crate) fn has_vip(&self, vip: &str, secure: bool) -> bool {
+        let own = if secure { &self.secure_vip } else { &self.vip };
+        own.as_deref().is_some_and(|own| own.split(',').any(|own| own.trim().eq_ignore_ascii_case(vip)))
+    }
+
+    fn mark(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.app, &self.id, self.registered).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+impl Replica {
+    /// A complete list. What was deleted is in it only as a slip of the server.
+    pub(crate) fn of(list: Vec<(Action, Record)>) -> Self {
+        let mut replica = Self::default();
+        for (action, record) in list {
+            if action == Action::Put {
+                replica.put(Arc::new(record));
+            }
+        }
+        replica
+    }
+
+    /// Applies a delta, which may repeat what is known.
+    pub(crate) fn apply(&mut self, delta: Vec<(Action, Record)>) -> Vec<Change> {
+        let apply = |(action, record): (Action, Record)| match action {
+            Action::Put => {
+                let new = Arc::new(record);
+                let old = self.put(Arc::clone(&new));
+                Change::Put { new, old }
+            }
+            Action::Delete => Change::Gone(self.delete(&record).unwrap_or_else(|| Arc::new(record))),
+        };
+        delta.into_iter().map(apply).collect()
+    }
+
+    /// `STATUS_count_` for each status that occurs, by name: by which a server says what a reader should have.
+    pub(crate) fn hash(&self) -> String {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for record in self.records() {
+            *counts.entry(record.status).or_default() += 1;
+        }
+        counts.into_iter().map(|(status, count)| format!("{status}_{count}_")).collect()
+    }
+
+    pub(crate) fn app(&self, app: &str) -> impl Iterator<Item = &Arc<Record>> {
+        self.apps.get(app).into_iter().flat_map(|app| app.values())
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.apps.values().flat_map(|app| app.values())
+    }
+
+    fn put(&mut self, record: Arc<Record>) -> Option<Arc<Record>> {
+        let app = self.apps.entry(Arc::clone(&record.app)).or_default();
+        Arc::make_mut(app).insert(record.id.clone(), record)
+    }
+
+    fn delete(&mut self, record: &Record) -> Option<Arc<Record>> {
+        let app = self.apps.get_mut(&record.app)?;
+        let old = Arc::make_mut(app).remove(&record.id);
+        if app.is_empty() {
+            self.apps.remove(&record.app);
+        }
+        old
+    }
+}
+
+/// Tells one life of a server's memory from the next.
+///
+/// Eureka has no name for it. But it notes when it took each registration in, and keeps that time as long as it keeps
+/// the registration: a list in which not a single one has the time that it had before comes from a memory that started
+/// anew, maybe empty, while others are still registering again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Continuity {
+    life: Option<Life>,
+}
+
+#[derive(Clone, Debug)]
+struct Life {
+    server: Arc<str>,
+    source: SourceId,
+    /// Those registrations whose hashes are smallest: the same ones in each list that has them.
+    marks: BTreeSet<u64>,
+}
+
+impl Continuity {
+    /// Judges a complete list of a server; whether it continues what was there before.
+    pub(crate) fn judge(&mut self, server: &Arc<str>, list: &Replica) -> SourceId {
+        let mut marks = BTreeSet::new();
+        for record in list.records().filter(|record| record.registered > 0) {
+            marks.insert(record.mark());
+            if marks.len() > MARKS {
+                marks.pop_last();
+            }
+        }
+        if let Some(life) = &mut self.life
+            && life.server == *server
+            && (life.marks.is_empty() || !life.marks.is_disjoint(&marks))
+        {
+            life.marks = marks;
+            return life.source.clone();
+        }
+        let oldest = list.records().map(|record| record.registered).filter(|at| *at > 0).min().unwrap_or(0);
+        let source = SourceId::new(format!("{server}@{oldest}"));
+        // An empty memory looks like any other empty one.
+        let source = match &self.life {
+            Some(life) if life.source == source => SourceId::new(format!("{source}'")),
+            _ => source,
+        };
+        self.life = Some(Life { server: Arc::clone(server), source: source.clone(), marks });
+        source
+    }
+
+    /// The source of an answer of `server` that is not a complete list: another than any known if it is another server.
+    pub(crate) fn source_of(&self, server: &str) -> Option<SourceId> {
+        let life = self.life.as_ref()?;
+        Some(if *life.server == *server { life.source.clone() } else { SourceId::new(server) })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! One poll for all watches of a client.
+//!
+//! It begins with the first watch and ends with the last, or with its first failure, which ends all of them. The next
+//! watch begins a new one.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use registry_core::{Error, backend::SourceId};
+use tokio::{
+    sync::broadcast,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tracing::Instrument;
+
+use super::{
+    api::{Api, Body},
+    error::malformed,
+    poll::{Action, Input, News, Poll, Round},
+    replica::{Continuity, Fetched, Replica},
+};
+
+const OPERATION: &str = "watch";
+/// Rounds kept for a slow watch; one that falls further behind gets a list.
+const ROUNDS: usize = 16;
+
+/// The polls of a client: one for each choice of regions.
+pub(crate) struct Hub {
+    pub(crate) api: Arc<Api>,
+    every: Duration,
+    polls: Mutex<HashMap<Option<Box<str>>, Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    running: Weak<Session>,
+    continuity: Continuity,
+}
+
+/// A running poll; it ends when this is dropped.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    _task: JoinSet<()>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+}
+
+struct State {
+    rounds: broadcast::Sender<Result<Arc<Round>, Error>>,
+    latest: Option<Latest>,
+    is_over: bool,
+}
+
+/// What a watch that comes later begins with.
+#[derive(Clone)]
+pub(crate) struct Latest {
+    pub(crate) all: Replica,
+    pub(crate) source: SourceId,
+    pub(crate) server: Arc<str>,
+    pub(crate) at: Instant,
+}
+
+pub(crate) type Rounds = broadcast::Receiver<Result<Arc<Round>, Error>>;
+
+impl Hub {
+    pub(crate) fn new(api: Arc<Api>, every: Duration) -> Arc<Self> {
+        Arc::new(Self { api, every, polls: Mutex::default() })
+    }
+
+    /// The running poll of these regions, or a new one. Has to be called inside of a tokio runtime.
+    pub(crate) fn join(self: &Arc<Self>, regions: Option<&str>) -> Arc<Session> {
+        let mut polls = self.polls();
+        let known = polls.entry(regions.map(Box::from)).or_default();
+        if let Some(session) = known.running.upgrade().filter(|session| !session.shared.state().is_over) {
+            return session;
+        }
+        let poll = Poll::new(self.every, known.continuity.clone(), fastrand::Rng::new());
+        let state = State { rounds: broadcast::Sender::new(ROUNDS), latest: None, is_over: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state) });
+        let runner = Runner {
+            hub: Arc::downgrade(self),
+            api: Arc::clone(&self.api),
+            regions: regions.map(Box::from),
+            shared: Arc::clone(&shared),
+        };
+        let mut task = JoinSet::new();
+        task.spawn(runner.run(poll).instrument(tracing::info_span!("eureka_poll", regions)));
+        let session = Arc::new(Session { shared, _task: task });
+        known.running = Arc::downgrade(&session);
+        session
+    }
+
+    /// The source of a look at one application.
+    pub(crate) fn source_of(&self, regions: Option<&str>, server: &str) -> Option<SourceId> {
+        self.polls().get(&regions.map(Box::from))?.continuity.source_of(server)
+    }
+
+    fn polls(&self) -> MutexGuard<'_, HashMap<Option<Box<str>>, Known>> {
+        self.polls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    /// All rounds from now on, and what came before them, if anything did.
+    pub(crate) fn follow(&self) -> (Rounds, Option<Latest>) {
+        let state = self.shared.state();
+        (state.rounds.subscribe(), state.latest.clone())
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, round: Round, all: &Replica) {
+        let mut state = self.state();
+        state.latest = Some(Latest {
+            all: all.clone(),
+            source: round.source.clone(),
+            server: Arc::clone(&round.server),
+            at: round.at,
+        });
+        // Nobody listening is the end of the session, which is near then.
+        drop(state.rounds.send(Ok(Arc::new(round))));
+    }
+
+    fn fail(&self, error: Error) {
+        let mut state = self.state();
+        state.is_over = true;
+        drop(state.rounds.send(Err(error)));
+    }
+}
+
+/// Marks the session as over when its task ends, also by a panic.
+struct Ending<'a>(&'a Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.state().is_over = true;
+    }
+}
+
+struct Runner {
+    hub: Weak<Hub>,
+    api: Arc<Api>,
+    regions: Option<Box<str>>,
+    shared: Arc<Shared>,
+}
+
+impl Runner {
+    async fn run(self, mut poll: Poll) {
+        let _ending = Ending(&self.shared);
+        let mut input = Input::Due;
+        loop {
+            let mut next = None;
+            for action in poll.step(input, Instant::now()) {
+                next = match action {
+                    Action::Tell(round) => {
+                        if let (News::List { .. }, Some(hub)) = (&round.news, self.hub.upgrade())
+                            && let Some(known) = hub.polls().get_mut(&self.regions)
+                        {
+                            known.continuity = poll.continuity.clone();
+                        }
+                        self.shared.tell(round, &poll.replica);
+                        None
+                    }
+                    Action::Wait(until) => {
+                        sleep_until(until).await;
+                        Some(Ok(Input::Due))
+                    }
+                    Action::FetchList => Some(self.list().await),
+                    Action::FetchDelta => Some(self.delta(&mut poll).await),
+                };
+            }
+            input = match next {
+                Some(Ok(next)) => next,
+                Some(Err(error)) => return self.shared.fail(error),
+                None => Input::Due,
+            };
+        }
+    }
+
+    async fn list(&self) -> Result<Input, Error> {
+        let body = self.api.all(self.regions.as_deref(), OPERATION, None).await?;
+        Ok(Input::List(Arc::clone(&body.server), fetched(&body)?))
+    }
+
+    async fn delta(&self, poll: &mut Poll) -> Result<Input, Error> {
+        let Some(body) = self.api.delta(self.regions.as_deref()).await? else { return Ok(Input::NoDelta) };
+        let server = Arc::clone(&body.server);
+        if poll.last.is_same(&body.bytes) {
+            return Ok(Input::SameDelta(server));
+        }
+        Ok(Input::Delta(server, fetched(&body)?))
+    }
+}
+
+fn fetched(body: &Body) -> Result<Fetched, Error> {
+    Fetched::parse(body.text(OPERATION)?).map_err(|error| malformed(&body.server, OPERATION, error))
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("api", &self.api).field("every", &self.every).finish_non_exhaustive()
+    }
+}

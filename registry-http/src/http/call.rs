@@ -1,0 +1,137 @@
+//! One request, and what may be done about its failure.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
+use tokio::time::Instant;
+
+/// Longest list that is read.
+const LIST_LIMIT: usize = 128 * 1024 * 1024;
+/// Longest other body that is read.
+const LIMIT: usize = 8 * 1024 * 1024;
+
+/// A request to whichever server is to be asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) operation: &'static str,
+    pub(crate) method: Method,
+    /// Path and query, from [`Path`](super::Path).
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) deadline: Option<Instant>,
+    /// Most bytes of the answer.
+    pub(crate) limit: usize,
+    /// Whether it may be repeated after the server may have seen it.
+    pub(crate) is_repeatable: bool,
+    /// Whether the first server gets all the time there is.
+    pub(crate) is_patient: bool,
+    pub(crate) who: Who,
+}
+
+/// Which server is to answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Who {
+    Any,
+    /// This one last.
+    Avoid(Arc<str>),
+    /// This one and no other.
+    Only(Arc<str>),
+}
+
+impl Call {
+    pub(crate) fn new(operation: &'static str, method: Method, target: impl Into<String>) -> Self {
+        Self {
+            operation,
+            // Of the methods that HTTP calls idempotent; a backend may know better.
+            is_repeatable: method.is_idempotent(),
+            method,
+            target: target.into(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            deadline: None,
+            limit: LIMIT,
+            is_patient: false,
+            who: Who::Any,
+        }
+    }
+
+    pub(crate) fn get(operation: &'static str, target: impl Into<String>) -> Self {
+        Self::new(operation, Method::GET, target)
+    }
+
+    pub(crate) fn put(operation: &'static str, target: impl Into<String>) -> Self {
+        Self::new(operation, Method::PUT, target)
+    }
+
+    pub(crate) fn post(operation: &'static str, target: impl Into<String>) -> Self {
+        Self::new(operation, Method::POST, target)
+    }
+
+    pub(crate) fn delete(operation: &'static str, target: impl Into<String>) -> Self {
+        Self::new(operation, Method::DELETE, target)
+    }
+
+    /// When the whole call ends, attempts on other servers included; by default after the configured limit.
+    pub(crate) fn until(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// The answer is a list, which may be long.
+    pub(crate) fn list(mut self) -> Self {
+        self.limit = LIST_LIMIT;
+        self
+    }
+
+    /// The server holds its answer back, so the first one gets all the time.
+    pub(crate) fn patient(mut self) -> Self {
+        self.is_patient = true;
+        self
+    }
+
+    /// It may be repeated after the server may have seen it.
+    pub(crate) fn repeatable(mut self) -> Self {
+        self.is_repeatable = true;
+        self
+    }
+
+    /// It must not be repeated once the server may have seen it.
+    pub(crate) fn once(mut self) -> Self {
+        self.is_repeatable = false;
+        self
+    }
+
+    /// Another server than this one, if there is another.
+    pub(crate) fn avoiding(mut self, server: Option<Arc<str>>) -> Self {
+        if let Some(server) = server {
+            self.who = Who::Avoid(server);
+        }
+        self
+    }
+
+    /// This server and no other.
+    pub(crate) fn only(mut self, server: Arc<str>) -> Self {
+        self.who = Who::Only(server);
+        self
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    pub(crate) fn json(self, body: impl Into<Bytes>) -> Self {
+        self.with_body("application/json", body)
+    }
+
+    pub(crate) fn form(self, body: impl Into<Bytes>) -> Self {
+        self.with_body("application/x-www-form-urlencoded", body)
+    }
+
+    fn with_body(mut self, kind: &'static str, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self.header(CONTENT_TYPE, HeaderValue::from_static(kind))
+    }
+}
