@@ -27,10 +27,17 @@ pub mod etcd {
 #[cfg_attr(docsrs, doc(cfg(feature = "consul")))]
 pub use registry_http::consul;
 
+<<<<<<< HEAD
 /// The Eureka backend.
 #[cfg(feature = "eureka")]
 #[cfg_attr(docsrs, doc(cfg(feature = "eureka")))]
 pub use registry_http::eureka;
+=======
+/// The Nacos backend.
+#[cfg(feature = "nacos")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nacos")))]
+pub use registry_http::nacos;
+>>>>>>> nacos
 
 /// Adapters for tower, hyper, axum and reqwest.
 #[cfg(feature = "tower")]
@@ -58,7 +65,12 @@ pub fn builder() -> ClientBuilder {
     let builder = builder.connector(registry_etcd::EtcdConnector::default());
     #[cfg(feature = "consul")]
     let builder = builder.connector(registry_http::consul::ConsulConnector::default());
+<<<<<<< HEAD
     #[cfg(feature = "eureka")]
     let builder = builder.connector(registry_http::eureka::EurekaConnector::default());
+=======
+    #[cfg(feature = "nacos")]
+    let builder = builder.connector(registry_http::nacos::NacosConnector::default());
+>>>>>>> nacos
     builder
 }

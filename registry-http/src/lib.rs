@@ -10,3 +10,6 @@ pub mod eureka;
 #[cfg(feature = "_http")]
 #[allow(dead_code, unused_imports, reason = "each backend uses its own part of what they share")]
 mod http;
+#[cfg(feature = "nacos")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nacos")))]
+pub mod nacos;

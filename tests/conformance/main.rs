@@ -1,12 +1,16 @@
 //! The conformance suite on every backend of this repository.
 
 use registry_core::{Backend, MemoryRegistry, StaticRegistry};
+#[cfg(all(feature = "nacos", unix))]
+use registry_testkit::NacosLine;
 use registry_testkit::{conformance, conformance::Stage};
 
 #[cfg(all(feature = "etcd", unix))]
 mod etcd_server;
 #[cfg(all(feature = "eureka", unix))]
 mod eureka_server;
+#[cfg(all(feature = "nacos", unix))]
+mod nacos_server;
 
 conformance!(memory: in_process; all; paused);
 conformance!(static_list: fixed; discovery, catalogue; paused);
@@ -19,6 +23,16 @@ conformance!(
     discovery, registry, changes, lease, catalogue, catalogue_changes;
     ignore = "needs eureka: cargo xtask servers"
 );
+#[cfg(all(feature = "nacos", unix))]
+conformance!(nacos3: nacos_server::NacosServer::start(NacosLine::V3, "").await; discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
+// Without what it still has of v1: no pushes, no word of protection.
+#[cfg(all(feature = "nacos", unix))]
+conformance!(nacos3_v3: nacos_server::NacosServer::start(NacosLine::V3, "?api=v3").await; discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
+#[cfg(all(feature = "nacos", unix))]
+conformance!(nacos2: nacos_server::NacosServer::start(NacosLine::V2, "").await; discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
+// As of a server of 1.x.
+#[cfg(all(feature = "nacos", unix))]
+conformance!(nacos2_v1: nacos_server::NacosServer::start(NacosLine::V2, "?api=v1&push=false").await; discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
 
 async fn in_process(_stage: Stage) -> Backend {
     MemoryRegistry::new().backend()

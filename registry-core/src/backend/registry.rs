@@ -23,6 +23,19 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// Classified once, by the backend; [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for a
     /// time to live the registry can't grant.
     async fn grant(&self, grant: &Grant) -> Result<Arc<dyn Lease>, Error>;
+
+    /// Whether the registry can hold this instance at all, as far as that can be told without asking it: asked before
+    /// a registration or an update is accepted, so that its owner learns it at once. Takes no traffic.
+    ///
+    /// For limits that [`Capabilities::max_record`](super::Capabilities::max_record) can't express. What is accepted
+    /// here must not be refused by [`Lease::publish`] for its content. By default everything is accepted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) saying what to change.
+    fn check(&self, instance: &Instance) -> Result<(), Error> {
+        let _ = instance;
+        Ok(())
+    }
 }
 
 /// What a lease is asked to be.

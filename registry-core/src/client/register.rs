@@ -108,7 +108,7 @@ impl Client {
         let instance = timeout_at(end, advertised).await.map_err(|_| {
             Error::new(ErrorKind::Timeout, format!("no address to advertise was found within {within:?}"))
         })??;
-        check_record(&instance, inner.backend.capabilities.max_record)?;
+        check_record(&instance, &inner.backend)?;
         let keeper = inner.keeper(ttl)?;
         let registration = Registration::new(inner, keeper, Arc::new(instance), options.policy)?;
         if options.start == Start::Background {

@@ -12,7 +12,7 @@ use futures_core::Stream;
 
 use super::Inner;
 use crate::{
-    Error, ErrorKind,
+    Backend, Error, ErrorKind,
     feed::{Item, Reader},
     keeper::{Cell, Deregistration, Keeper, Phase, Policy, RegistrationEvent, RegistrationState},
     model::{Instance, InstanceKey, Status, Weight, encode_record},
@@ -254,7 +254,7 @@ impl Shared {
         if instance.has_wildcard_endpoint() {
             return Err(Error::invalid("an update must name the address to advertise, not a wildcard"));
         }
-        check_record(&instance, self.client.backend.capabilities.max_record)?;
+        check_record(&instance, &self.client.backend)?;
         if **desired == instance {
             return Ok(());
         }
@@ -321,9 +321,10 @@ impl Stream for RegistrationEvents {
 }
 
 /// Refuses a record that the registry would not take, before anything is sent.
-pub(super) fn check_record(instance: &Instance, max: usize) -> Result<(), Error> {
+pub(super) fn check_record(instance: &Instance, backend: &Backend) -> Result<(), Error> {
     // The version fields that are written beside it.
     const VERSION: usize = 128;
+    let max = backend.capabilities.max_record;
     let size = encode_record(instance, None)?.len() + VERSION;
     if size > max {
         return Err(Error::invalid(format!(
@@ -331,7 +332,7 @@ pub(super) fn check_record(instance: &Instance, max: usize) -> Result<(), Error>
             instance.key()
         )));
     }
-    Ok(())
+    backend.registry.as_ref().map_or(Ok(()), |registry| registry.check(instance))
 }
 
 fn closed(key: &InstanceKey) -> Error {

@@ -1,6 +1,6 @@
 //! The backend in a case, with two client lives that use it.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use registry_core::{
     Backend, Catalogue, Discovery, Error, ErrorKind, Incarnation, Instance, InstanceId, InstanceKey, Lease,
@@ -31,6 +31,7 @@ impl Subject {
     pub(super) async fn with_standing(fixture: &impl Fixture, standing: Vec<Instance>) -> Self {
         let backend = fixture.open(Stage::new(standing.clone())).await;
         let subject = Self { backend };
+        let expected = standing.clone();
         if subject.backend.registry.is_some() && !standing.is_empty() {
             // The lease may be dropped: that withdraws nothing.
             let lease = subject.grant(OURS).await;
@@ -39,7 +40,28 @@ impl Subject {
                 all_ok(&publish(&lease, &records).await);
             }
         }
+        subject.stand(&expected).await;
         subject
+    }
+
+    /// Waits until as many instances are found as stand there: a registry may show what was written only later.
+    async fn stand(&self, standing: &[Instance]) {
+        if self.backend.discovery.is_none() {
+            return;
+        }
+        let mut counts: BTreeMap<ServiceName, usize> = BTreeMap::new();
+        for instance in standing {
+            *counts.entry(instance.service().clone()).or_default() += 1;
+        }
+        for (service, count) in counts {
+            let mut last = 0;
+            let stands = eventually("what stands there", DEADLINE, async || {
+                last = self.lookup(&service).await.len();
+                (last == count).then_some(())
+            });
+            let stands = stands.await;
+            assert!(stands.is_ok(), "a lookup of {service} finds {last} instances rather than {count}");
+        }
     }
 
     pub(super) fn discovery(&self) -> &Arc<dyn Discovery> {
@@ -110,7 +132,16 @@ pub(super) fn service(name: &str) -> ServiceName {
 }
 
 pub(super) fn instance(service: &str, id: &str) -> Instance {
-    Instance::builder(service).id(id).endpoint("http://10.0.0.7:8080").build().expect("an instance")
+    Instance::builder(service).id(id).endpoint(endpoint(id)).build().expect("an instance")
+}
+
+/// An endpoint that no other id of the suite has: some registries know an instance by its address.
+pub(super) fn endpoint(id: &str) -> String {
+    // FNV-1a, as the hashers of the standard library may change.
+    let hash = id.bytes().fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    // Of the upper half of 10/8: cases write addresses of the lower half by hand.
+    let host = Ipv4Addr::from(0x0A80_0000 | ((hash ^ (hash >> 9)) & 0x007F_FFFF));
+    format!("http://{host}:8080")
 }
 
 /// An instance that can be told from others of the same key.

@@ -1,0 +1,186 @@
+//! The bodies of answers, of all three versions of the API, and of the lists that pushes carry.
+//!
+//! A list is split into raw entries only; what an entry is, [`codec`](super::codec) says. `lastRefTime` is new in every
+//! answer, so bodies are never equal: what is compared is the array of hosts.
+
+use std::borrow::Cow;
+
+use registry_core::{Error, ErrorKind};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::api::Api;
+
+/// A complete list of the instances of a service, not yet decoded.
+#[derive(Debug)]
+pub(crate) struct List<'a> {
+    /// The array as it was written.
+    hosts: Option<&'a RawValue>,
+    /// Whether the server calls everybody healthy because too few are.
+    pub(crate) is_protected: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceInfo<'a> {
+    #[serde(borrow)]
+    hosts: Option<&'a RawValue>,
+    reach_protection_threshold: Option<bool>,
+}
+
+/// What v2 and v3 wrap around everything.
+#[derive(Deserialize)]
+pub(crate) struct Wrapped<'a> {
+    pub(crate) code: Option<i64>,
+    #[serde(borrow)]
+    pub(crate) message: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(crate) data: Option<&'a RawValue>,
+}
+
+/// The answer to a beat, in v1 and v2.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Beat {
+    code: Option<i64>,
+    client_beat_interval: Option<u64>,
+}
+
+/// The answer to a login.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Login {
+    pub(crate) access_token: Option<String>,
+    /// Seconds.
+    pub(crate) token_ttl: Option<i64>,
+}
+
+/// What became of a beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beaten {
+    /// Counted; the next one is wanted after so many milliseconds, if the server says so.
+    Alive { next: Option<u64> },
+    /// The server knows no such instance.
+    Unknown,
+}
+
+/// No error on HTTP's level, but no success either.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) code: i64,
+    pub(crate) message: String,
+}
+
+const SUCCESS: [i64; 2] = [0, 200];
+/// `NamingResponseCode.OK` and `RESOURCE_NOT_FOUND` of v1 and v2, `INSTANCE_NOT_FOUND` of v3.
+const BEAT_OK: i64 = 10200;
+const BEAT_UNKNOWN: [i64; 2] = [20404, 21003];
+
+impl<'a> List<'a> {
+    /// # Errors
+    /// `Protocol` if the body is no list.
+    pub(crate) fn parse(api: Api, body: &'a [u8]) -> Result<Self, Error> {
+        let body = text(body)?;
+        match api {
+            Api::V1 => Self::of_info(body),
+            Api::V2 => Self::of_info(unwrap(body)?.get()),
+            Api::V3 => {
+                let hosts = unwrap(body)?;
+                let is_list = hosts.get().starts_with(['[', 'n']);
+                if !is_list {
+                    return Err(malformed("its data is no list"));
+                }
+                Ok(Self { hosts: Some(hosts), is_protected: false })
+            }
+        }
+    }
+
+    /// The form of v1, which pushes have too.
+    pub(crate) fn of_info(info: &'a str) -> Result<Self, Error> {
+        let info: ServiceInfo<'a> = serde_json::from_str(info)
+            .map_err(|error| malformed("it is no description of a service").with_source(error))?;
+        Ok(Self { hosts: info.hosts, is_protected: info.reach_protection_threshold.unwrap_or(false) })
+    }
+
+    /// What tells two lists apart.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.hosts.map_or(b"null", |hosts| hosts.get().as_bytes())
+    }
+
+    /// The raw entries.
+    ///
+    /// # Errors
+    /// `Protocol` if the hosts are no array.
+    pub(crate) fn entries(&self) -> Result<Vec<&'a [u8]>, Error> {
+        let Some(hosts) = self.hosts else { return Ok(Vec::new()) };
+        let entries: Option<Vec<&'a RawValue>> = serde_json::from_str(hosts.get())
+            .map_err(|error| malformed("its hosts are no list").with_source(error))?;
+        Ok(entries.unwrap_or_default().into_iter().map(|entry| entry.get().as_bytes()).collect())
+    }
+}
+
+/// What the body of a write says. v1 says `ok`; all that is no refusal counts as that.
+pub(crate) fn refusal(api: Api, body: &[u8]) -> Result<Option<Refused>, Error> {
+    if api == Api::V1 {
+        return Ok(None);
+    }
+    let wrapped: Wrapped<'_> = wrapped(text(body)?)?;
+    Ok(refused(&wrapped))
+}
+
+fn refused(wrapped: &Wrapped<'_>) -> Option<Refused> {
+    let code = wrapped.code.unwrap_or(0);
+    if SUCCESS.contains(&code) {
+        return None;
+    }
+    let said = wrapped.message.as_deref().unwrap_or_default();
+    let detail = wrapped.data.map_or("", |data| data.get());
+    let message = if matches!(detail, "" | "null") { said.to_owned() } else { format!("{said}: {detail}") };
+    Some(Refused { code, message: crate::http::said(&message) })
+}
+
+/// # Errors
+/// `Protocol` if it is no answer to a beat; the refusal if it is one.
+pub(crate) fn beat(api: Api, body: &[u8]) -> Result<Result<Beaten, Refused>, Error> {
+    let body = text(body)?;
+    if api == Api::V3 {
+        let wrapped = wrapped(body)?;
+        return Ok(match refused(&wrapped) {
+            None => Ok(Beaten::Alive { next: None }),
+            Some(refused) if BEAT_UNKNOWN.contains(&refused.code) => Ok(Beaten::Unknown),
+            Some(refused) => Err(refused),
+        });
+    }
+    let beat: Beat =
+        serde_json::from_str(body).map_err(|error| malformed("it is no answer to a beat").with_source(error))?;
+    Ok(match beat.code {
+        // Servers before light beats give the interval only.
+        None | Some(BEAT_OK | 0) => Ok(Beaten::Alive { next: beat.client_beat_interval }),
+        Some(code) if BEAT_UNKNOWN.contains(&code) => Ok(Beaten::Unknown),
+        Some(code) => Err(Refused { code, message: "the beat was refused".to_owned() }),
+    })
+}
+
+fn unwrap(body: &str) -> Result<&RawValue, Error> {
+    let wrapped = wrapped(body)?;
+    if let Some(Refused { code, message }) = refused(&wrapped) {
+        return Err(Error::new(super::error::kind_of_code(code), format!("code {code}: {message}")));
+    }
+    wrapped.data.ok_or_else(|| malformed("it has no data"))
+}
+
+pub(crate) fn wrapped(body: &str) -> Result<Wrapped<'_>, Error> {
+    serde_json::from_str(body).map_err(|error| malformed("it is not wrapped as v2 and v3 do").with_source(error))
+}
+
+pub(crate) fn text(body: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(body).map_err(|error| malformed("it is not UTF-8").with_source(error))
+}
+
+/// An answer that makes no sense.
+pub(crate) fn malformed(why: &str) -> Error {
+    Error::new(ErrorKind::Protocol, format!("the answer can't be understood: {why}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! An instance as a Nacos record and back.
+//!
+//! Nacos knows an instance by `ip`, `port` and cluster, gives it a weight, and lets it carry metadata: text to text, by
+//! default at most 1,024 UTF-16 units of keys and values together. What our model has beside that goes into metadata:
+//!
+//! | key | holds | absent means |
+//! |---|---|---|
+//! | `version`, `zone` | what other fleets call so too | none |
+//! | `sr.id` | the id; its presence says that the record is one of ours | a foreign record |
+//! | `sr.by` | `incarnation/epoch/sequence` | unknown |
+//! | `sr.urls` | all endpoints in their order, with a space between | `http://ip:port` |
+//! | `sr.group`, `sr.tags` | the group; the tags as a JSON list | none |
+//! | `sr.status` | what it says of itself | `serving` |
+//! | `sr.weight` | the weight while the record's own has to be 0 | a hundred times the record's own |
+//! | `sr.m.KEY` | the user's `KEY`, where that would mean one of these | |
+//! | `preserved.*` | when the server gives an instance up | the server's defaults |
+//!
+//! - The weight is divided by 100: Nacos calls 1.0 neutral.
+//! - Whoever doesn't serve has weight 0 on the wire, which every Nacos consumer honours. Not `enabled=false`: lists hide
+//!   such records even from those who want to see them drain, servers have lost the flag in a restart
+//!   (alibaba/nacos#11890), and it is the operator's switch.
+//! - The address is the first endpoint whose host is an IP address. Without one it is the first host name: servers take
+//!   any text, and consumers resolve it.
+//! - A foreign record gets the id `ip:port`, with `#cluster` where that isn't `DEFAULT`; its own `instanceId` is null or
+//!   irregular depending on how it was registered.
+//!
+//! Source: alibaba/nacos `Instance`, `PreservedMetadataKeys`, `ParamCheckRule`; Spring Cloud Alibaba's and Kratos'
+//! registries for the foreign keys.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use registry_core::{
+    Endpoint, Error, ErrorKind, Incarnation, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata,
+    ServiceName, Status, Weight, model::RecordVersion,
+};
+
+use super::host::Host;
+
+/// The cluster of an instance that names none.
+pub(crate) const DEFAULT_CLUSTER: &str = "DEFAULT";
+
+const ID: &str = "sr.id";
+const BY: &str = "sr.by";
+const URLS: &str = "sr.urls";
+const GROUP: &str = "sr.group";
+const TAGS: &str = "sr.tags";
+const STATUS: &str = "sr.status";
+const WEIGHT: &str = "sr.weight";
+const OURS: &str = "sr.";
+const ESCAPED: &str = "sr.m.";
+const SERVERS: &str = "preserved.";
+const VERSION: &str = "version";
+const ZONE: &str = "zone";
+/// Our weights per unit of theirs.
+const SCALE: f64 = 100.0;
+
+/// What identifies a record within its service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Address {
+    pub(crate) ip: String,
+    pub(crate) port: u16,
+    pub(crate) cluster: String,
+}
+
+/// `ip:port`, with IPv6 in brackets, and the cluster unless it is the default one.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip.contains(':') {
+            true => write!(f, "[{}]:{}", self.ip, self.port)?,
+            false => write!(f, "{}:{}", self.ip, self.port)?,
+        }
+        if self.cluster == DEFAULT_CLUSTER { Ok(()) } else { write!(f, "#{}", self.cluster) }
+    }
+}
+
+impl Address {
+    /// Where an instance stands in Nacos.
+    pub(crate) fn of(instance: &Instance, cluster: &str) -> Self {
+        let numeric = instance.endpoints().iter().find(|endpoint| endpoint.ip().is_some());
+        let endpoint = numeric.unwrap_or_else(|| instance.endpoint());
+        Self { ip: endpoint.host(), port: endpoint.port(), cluster: cluster.to_owned() }
+    }
+}
+
+/// When the server gives up an instance that is silent, as it is told in the record's metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// How often it may expect a beat.
+    pub(crate) interval: Duration,
+    /// Then it is unhealthy, so that no consumer uses it.
+    pub(crate) unhealthy: Duration,
+    /// Then it is deleted.
+    pub(crate) deleted: Duration,
+}
+
+impl Patience {
+    /// The server's own proportions, 5 to 15 to 30 s, for another time to live.
+    pub(crate) fn of(ttl: Duration) -> Self {
+        Self { interval: ttl / 3, unhealthy: ttl, deleted: 2 * ttl }
+    }
+
+    fn entries(self) -> [(&'static str, String); 3] {
+        let millis = |time: Duration| time.as_millis().to_string();
+        [
+            ("preserved.heart.beat.interval", millis(self.interval)),
+            ("preserved.heart.beat.timeout", millis(self.unhealthy)),
+            ("preserved.ip.delete.timeout", millis(self.deleted)),
+        ]
+    }
+}
+
+/// A record as it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Record {
+    pub(crate) weight: f64,
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// The instance as a record.
+    pub(crate) fn of(instance: &Instance, version: Option<RecordVersion>, patience: Option<Patience>) -> Self {
+        let mut metadata = BTreeMap::new();
+        let mut put = |key: &str, value: String| metadata.insert(key.to_owned(), value);
+        put(ID, instance.id().to_string());
+        if let Some(RecordVersion { incarnation, epoch, sequence }) = version {
+            put(BY, format!("{incarnation}/{epoch}/{sequence}"));
+        }
+        let urls: Vec<String> = instance.endpoints().iter().map(ToString::to_string).collect();
+        if urls.len() != 1 || !urls[0].starts_with("http://") {
+            put(URLS, urls.join(" "));
+        }
+        for (key, value) in [(VERSION, instance.version()), (ZONE, instance.zone()), (GROUP, instance.group())] {
+            if let Some(value) = value {
+                put(key, value.to_owned());
+            }
+        }
+        if instance.tags().len() > 0 {
+            let tags = instance.tags().map(|tag| serde_json::Value::from(tag)).collect::<Vec<_>>();
+            put(TAGS, serde_json::Value::from(tags).to_string());
+        }
+        let serves = instance.status() == Status::Serving;
+        if !serves {
+            put(STATUS, instance.status().as_str().to_owned());
+            put(WEIGHT, instance.weight().to_string());
+        }
+        for (key, value) in patience.into_iter().flat_map(Patience::entries) {
+            put(key, value);
+        }
+        for (key, value) in instance.metadata().iter() {
+            match is_reserved(key) {
+                true => put(&format!("{ESCAPED}{key}"), value.to_owned()),
+                false => put(key, value.to_owned()),
+            };
+        }
+        let weight = if serves { f64::from(instance.weight().get()) / SCALE } else { 0.0 };
+        Self { weight, metadata }
+    }
+
+    /// What the server counts against its limit: UTF-16 units of keys and of values that aren't blank.
+    pub(crate) fn size(&self) -> usize {
+        let units = |text: &str| if text.trim().is_empty() { 0 } else { text.encode_utf16().count() };
+        self.metadata.iter().map(|(key, value)| units(key) + units(value)).sum()
+    }
+
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if the server wouldn't take it for its size.
+    pub(crate) fn check(&self, key: &InstanceKey, most: usize) -> Result<(), Error> {
+        let size = self.size();
+        if size <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "{key} needs {size} characters of Nacos metadata, {most} are allowed; shorten its metadata, tags or \
+             endpoints, or raise the server's limit and option \"max_metadata\""
+        );
+        Err(Error::new(ErrorKind::InvalidArgument, message))
+    }
+}
+
+fn is_reserved(key: &str) -> bool {
+    key == VERSION || key == ZONE || key.starts_with(OURS) || key.starts_with(SERVERS)
+}
+
+/// What an entry of a list is.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// An instance that may be used.
+    Usable(Instance),
+    /// One that the server found unhealthy or that an operator has disabled.
+    Hidden(Instance),
+    /// Not an instance by our rules; its key, as far as it can be told.
+    Bad(Option<InstanceKey>, Error),
+}
+
+/// Reads one entry of the list of `service`.
+pub(crate) fn decode(service: &ServiceName, entry: &[u8]) -> Entry {
+    let host: Host = match serde_json::from_slice(entry) {
+        Ok(host) => host,
+        Err(error) => return Entry::Bad(None, malformed("it is not an object with the right fields").with_source(error)),
+    };
+    let key = key_of(service, &host);
+    let usable = host.is_usable();
+    match instance_of(service, host) {
+        Ok(instance) if usable => Entry::Usable(instance),
+        Ok(instance) => Entry::Hidden(instance),
+        Err(error) => Entry::Bad(key, error),
+    }
+}
+
+fn key_of(service: &ServiceName, host: &Host) -> Option<InstanceKey> {
+    let id = match host.metadata.get(ID) {
+        Some(id) => id.clone(),
+        None => host.address()?.to_string(),
+    };
+    Some(InstanceKey::new(service.clone(), InstanceId::foreign(id).ok()?))
+}
+
+fn instance_of(service: &ServiceName, host: Host) -> Result<Instance, Error> {
+    let address = host.address().ok_or_else(|| malformed("it has no ip and port"))?;
+    let weight = host.weight.unwrap_or(1.0);
+    let mut metadata = host.metadata;
+    let builder = InstanceBuilder::of(service.clone());
+    let (builder, version) = match metadata.remove(ID) {
+        Some(id) => ours(builder.parsed_id(InstanceId::foreign(id)?), &address, weight, &mut metadata)?,
+        None => (foreign(builder, &address, weight, &mut metadata)?, None),
+    };
+    let instance = builder.all_metadata(Metadata::from_pairs(metadata)?).build()?;
+    Ok(instance.with_record_version(version))
+}
+
+type Text = BTreeMap<String, String>;
+
+fn ours(
+    mut builder: InstanceBuilder,
+    address: &Address,
+    weight: f64,
+    metadata: &mut Text,
+) -> Result<(InstanceBuilder, Option<RecordVersion>), Error> {
+    let mut escaped = Text::new();
+    let mut field = |key: &str| metadata.remove(key);
+    for url in field(URLS).unwrap_or_else(|| url("http", address, address.port)).split(' ') {
+        builder = builder.endpoint(url);
+    }
+    if let Some(version) = field(VERSION) {
+        builder = builder.version(version);
+    }
+    if let Some(zone) = field(ZONE) {
+        builder = builder.zone(zone);
+    }
+    if let Some(group) = field(GROUP) {
+        builder = builder.group(group);
+    }
+    if let Some(tags) = field(TAGS) {
+        let tags: Vec<String> = serde_json::from_str(&tags)
+            .map_err(|error| malformed("its tags are no JSON list of texts").with_source(error))?;
+        builder = tags.into_iter().fold(builder, InstanceBuilder::tag);
+    }
+    let status = field(STATUS).map_or(Ok(Status::Serving), |status| status.parse())?;
+    builder = builder.status(status);
+    // An operator who gives weight to one that drains means the record's own.
+    let kept = field(WEIGHT).filter(|_| weight == 0.0).map(|kept| kept.parse::<f64>());
+    let weight = match kept {
+        Some(kept) => Weight::from_f64(kept.map_err(|_| malformed("its weight is not a number"))?)?,
+        None => Weight::from_f64(weight * SCALE)?,
+    };
+    builder = builder.weight(weight.get());
+    let version = field(BY).map(|by| version_of(&by)).transpose()?;
+    metadata.retain(|key, value| {
+        if let Some(key) = key.strip_prefix(ESCAPED) {
+            escaped.insert(key.to_owned(), std::mem::take(value));
+        }
+        !is_reserved(key)
+    });
+    metadata.append(&mut escaped);
+    Ok((builder, version))
+}
+
+/// What other fleets write: Spring Cloud Alibaba's `secure` and `gRPC_port`, Kratos' `kind`, Dubbo's `protocol`.
+fn foreign(
+    mut builder: InstanceBuilder,
+    address: &Address,
+    weight: f64,
+    metadata: &mut Text,
+) -> Result<InstanceBuilder, Error> {
+    let said = |key: &str| metadata.get(key).map(String::as_str);
+    let scheme = match said("kind").or(said("protocol")) {
+        Some(scheme) if Endpoint::new(scheme, &address.ip, address.port).is_ok() => scheme,
+        _ if said("secure") == Some("true") => "https",
+        _ => "http",
+    };
+    builder = builder.parsed_id(InstanceId::foreign(address.to_string())?);
+    builder = builder.endpoint(url(scheme, address, address.port));
+    if let Some(port) = said("gRPC_port").and_then(|port| port.parse().ok()).filter(|port| *port != address.port) {
+        builder = builder.endpoint(url("grpc", address, port));
+    }
+    if let Some(version) = metadata.remove(VERSION).filter(|version| !version.is_empty()) {
+        builder = builder.version(version);
+    }
+    let cluster = Some(&address.cluster).filter(|cluster| *cluster != DEFAULT_CLUSTER);
+    if let Some(zone) = metadata.remove(ZONE).filter(|zone| !zone.is_empty()).or_else(|| cluster.cloned()) {
+        builder = builder.zone(zone);
+    }
+    Ok(builder.weight(Weight::from_f64((weight * SCALE).min(f64::from(Weight::MAX.get())))?.get()))
+}
+
+fn url(scheme: &str, address: &Address, port: u16) -> String {
+    let host = if address.ip.contains(':') { format!("[{}]", address.ip) } else { address.ip.clone() };
+    format!("{scheme}://{host}:{port}")
+}
+
+fn version_of(by: &str) -> Result<RecordVersion, Error> {
+    let mut parts = by.split('/');
+    let mut next = || parts.next().ok_or_else(|| malformed("its mark is incomplete"));
+    let incarnation: Incarnation = next()?.parse()?;
+    let mut counter =
+        || next()?.parse().map_err(|_| malformed("its mark has a counter that is not a number"));
+    Ok(RecordVersion { incarnation, epoch: counter()?, sequence: counter()? })
+}
+
+fn malformed(message: &'static str) -> Error {
+    Error::new(ErrorKind::Protocol, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! Looking a target up, and opening watch sessions.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use registry_core::{
+    Discovery, Error, Target,
+    backend::{Cursor, Evidence, Listing, Read, WatchStream},
+};
+
+use super::{
+    answer::List,
+    codec::{Entry, decode},
+    lists::unique,
+    names::Wanted,
+    push::Pushes,
+    session::Session,
+    watch,
+};
+
+/// Finding in Nacos.
+#[derive(Debug)]
+pub(crate) struct NacosDiscovery {
+    session: Arc<Session>,
+    pushes: Arc<Pushes>,
+}
+
+impl NacosDiscovery {
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Self { session, pushes: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl Discovery for NacosDiscovery {
+    /// All servers of a cluster answer from what they have; there is no consistency to choose.
+    async fn lookup(&self, target: &Target, read: &Read) -> Result<Listing, Error> {
+        let wanted = Wanted::of(self.session.config(), self.session.namespace(), target)?;
+        let listed = self.session.list("lookup", &wanted, None, read.avoid.clone()).await?;
+        let list = List::parse(listed.api, &listed.answer.body);
+        let (list, entries) = list
+            .and_then(|list| Ok((list.is_protected, list.entries()?)))
+            .map_err(|error| error.with_context(super::NAME, "lookup"))?;
+        if list {
+            tracing::debug!(service = %target.service(), "the protection threshold is reached: all are called healthy");
+        }
+        let mut listing = Listing::new(Vec::with_capacity(entries.len()), Evidence::default());
+        for entry in entries {
+            match decode(target.service(), entry) {
+                Entry::Usable(instance) => listing.instances.push(Arc::new(instance)),
+                Entry::Hidden(_) => {}
+                Entry::Bad(key, error) => {
+                    tracing::debug!(?key, error = format!("{error:#}"), "skipped a record");
+                    listing.rejected.extend(key);
+                }
+            }
+        }
+        listing.instances = unique(listing.instances);
+        listing.evidence.endpoint = Some(listed.answer.server);
+        Ok(listing)
+    }
+
+    fn watch(&self, target: &Target, _cursor: Option<Cursor>) -> WatchStream {
+        watch::open(Arc::clone(&self.session), Arc::clone(&self.pushes), target.clone())
+    }
+}

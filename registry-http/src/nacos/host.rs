@@ -1,0 +1,77 @@
+//! The wire form of one instance, read tolerantly: any field may be null or absent, numbers may stand as text.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+use super::codec::{Address, DEFAULT_CLUSTER};
+
+/// One element of `hosts`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Host {
+    ip: Option<String>,
+    #[serde(default, deserialize_with = "number")]
+    port: Option<f64>,
+    #[serde(default, deserialize_with = "number")]
+    pub(crate) weight: Option<f64>,
+    healthy: Option<bool>,
+    enabled: Option<bool>,
+    cluster_name: Option<String>,
+    #[serde(default, deserialize_with = "texts")]
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+impl Host {
+    /// Where it stands; `None` without an address or with an impossible port.
+    pub(crate) fn address(&self) -> Option<Address> {
+        let ip = self.ip.as_deref().map(|ip| ip.trim_matches(['[', ']'])).filter(|ip| !ip.is_empty())?;
+        let port = self.port.filter(|port| port.fract() == 0.0 && (1.0..=65535.0).contains(port))?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was just checked")]
+        let port = port as u16;
+        let cluster = self.cluster_name.as_deref().filter(|cluster| !cluster.is_empty()).unwrap_or(DEFAULT_CLUSTER);
+        Some(Address { ip: ip.to_owned(), port, cluster: cluster.to_owned() })
+    }
+
+    /// Whether the server found it healthy and no operator has disabled it.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.healthy.unwrap_or(true) && self.enabled.unwrap_or(true)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Bool(bool),
+    Integer(i64),
+    Number(f64),
+    Text(String),
+}
+
+fn number<'de, D: Deserializer<'de>>(wire: D) -> Result<Option<f64>, D::Error> {
+    Ok(match Option::<Scalar>::deserialize(wire)? {
+        Some(Scalar::Integer(number)) => {
+            #[expect(clippy::cast_precision_loss, reason = "ports and weights are far below 2^53")]
+            let number = number as f64;
+            Some(number)
+        }
+        Some(Scalar::Number(number)) => Some(number),
+        Some(Scalar::Text(text)) => {
+            Some(text.parse().map_err(|_| serde::de::Error::custom("a text that is not a number"))?)
+        }
+        Some(Scalar::Bool(_)) => return Err(serde::de::Error::custom("a truth value instead of a number")),
+        None => None,
+    })
+}
+
+/// A map whose values are texts, or scalars that stand for one; a null value is left out.
+fn texts<'de, D: Deserializer<'de>>(wire: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let map = Option::<BTreeMap<String, Option<Scalar>>>::deserialize(wire)?.unwrap_or_default();
+    let text = |value| match value {
+        Scalar::Bool(value) => value.to_string(),
+        Scalar::Integer(value) => value.to_string(),
+        Scalar::Number(value) => value.to_string(),
+        Scalar::Text(value) => value,
+    };
+    Ok(map.into_iter().filter_map(|(key, value)| Some((key, text(value?)))).collect())
+}

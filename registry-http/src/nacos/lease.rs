@@ -1,0 +1,335 @@
+//! A set of instances that are kept alive together: by a beat each, or, if they are persistent, by nothing.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, future::BoxFuture, stream};
+use registry_core::{
+    Error, ErrorKind, Incarnation, Instance, InstanceKey, Lease, OnDuplicate, ServiceName,
+    backend::{Lifetime, Outcome, Presence, Publish, Renewal},
+    model::RecordVersion,
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    answer::Beaten,
+    api::Subject,
+    codec::{Address, Patience, Record},
+    journal::{Journal, Line},
+    names::Place,
+    session::Session,
+    standing::{Holder, Standing},
+};
+
+/// Requests at the same time.
+const AT_ONCE: usize = 16;
+/// Answers that come so shortly before the deadline are as good as late.
+const MARGIN: Duration = Duration::from_millis(20);
+
+/// A lease in name only. Dropping it withdraws nothing.
+pub(crate) struct NacosLease {
+    session: Arc<Session>,
+    journal: Arc<Journal>,
+    number: u64,
+    lifetime: Lifetime,
+    incarnation: Incarnation,
+}
+
+/// What a version needs at most, in its record.
+pub(crate) fn longest_version() -> RecordVersion {
+    // Counters of one a second reach no more digits in a lifetime.
+    RecordVersion { incarnation: Incarnation::from_bits(0), epoch: 9_999_999_999, sequence: 9_999_999_999 }
+}
+
+/// A record about to be written.
+struct Wish<'a> {
+    key: InstanceKey,
+    address: Address,
+    record: Record,
+    publish: &'a Publish,
+}
+
+/// The lists that were read for one batch, by service.
+type Standings = HashMap<ServiceName, Result<Standing, Error>>;
+
+impl NacosLease {
+    pub(crate) fn new(
+        session: Arc<Session>,
+        journal: Arc<Journal>,
+        lifetime: Lifetime,
+        incarnation: Incarnation,
+    ) -> Self {
+        let number = journal.lease();
+        Self { session, journal, number, lifetime, incarnation }
+    }
+
+    fn is_ephemeral(&self) -> bool {
+        matches!(self.lifetime, Lifetime::Leased { .. })
+    }
+
+    fn place(&self, service: &ServiceName) -> Place {
+        Place::new(self.session.config(), self.session.namespace(), service)
+    }
+
+    async fn read(
+        &self,
+        operation: &'static str,
+        services: impl Iterator<Item = &ServiceName> + Send,
+    ) -> Standings {
+        let mut standings = Standings::new();
+        for service in services {
+            if !standings.contains_key(service) {
+                let standing = Standing::read(&self.session, operation, &self.place(service), service).await;
+                standings.insert(service.clone(), standing);
+            }
+        }
+        standings
+    }
+
+    fn wish<'a>(&self, publish: &'a Publish) -> Result<Wish<'a>, Error> {
+        let patience = match self.lifetime {
+            Lifetime::Leased { ttl } => Some(Patience::of(ttl)),
+            _ => None,
+        };
+        let config = self.session.config();
+        let key = publish.instance.key();
+        let record = Record::of(&publish.instance, Some(publish.version), patience);
+        record.check(&key, config.max_metadata).map_err(|error| error.with_context(super::NAME, "publish"))?;
+        Ok(Wish { key, address: Address::of(&publish.instance, &config.cluster), record, publish })
+    }
+
+    /// Whether who stands there has to be known before the record is written. Who takes over has to look once, as an
+    /// earlier life may have left the key at another address.
+    fn needs_look(&self, wish: &Wish<'_>) -> bool {
+        wish.publish.on_duplicate == OnDuplicate::Reject
+            || !self.is_ephemeral()
+            || self.journal.line(&wish.key).is_none()
+    }
+
+    /// Whether the wish may be granted.
+    fn permit(&self, wish: &Wish<'_>, standing: Option<&Standing>) -> Result<(), Error> {
+        let conflict = |message: String| {
+            Err(Error::new(ErrorKind::Conflict, message).with_context(super::NAME, "publish"))
+        };
+        let Wish { key, address, .. } = wish;
+        let resident = self.journal.resident(&key.service, address).filter(|resident| resident != key);
+        if let Some(resident) = resident {
+            return conflict(format!(
+                "{address} is where {resident} stands; Nacos knows an instance by its address, so it can't be {key} too"
+            ));
+        }
+        let (OnDuplicate::Reject, Some(standing)) = (wish.publish.on_duplicate, standing) else { return Ok(()) };
+        let line = self.journal.line(key);
+        if standing.holder(key, line.as_ref(), self.incarnation) == Holder::Other {
+            return conflict(format!("another client holds {key}"));
+        }
+        match standing.at(address) {
+            Some(found) if found.id != key.id && found.version.map(|v| v.incarnation) != Some(self.incarnation) => {
+                conflict(format!("another client holds {address} as {}", found.id))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn write(&self, wish: Wish<'_>, standing: Option<&Standing>) -> Outcome {
+        let Wish { key, address, record, publish } = wish;
+        let place = self.place(&key.service);
+        let ephemeral = self.is_ephemeral();
+        // By the list, or by what we wrote: the same key elsewhere.
+        let listed = standing.map_or(&[][..], |standing| standing.of_id(&key.id)).iter();
+        let noted = self.journal.line(&key).filter(|line| !line.is_withdrawn).map(|line| line.address);
+        let mut left: Vec<Address> = listed.map(|found| found.address.clone()).chain(noted).collect();
+        left.retain(|old| (&old.ip, old.port) != (&address.ip, address.port));
+        left.sort();
+        left.dedup();
+
+        self.session.register(Subject { place: &place, address: &address, ephemeral }, &record).await?;
+        self.journal.wrote(&key, address, publish.version, self.number);
+        for old in &left {
+            let removed =
+                self.session.deregister("publish", Subject { place: &place, address: old, ephemeral }).await;
+            match removed {
+                // One that nobody beats for goes by itself.
+                Err(error) if ephemeral => {
+                    tracing::debug!(%key, %old, error = format!("{error:#}"), "left a record at an old address");
+                }
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, operation: &'static str, keys: Vec<InstanceKey>) -> Vec<Outcome> {
+        let standings = self.read(operation, keys.iter().map(|key| &key.service)).await;
+        let standings = &standings;
+        let remove = |key: InstanceKey| -> BoxFuture<'_, Outcome> {
+            Box::pin(async move {
+                match &standings[&key.service] {
+                    Ok(standing) => self.remove_one(operation, &key, standing).await,
+                    Err(error) => Err(error.clone()),
+                }
+            })
+        };
+        let removals: Vec<_> = keys.into_iter().map(remove).collect();
+        stream::iter(removals).buffered(AT_ONCE).collect().await
+    }
+
+    async fn remove_one(&self, operation: &'static str, key: &InstanceKey, standing: &Standing) -> Outcome {
+        let line = self.journal.line(key);
+        let mut at: Vec<Address> = match standing.holder(key, line.as_ref(), self.incarnation) {
+            Holder::Other => return Ok(()),
+            // Maybe merely not listed, as an operator has disabled it.
+            Holder::Nobody => Vec::new(),
+            Holder::Ours(_) => {
+                let ours = |version: Option<RecordVersion>| version.map(|v| v.incarnation) == Some(self.incarnation);
+                let found = standing.of_id(&key.id).iter().filter(|found| ours(found.version));
+                found.map(|found| found.address.clone()).collect()
+            }
+        };
+        let is_ours = |line: &Line| !line.is_withdrawn && line.version.incarnation == self.incarnation;
+        at.extend(line.filter(is_ours).map(|line| line.address));
+        at.sort();
+        at.dedup();
+        let place = self.place(&key.service);
+        let ephemeral = self.is_ephemeral();
+        for address in &at {
+            self.session.deregister(operation, Subject { place: &place, address, ephemeral }).await?;
+        }
+        self.journal.withdrew(key);
+        Ok(())
+    }
+
+    async fn beat(&self, key: &InstanceKey, line: &Line, until: Instant) -> Result<Beaten, Error> {
+        let place = self.place(&key.service);
+        let subject = Subject { place: &place, address: &line.address, ephemeral: true };
+        let beat = timeout_at(until, self.session.beat(subject, until)).await;
+        beat.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Timeout, "no answer to the beat in time").with_context(super::NAME, "renew"))
+        })
+    }
+
+    fn judge(&self, key: &InstanceKey, standing: &Standing) -> Presence {
+        let line = self.journal.line(key);
+        match standing.holder(key, line.as_ref(), self.incarnation) {
+            Holder::Nobody => Presence::Missing,
+            Holder::Other => Presence::Foreign,
+            Holder::Ours(version) if line.is_some_and(|line| line.lease == self.number) => {
+                Presence::Ours { version }
+            }
+            Holder::Ours(_) => Presence::Missing,
+        }
+    }
+}
+
+#[async_trait]
+impl Lease for NacosLease {
+    fn lifetime(&self) -> Lifetime {
+        self.lifetime
+    }
+
+    async fn publish(&self, records: &[Publish]) -> Vec<Outcome> {
+        let wishes: Vec<Result<Wish<'_>, Error>> = records.iter().map(|record| self.wish(record)).collect();
+        let looked_at = wishes.iter().flatten().filter(|wish| self.needs_look(wish));
+        let standings = self.read("publish", looked_at.map(|wish| &wish.key.service)).await;
+        let standings = &standings;
+        let mut taken: HashMap<(ServiceName, String, u16), InstanceKey> = HashMap::new();
+        let granted: Vec<Result<_, Error>> = wishes
+            .into_iter()
+            .map(|wish| {
+                let wish = wish?;
+                let standing = match standings.get(&wish.key.service) {
+                    Some(Ok(standing)) => Some(standing),
+                    // Who takes over may write without being allowed to read.
+                    Some(Err(error))
+                        if error.kind() == ErrorKind::PermissionDenied
+                            && wish.publish.on_duplicate == OnDuplicate::TakeOver =>
+                    {
+                        None
+                    }
+                    Some(Err(error)) => return Err(error.clone()),
+                    None => None,
+                };
+                self.permit(&wish, standing)?;
+                let address = (wish.key.service.clone(), wish.address.ip.clone(), wish.address.port);
+                if let Some(other) = taken.insert(address, wish.key.clone()).filter(|other| *other != wish.key) {
+                    let message = format!("{other} and {} have one address; to Nacos they are one instance", wish.key);
+                    return Err(Error::new(ErrorKind::Conflict, message).with_context(super::NAME, "publish"));
+                }
+                Ok((wish, standing))
+            })
+            .collect();
+        let mut writes: Vec<BoxFuture<'_, Outcome>> = Vec::with_capacity(granted.len());
+        for granted in granted {
+            writes.push(match granted {
+                Ok((wish, standing)) => Box::pin(self.write(wish, standing)),
+                Err(error) => Box::pin(std::future::ready(Err(error))),
+            });
+        }
+        stream::iter(writes).buffered(AT_ONCE).collect().await
+    }
+
+    async fn withdraw(&self, instances: &[Arc<Instance>]) -> Vec<Outcome> {
+        self.remove("withdraw", instances.iter().map(|instance| instance.key()).collect()).await
+    }
+
+    async fn renew(&self, deadline: Instant) -> Result<Renewal, Error> {
+        let Lifetime::Leased { ttl } = self.lifetime else { return Ok(Renewal::default()) };
+        let until = deadline.checked_sub(MARGIN).unwrap_or(deadline);
+        let held = self.journal.held_by(self.number);
+        let mut beats: Vec<BoxFuture<'_, Result<Beaten, Error>>> = Vec::with_capacity(held.len());
+        for (key, line) in &held {
+            beats.push(Box::pin(self.beat(key, line, until)));
+        }
+        let beaten: Vec<_> = stream::iter(beats).buffered(AT_ONCE).collect().await;
+        let mut renewal = Renewal::granted(ttl);
+        let mut failure = None;
+        let mut answered = false;
+        for ((key, _), beaten) in held.iter().zip(beaten) {
+            match beaten {
+                Ok(Beaten::Alive { next }) => {
+                    answered = true;
+                    let next = next.map(Duration::from_millis);
+                    renewal.renew_after = [renewal.renew_after, next].into_iter().flatten().min();
+                }
+                Ok(Beaten::Unknown) => {
+                    answered = true;
+                    renewal.lost.push(key.clone());
+                }
+                Err(error) => {
+                    tracing::debug!(%key, error = format!("{error:#}"), "a beat was missed");
+                    renewal.missed.push(key.clone());
+                    failure = Some(error);
+                }
+            }
+        }
+        match failure {
+            Some(error) if !answered => Err(error),
+            _ => Ok(renewal),
+        }
+    }
+
+    async fn inspect(&self, keys: &[InstanceKey]) -> Result<Vec<Presence>, Error> {
+        let standings = self.read("inspect", keys.iter().map(|key| &key.service)).await;
+        keys.iter()
+            .map(|key| match &standings[&key.service] {
+                Ok(standing) => Ok(self.judge(key, standing)),
+                Err(error) => Err(error.clone()),
+            })
+            .collect()
+    }
+
+    async fn revoke(&self) -> Result<(), Error> {
+        let held = self.journal.held_by(self.number).into_iter().map(|(key, _)| key).collect();
+        self.remove("revoke", held).await.into_iter().collect()
+    }
+}
+
+impl fmt::Debug for NacosLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NacosLease")
+            .field("number", &self.number)
+            .field("lifetime", &self.lifetime)
+            .field("incarnation", &self.incarnation)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,150 @@
+//! From one list of a service to the next: who may be used, who is new, who is gone.
+//!
+//! ```text
+//!               below the protection threshold
+//!   Trusted ──────────────────────────────────▶ Protected: everybody is called healthy
+//!      ▲   healthy: usable; unhealthy or           │  whoever was hidden stays hidden,
+//!      │   disabled: hidden                        │  everybody else is usable
+//!      └───────────────────────────────────────────┘
+//!               above it again
+//! ```
+//!
+//! At either change all entries are read anew, as the same bytes mean something else then.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map},
+    sync::Arc,
+};
+
+use registry_core::{
+    Error, Instance, InstanceId, InstanceKey, ServiceName,
+    backend::{Change, Relist},
+};
+
+use super::{
+    answer::List,
+    codec::{Entry, decode},
+};
+
+/// What one watch knows of its service.
+#[derive(Debug)]
+pub(crate) struct Lists {
+    service: ServiceName,
+    /// Stands in keys of entries that aren't to be used.
+    hidden_mark: ServiceName,
+    relist: Relist,
+    hidden: HashSet<InstanceId>,
+    is_protected: bool,
+    is_open: bool,
+}
+
+/// What a list brings.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) rejected: Vec<InstanceKey>,
+}
+
+impl Lists {
+    pub(crate) fn new(service: ServiceName) -> Self {
+        let mark = if service.as_str() == "-" { "--" } else { "-" };
+        let hidden_mark = ServiceName::foreign(mark).expect("a dash is a name");
+        Self {
+            service,
+            hidden_mark,
+            relist: Relist::new(),
+            hidden: HashSet::new(),
+            is_protected: false,
+            is_open: false,
+        }
+    }
+
+    /// # Errors
+    /// `Protocol` if the hosts are no array; then nothing was learnt.
+    pub(crate) fn take(&mut self, list: &List<'_>) -> Result<News, Error> {
+        let is_anew = !self.is_open || list.is_protected != self.is_protected;
+        if self.relist.is_same(list.bytes()) && !is_anew {
+            return Ok(News::default());
+        }
+        let entries = list.entries().inspect_err(|_| self.relist.forget())?;
+        if list.is_protected != self.is_protected {
+            self.relist = Relist::new();
+            self.relist.is_same(list.bytes());
+            self.is_protected = list.is_protected;
+            self.report_protection(entries.len());
+        }
+        let (service, hidden, mark) = (&self.service, &self.hidden, &self.hidden_mark);
+        let relisted = self.relist.next(entries, |entry| match decode(service, entry) {
+            Entry::Usable(instance) if list.is_protected && hidden.contains(instance.id()) => {
+                Err(Some(InstanceKey::new(mark.clone(), instance.id().clone())))
+            }
+            Entry::Usable(instance) => Ok(instance),
+            Entry::Hidden(instance) => Err(Some(InstanceKey::new(mark.clone(), instance.id().clone()))),
+            Entry::Bad(key, error) => {
+                tracing::debug!(%service, ?key, error = format!("{error:#}"), "skipped a record");
+                Err(key)
+            }
+        });
+        let (hidden, rejected): (Vec<_>, Vec<_>) =
+            relisted.rejected.into_iter().partition(|key| key.service == self.hidden_mark);
+        self.hidden = hidden.into_iter().map(|key| key.id).collect();
+        let total = relisted.instances.len();
+        let instances = unique(relisted.instances);
+        let is_known_hidden = |key: &InstanceKey| self.hidden.contains(&key.id);
+        let changes = if is_anew || instances.len() < total || !relisted.gone.iter().all(is_known_hidden) {
+            vec![Change::Reset(instances)]
+        } else {
+            // The server has them but says that nobody should use them: not merely absent.
+            let gone = relisted.gone.into_iter().map(Change::Remove);
+            gone.chain(relisted.changed.into_iter().map(Change::Upsert)).collect()
+        };
+        self.is_open = true;
+        Ok(News { changes, rejected })
+    }
+
+    fn report_protection(&self, instances: usize) {
+        let service = &self.service;
+        if self.is_protected {
+            tracing::warn!(
+                %service,
+                instances,
+                "the protection threshold is reached: the server calls all instances healthy; keeping what was known"
+            );
+        } else {
+            tracing::info!(%service, instances, "the protection threshold is no longer reached");
+        }
+    }
+}
+
+/// Each key once: of two records with one id the one that was written later, as far as that can be told, else the first.
+pub(crate) fn unique(instances: Vec<Arc<Instance>>) -> Vec<Arc<Instance>> {
+    let mut places: HashMap<InstanceId, usize> = HashMap::with_capacity(instances.len());
+    let mut unique: Vec<Arc<Instance>> = Vec::with_capacity(instances.len());
+    for instance in instances {
+        match places.entry(instance.id().clone()) {
+            hash_map::Entry::Vacant(place) => {
+                place.insert(unique.len());
+                unique.push(instance);
+            }
+            hash_map::Entry::Occupied(place) => {
+                let held = &mut unique[*place.get()];
+                if is_later(&instance, held) {
+                    *held = instance;
+                }
+            }
+        }
+    }
+    unique
+}
+
+fn is_later(one: &Instance, other: &Instance) -> bool {
+    match (one.record_version(), other.record_version()) {
+        (Some(one), Some(other)) if one.incarnation == other.incarnation => {
+            (one.epoch, one.sequence) > (other.epoch, other.sequence)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+use std::fmt::Write as _;
+
+use registry_core::Status;
+
+use super::*;
+use crate::nacos::{answer::List, api::Api};
+
+/// Instances as `id`, `id!` unhealthy, `id?` broken.
+fn body(all: &str, is_protected: bool) -> String {
+    let entry = |name: &str| {
+        let id = name.trim_end_matches(['!', '?']);
+        let port = 1000 + u32::from(id.as_bytes()[0]);
+        let weight = if name.ends_with('?') { -1 } else { 1 };
+        let healthy = !name.ends_with('!');
+        format!(
+            r#"{{"ip":"10.0.0.7","port":{port},"weight":{weight},"healthy":{healthy},"metadata":{{"sr.id":"{id}"}}}}"#
+        )
+    };
+    let hosts: Vec<String> = all.split_whitespace().map(entry).collect();
+    format!(r#"{{"hosts":[{}],"reachProtectionThreshold":{is_protected}}}"#, hosts.join(","))
+}
+
+fn take(lists: &mut Lists, all: &str, is_protected: bool) -> String {
+    let body = body(all, is_protected);
+    let news = lists.take(&List::parse(Api::V1, body.as_bytes()).unwrap()).unwrap();
+    let mut told = String::new();
+    for change in &news.changes {
+        match change {
+            Change::Reset(all) => {
+                let ids: Vec<_> = all.iter().map(|instance| instance.id().as_str()).collect();
+                write!(told, "={}", ids.join(",")).unwrap();
+            }
+            Change::Upsert(instance) => write!(told, "+{}", instance.id()).unwrap(),
+            Change::Remove(key) => write!(told, "-{}", key.id).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+    for key in &news.rejected {
+        write!(told, "?{}", key.id).unwrap();
+    }
+    told
+}
+
+fn lists() -> Lists {
+    Lists::new(ServiceName::new("orders").unwrap())
+}
+
+#[test]
+fn the_first_list_is_a_reset_and_the_same_again_is_nothing() {
+    let mut lists = lists();
+    assert_eq!(take(&mut lists, "", false), "=");
+    assert_eq!(take(&mut lists, "", false), "");
+    assert_eq!(take(&mut lists, "a b", false), "+a+b");
+    assert_eq!(take(&mut lists, "b a", false), "", "in another order");
+}
+
+#[test]
+fn whoever_is_missing_is_implied_and_whoever_is_unhealthy_is_removed() {
+    let mut lists = lists();
+    take(&mut lists, "a b c", false);
+    assert_eq!(take(&mut lists, "a b! c", false), "-b");
+    assert_eq!(take(&mut lists, "a b! c", false), "");
+    assert_eq!(take(&mut lists, "a b c", false), "+b");
+    assert_eq!(take(&mut lists, "a b", false), "=a,b");
+    // Removals of one list come in any order.
+    assert_eq!(take(&mut lists, "a! b!", false).len(), "-a-b".len());
+    assert_eq!(take(&mut lists, "a! b!", false), "");
+}
+
+#[test]
+fn a_protected_list_brings_nobody_back_and_takes_nobody_away() {
+    let mut lists = lists();
+    take(&mut lists, "a b c!", false);
+    assert_eq!(take(&mut lists, "a b c", true), "=a,b", "c is called healthy like everybody");
+    assert_eq!(take(&mut lists, "a b c", true), "");
+    assert_eq!(take(&mut lists, "a b c d", true), "+d", "nothing bad is known of d");
+    assert_eq!(take(&mut lists, "a b c d", false), "=a,b,c,d", "now it is meant");
+}
+
+#[test]
+fn a_protected_list_at_the_start_is_all_there_is() {
+    let mut lists = lists();
+    assert_eq!(take(&mut lists, "a b", true), "=a,b");
+    assert_eq!(take(&mut lists, "a b!", false), "=a");
+}
+
+#[test]
+fn a_broken_entry_is_rejected_and_hides_nobody() {
+    let mut lists = lists();
+    assert_eq!(take(&mut lists, "a b? c", false), "=a,c?b");
+    assert_eq!(take(&mut lists, "a b c", false), "+b");
+    assert_eq!(take(&mut lists, "a? b c", false), "?a");
+}
+
+#[test]
+fn a_malformed_list_teaches_nothing() {
+    let mut lists = lists();
+    take(&mut lists, "a", false);
+    assert!(lists.take(&List::of_info(r#"{"hosts":7}"#).unwrap()).is_err());
+    assert_eq!(take(&mut lists, "a b", false), "+b");
+}
+
+#[test]
+fn of_two_records_with_one_id_the_later_of_one_life_counts() {
+    let entry = |port: u16, by: &str| {
+        format!(r#"{{"ip":"10.0.0.7","port":{port},"metadata":{{"sr.id":"a","sr.by":"{by}"}}}}"#)
+    };
+    let life = "0".repeat(31);
+    for (first, second, winner) in [("1/1/1", "1/1/2", 2), ("1/2/1", "1/1/9", 1), ("1/1/1", "2/9/9", 1)] {
+        let body = format!(
+            r#"{{"hosts":[{},{}]}}"#,
+            entry(1, &format!("{life}{first}")),
+            entry(2, &format!("{life}{second}"))
+        );
+        let news = lists().take(&List::of_info(&body).unwrap()).unwrap();
+        let [Change::Reset(all)] = &news.changes[..] else { panic!("{news:?}") };
+        assert_eq!((all.len(), all[0].endpoint().port(), all[0].status()), (1, winner, Status::Serving));
+    }
+}

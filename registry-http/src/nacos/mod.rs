@@ -1,0 +1,47 @@
+//! The Nacos backend, over Nacos' HTTP API.
+//!
+//! | | 1.x | 2.x | 3.x |
+//! |---|---|---|---|
+//! | register, beat, deregister | v1 | v2, else v1 | v3 |
+//! | list | v1 | v1 | v1 while the server has it (it tells of protection and pushes), else v3 |
+//! | services | v1 names | v1 catalog | v3 admin |
+//!
+//! Which of these a server has is asked once, and again when an answer says that it has changed.
+//!
+//! What is special about Nacos:
+//!
+//! - An instance *is* its address: two ids at one address of a service are one record. The second is refused with
+//!   [`Conflict`](registry_core::ErrorKind::Conflict) while this client holds the first.
+//! - Metadata is limited to 1,024 characters, which includes ours; see [`NacosConfig`].
+//! - The server looks for silent instances every 5 s. One that isn't renewed is unhealthy, and so gone for consumers,
+//!   from 0 to 5 s after its time to live, and deleted after twice that time. Nothing below 5 s is honoured.
+//! - Lists show a change up to about a second later, also to the client that made it.
+//! - Below a service's protection threshold a list calls everybody healthy. Such a list is logged, adds nobody who was
+//!   unhealthy before, and removes nobody.
+//! - An operator who disables an instance wins: it vanishes from lists, whatever is registered.
+
+mod answer;
+mod api;
+mod auth;
+mod catalogue;
+mod codec;
+mod config;
+mod connect;
+mod discovery;
+mod error;
+mod host;
+mod journal;
+mod lease;
+mod lists;
+mod names;
+mod push;
+mod registry;
+mod session;
+mod standing;
+mod watch;
+
+pub use config::{ApiChoice, NacosConfig};
+pub use connect::NacosConnector;
+
+/// The name of this backend in errors, logs and labels.
+pub(crate) const NAME: &str = "nacos";

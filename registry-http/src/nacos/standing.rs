@@ -1,0 +1,106 @@
+//! Who stands in a service, read before a record is replaced or removed: Nacos has no compare-and-set.
+//!
+//! Between the reading and the writing another client may write, and a list is up to a second old: a duplicate that
+//! comes within that time isn't noticed.
+
+use std::collections::HashMap;
+
+use registry_core::{Error, Incarnation, InstanceId, InstanceKey, ServiceName, model::RecordVersion};
+
+use super::{
+    answer::List,
+    codec::{Address, Entry, decode},
+    host::Host,
+    journal::Line,
+    names::{Place, Wanted},
+    session::Session,
+};
+
+/// A record in a list.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) id: InstanceId,
+    pub(crate) address: Address,
+    /// Who wrote it; `None` without any mark of ours.
+    pub(crate) version: Option<RecordVersion>,
+}
+
+/// All records of one service.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    by_id: HashMap<InstanceId, Vec<Found>>,
+    by_address: HashMap<(String, u16), Found>,
+}
+
+/// Whose a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    Nobody,
+    Ours(RecordVersion),
+    Other,
+}
+
+impl Standing {
+    /// # Errors
+    /// What kept the list from being read.
+    pub(crate) async fn read(
+        session: &Session,
+        operation: &'static str,
+        place: &Place,
+        service: &ServiceName,
+    ) -> Result<Self, Error> {
+        let wanted = Wanted { place: place.clone(), clusters: String::new() };
+        let listed = session.list(operation, &wanted, None, None).await?;
+        let entries = List::parse(listed.api, &listed.answer.body).and_then(|list| {
+            Ok(list.entries()?.into_iter().filter_map(|entry| found(service, entry)).collect::<Vec<_>>())
+        });
+        Ok(Self::of(entries.map_err(|error| error.with_context(super::NAME, operation))?))
+    }
+
+    fn of(all: Vec<Found>) -> Self {
+        let mut standing = Self::default();
+        for found in all {
+            standing.by_address.insert((found.address.ip.clone(), found.address.port), found.clone());
+            standing.by_id.entry(found.id.clone()).or_default().push(found);
+        }
+        standing
+    }
+
+    /// Where records of a key stand.
+    pub(crate) fn of_id(&self, id: &InstanceId) -> &[Found] {
+        self.by_id.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// What stands at an address.
+    pub(crate) fn at(&self, address: &Address) -> Option<&Found> {
+        self.by_address.get(&(address.ip.clone(), address.port))
+    }
+
+    /// Whose a key is, by what was written here lately, else by the list.
+    pub(crate) fn holder(&self, key: &InstanceKey, line: Option<&Line>, us: Incarnation) -> Holder {
+        if let Some(line) = line.filter(|line| line.is_recent()) {
+            return match line {
+                line if line.is_withdrawn => Holder::Nobody,
+                line if line.version.incarnation == us => Holder::Ours(line.version),
+                _ => Holder::Other,
+            };
+        }
+        let mut holder = Holder::Nobody;
+        for found in self.of_id(&key.id) {
+            match found.version {
+                Some(version) if version.incarnation == us => return Holder::Ours(version),
+                _ => holder = Holder::Other,
+            }
+        }
+        holder
+    }
+}
+
+fn found(service: &ServiceName, entry: &[u8]) -> Option<Found> {
+    let instance = match decode(service, entry) {
+        Entry::Usable(instance) | Entry::Hidden(instance) => instance,
+        Entry::Bad(..) => return None,
+    };
+    let address = serde_json::from_slice::<Host>(entry).ok()?.address()?;
+    Some(Found { id: instance.id().clone(), address, version: instance.record_version() })
+}

@@ -1,0 +1,100 @@
+//! Records of others, and of the persistent kind.
+
+use std::time::Duration;
+
+use registry_core::{
+    ErrorKind, Instance,
+    backend::{Lifetime, Presence},
+};
+use registry_testkit::eventually;
+
+use super::support::{LINES, View, connect, connect_to, instance, shared};
+
+const SOON: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+#[ignore = "needs nacos: cargo xtask servers"]
+async fn foreign_records_are_read_and_a_bad_one_hides_nobody() {
+    for line in LINES {
+        let nacos = shared(line).await;
+        let node = connect(&nacos, "").await;
+        let register = async |address: &str, metadata: &str| {
+            let form = format!(
+                "namespaceId={}&serviceName=DEFAULT_GROUP%40%40orders&{address}&metadata={metadata}",
+                node.namespace
+            );
+            nacos.api().post("/nacos/v1/ns/instance", form).await.unwrap().success().unwrap();
+        };
+        register("ip=10.8.3.21&port=8080&clusterName=z1", "gRPC_port%3D9000%2Cversion%3D2.4.1").await;
+        register("ip=10.8.3.22&port=8080", "sr.id%3Dbad%2Csr.status%3Dasleep").await;
+        register("ip=inventory.internal&port=80", "").await;
+        let mut last = None;
+        let listed = eventually("all records", SOON, async || {
+            let listing = node.lookup().await.ok()?;
+            let all = listing.instances.len() == 2;
+            last = Some(listing);
+            all.then_some(())
+        });
+        let listed = listed.await;
+        assert!(listed.is_ok(), "{last:?}");
+        let mut listing = last.unwrap();
+        listing.instances.sort_by(|a, b| a.id().cmp(b.id()));
+        let shown = |at: usize| -> Vec<String> {
+            listing.instances[at].endpoints().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(listing.instances[0].id().as_str(), "10.8.3.21:8080#z1");
+        assert_eq!(shown(0), ["http://10.8.3.21:8080", "grpc://10.8.3.21:9000"]);
+        assert_eq!((listing.instances[0].version(), listing.instances[0].zone()), (Some("2.4.1"), Some("z1")));
+        assert_eq!(shown(1), ["http://inventory.internal:80"]);
+        assert_eq!(listing.rejected.iter().map(|key| key.id.as_str()).collect::<Vec<_>>(), ["bad"]);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs nacos: cargo xtask servers"]
+async fn clusters_and_groups_are_asked_for_by_qualifiers() {
+    let nacos = shared(LINES[0]).await;
+    let node = connect(&nacos, "?group=blue&cluster=c1").await;
+    let lease = node.grant(Duration::from_secs(60)).await;
+    node.publish(&lease, &instance("a")).await.unwrap();
+    let found = async |qualifiers: &[(&str, &str)]| {
+        let target = qualifiers
+            .iter()
+            .fold(super::support::target(), |target, (key, value)| target.with_qualifier(key, value).unwrap());
+        node.discovery().lookup(&target, &Default::default()).await.unwrap().instances.len()
+    };
+    for (qualifiers, expected) in
+        [(&[][..], 1), (&[("cluster", "c1,c2")], 1), (&[("cluster", "c2")], 0), (&[("group", "green")], 0)]
+    {
+        let all = eventually("the listing", SOON, async || (found(qualifiers).await == expected).then_some(()));
+        assert!(all.await.is_ok(), "{qualifiers:?}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs nacos: cargo xtask servers"]
+async fn persistent_instances_stay_until_they_are_withdrawn_and_do_not_mix_with_the_others() {
+    for line in LINES {
+        let nacos = shared(line).await;
+        let node = connect(&nacos, "?ephemeral=false&poll=1s").await;
+        let lease = node.grant(Duration::from_secs(5)).await;
+        assert!(matches!(lease.lifetime(), Lifetime::Verified { .. }));
+        // The server probes the port; its own is open.
+        let url = format!("http://{}", nacos.address());
+        let kept = Instance::builder("orders").id("kept").endpoint(url).build().unwrap();
+        node.publish(&lease, &kept).await.unwrap();
+        let mut view = View::of(node.watch());
+        view.shows(&["kept"], SOON).await;
+        let present = lease.inspect(&[kept.key()]).await.unwrap();
+        assert!(matches!(present[..], [Presence::Ours { .. }]), "{present:?}");
+
+        let other = connect_to(&format!("{}/{}", nacos.url(), node.namespace)).await;
+        let ephemeral = other.grant(Duration::from_secs(5)).await;
+        let error = other.publish(&ephemeral, &instance("a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
+        assert!(error.to_string().contains("\"ephemeral\""), "{error}");
+
+        lease.withdraw(&[kept.into()]).await.remove(0).unwrap();
+        view.shows(&[], SOON).await;
+    }
+}
