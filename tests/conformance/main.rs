@@ -5,6 +5,8 @@ use registry_core::{Backend, MemoryRegistry, StaticRegistry};
 use registry_testkit::NacosLine;
 use registry_testkit::{conformance, conformance::Stage};
 
+#[cfg(all(feature = "consul", unix))]
+mod consul_server;
 #[cfg(all(feature = "etcd", unix))]
 mod etcd_server;
 #[cfg(all(feature = "eureka", unix))]
@@ -33,6 +35,9 @@ conformance!(nacos2: nacos_server::NacosServer::start(NacosLine::V2, "").await; 
 // As of a server of 1.x.
 #[cfg(all(feature = "nacos", unix))]
 conformance!(nacos2_v1: nacos_server::NacosServer::start(NacosLine::V2, "?api=v1&push=false").await; discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
+#[cfg(all(feature = "consul", unix))]
+conformance!(consul: consul_server::ConsulServer::start().await;
+    discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs consul: cargo xtask servers");
 
 async fn in_process(_stage: Stage) -> Backend {
     MemoryRegistry::new().backend()

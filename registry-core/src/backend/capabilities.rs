@@ -45,6 +45,9 @@ pub enum Proof {
 pub enum Delivery {
     /// The registry sends changes, removals explicitly.
     Watch,
+    /// The registry holds its answer back until something changes and then gives the whole list (Consul): a removal is
+    /// as good as told, but what came and went in between is not seen.
+    LongPoll,
     /// Lists are fetched at an interval; removals are implied by absence.
     Poll {
         /// The interval.

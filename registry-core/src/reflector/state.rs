@@ -79,7 +79,7 @@ impl State {
                 (true, ShrinkGuard::Hold(hold.max(2 * every)))
             }
             (Delivery::Poll { .. }, guard) => (true, guard),
-            (Delivery::Watch, guard) => (false, guard),
+            (Delivery::Watch | Delivery::LongPoll, guard) => (false, guard),
         };
         Self {
             limits: Limits { proof_within: capabilities.proof_within, max_staleness: config.max_staleness },

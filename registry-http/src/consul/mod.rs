@@ -1,9 +1,26 @@
-//! The Consul backend.
+//! Consul: instances belong to the agent they were registered at, which runs their checks and tells the catalogue.
+//!
+//! Registering, beating and deregistering go to one agent; looking up and watching to any. A look-up is one read, a
+//! watch a row of *blocking queries*: reads that the agent holds back until something changes.
 
+mod agent;
+mod catalogue;
+mod codec;
 mod config;
 mod connect;
+mod discovery;
+mod entry;
+mod error;
+mod lease;
+mod names;
+mod pace;
+mod query;
+mod registration;
+mod registry;
+mod session;
+mod watch;
 
-pub use config::ConsulConfig;
+pub use config::{ConsulCheck, ConsulConfig, ConsulRead};
 pub use connect::ConsulConnector;
 
 /// The name of this backend in errors, logs and labels.

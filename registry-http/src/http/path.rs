@@ -26,6 +26,13 @@ impl Path {
         self
     }
 
+    /// Adds what needs no encoding behind the segments, also after parameters were added.
+    pub(crate) fn infix(mut self, fixed: &str) -> Self {
+        let at = self.text.find('?').unwrap_or(self.text.len());
+        self.text.insert_str(at, fixed);
+        self
+    }
+
     /// Adds a query parameter.
     pub(crate) fn query(mut self, key: &str, value: &str) -> Self {
         self.text.push(if std::mem::replace(&mut self.has_query, true) { '&' } else { '?' });

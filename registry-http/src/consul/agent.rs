@@ -1,0 +1,211 @@
+//! The agent that instances are registered at: what it holds, and what it is told.
+//!
+//! All of it goes to one agent, as an agent knows only what was registered there.
+
+use std::{collections::HashMap, sync::Arc};
+
+use http::StatusCode;
+use registry_core::{Error, model::RecordVersion};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{
+    codec::{Meta, version_of},
+    entry::SERVICE_MAINTENANCE,
+    error::{self, is_unknown_check},
+    session::Session,
+};
+use crate::http::{Answer, Call, Path};
+
+/// What maintenance of ours says as its reason, in front of the status.
+const REASON: &str = "service-registry: ";
+
+/// One agent, for one operation.
+#[derive(Clone)]
+pub(super) struct Agent<'a> {
+    pub(super) session: &'a Session,
+    pub(super) server: Arc<str>,
+    pub(super) operation: &'static str,
+}
+
+/// What an agent holds, by service id.
+#[derive(Debug, Default)]
+pub(super) struct Holdings {
+    services: HashMap<String, Holding>,
+    /// Its node's name, if it holds anything.
+    pub(super) node: Option<String>,
+}
+
+/// One service at an agent.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Holding {
+    /// Who wrote it, if it was one of us.
+    pub(super) version: Option<RecordVersion>,
+    pub(super) maintenance: Option<Maintenance>,
+    /// Whether its main check, `service:{id}`, is critical.
+    pub(super) is_critical: bool,
+}
+
+/// Who put a service into maintenance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Maintenance {
+    /// We did, for this status.
+    Ours(String),
+    Operator,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ServiceHeld {
+    #[serde(default)]
+    meta: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct CheckHeld {
+    #[serde(default)]
+    node: String,
+    #[serde(rename = "CheckID", default)]
+    id: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    notes: String,
+    #[serde(rename = "ServiceID", default)]
+    service_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NodeServices {
+    #[serde(default)]
+    services: Option<Vec<Catalogued>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Catalogued {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(default)]
+    meta: Option<Meta>,
+}
+
+impl Holdings {
+    pub(super) fn get(&self, id: &str) -> Option<&Holding> {
+        self.services.get(id)
+    }
+}
+
+impl Agent<'_> {
+    /// All it holds, as far as the token may know.
+    pub(super) async fn holdings(&self) -> Result<Holdings, Error> {
+        let services = self.list("/v1/agent/services");
+        let checks = self.list("/v1/agent/checks");
+        let (services, checks) = futures_util::future::try_join(services, checks).await?;
+        let services: Option<HashMap<String, ServiceHeld>> = self.parse(&services)?;
+        let checks: Option<HashMap<String, CheckHeld>> = self.parse(&checks)?;
+        let mut holdings = Holdings::default();
+        for (id, held) in services.unwrap_or_default() {
+            let version = held.meta.as_ref().and_then(version_of);
+            holdings.services.insert(id, Holding { version, ..Holding::default() });
+        }
+        for check in checks.unwrap_or_default().into_values() {
+            holdings.node.get_or_insert_with(|| check.node.clone());
+            let Some(holding) = holdings.services.get_mut(&check.service_id) else { continue };
+            if check.id.starts_with(SERVICE_MAINTENANCE) {
+                holding.maintenance = Some(match check.notes.strip_prefix(REASON) {
+                    Some(status) => Maintenance::Ours(status.to_owned()),
+                    None => Maintenance::Operator,
+                });
+            } else if check.id == check_id(&check.service_id) {
+                holding.is_critical = check.status == "critical";
+            }
+        }
+        Ok(holdings)
+    }
+
+    /// Which records the catalogue shows on a node, by id; `None` if the token may not know.
+    pub(super) async fn catalogued(
+        &self,
+        node: &str,
+    ) -> Result<Option<HashMap<String, Option<RecordVersion>>>, Error> {
+        let path = self.session.path("/v1/catalog/node-services", Some(node));
+        let answer = self.session.success(Call::get(self.operation, path).list()).await?;
+        let is_filtered = answer
+            .header("x-consul-results-filtered-by-acls")
+            .is_some_and(|told| told.eq_ignore_ascii_case("true"));
+        let listed: Option<NodeServices> = self.parse(&answer)?;
+        let services = listed.and_then(|listed| listed.services).unwrap_or_default();
+        if is_filtered && services.is_empty() {
+            return Ok(None);
+        }
+        let versions = services.into_iter().map(|one| {
+            let version = one.meta.as_ref().and_then(version_of);
+            (one.id, version)
+        });
+        Ok(Some(versions.collect()))
+    }
+
+    /// Creates or replaces a service; `replace` removes checks that the body doesn't name, maintenance included.
+    pub(super) async fn register(&self, body: Vec<u8>, replace: bool) -> Result<(), Error> {
+        let path = self.session.path("/v1/agent/service/register", None);
+        let path = if replace { path.query("replace-existing-checks", "true") } else { path };
+        self.tell(Call::put(self.operation, path).json(body)).await.map(|_| ())
+    }
+
+    /// Says that an instance lives; `false` if its check is unknown.
+    pub(super) async fn pass(&self, id: &str, deadline: Option<Instant>) -> Result<bool, Error> {
+        let path = self.session.path("/v1/agent/check/update", Some(&check_id(id)));
+        let call = Call::put(self.operation, path).json(&br#"{"Status":"passing"}"#[..]);
+        let call = match deadline {
+            Some(deadline) => call.until(deadline),
+            None => call,
+        };
+        let answer = self.session.call(call.only(Arc::clone(&self.server))).await?;
+        match answer.status {
+            status if status.is_success() => Ok(true),
+            _ if is_unknown_check(&answer) => Ok(false),
+            _ => Err(error::refusal(&answer, self.operation)),
+        }
+    }
+
+    /// Takes a service out of traffic for a status of ours.
+    pub(super) async fn maintain(&self, id: &str, status: &str) -> Result<(), Error> {
+        let path = self.session.path("/v1/agent/service/maintenance", Some(id));
+        let path = path.query("enable", "true").query("reason", &format!("{REASON}{status}"));
+        self.tell(Call::put(self.operation, path)).await.map(|_| ())
+    }
+
+    /// Removes a service; one that is unknown is removed already.
+    pub(super) async fn deregister(&self, id: &str) -> Result<(), Error> {
+        let path = self.session.path("/v1/agent/service/deregister", Some(id));
+        let call = Call::put(self.operation, path).only(Arc::clone(&self.server));
+        let answer = self.session.call(call).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(()),
+            status if status.is_success() => Ok(()),
+            _ => Err(error::refusal(&answer, self.operation)),
+        }
+    }
+
+    async fn list(&self, path: &str) -> Result<Answer, Error> {
+        let path: Path = self.session.path(path, None);
+        self.tell(Call::get(self.operation, path).list()).await
+    }
+
+    async fn tell(&self, call: Call) -> Result<Answer, Error> {
+        self.session.success(call.only(Arc::clone(&self.server))).await
+    }
+
+    fn parse<'a, T: Deserialize<'a>>(&self, answer: &'a Answer) -> Result<T, Error> {
+        serde_json::from_slice(&answer.body)
+            .map_err(|_| error::protocol(answer, self.operation, "not what this path answers"))
+    }
+}
+
+/// The id of the check that says whether a service lives.
+pub(super) fn check_id(service_id: &str) -> String {
+    format!("service:{service_id}")
+}

@@ -1,0 +1,269 @@
+//! Finding: one read of a list, and what it says of itself.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use registry_core::{
+    Discovery, Error, ErrorKind, Instance, InstanceKey, Status, Target,
+    backend::{Consistency, Cursor, Evidence, Listing, Read, Relist, Relisted, WatchStream},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::{config::ConsulRead, entry::Reading, error, names::Names, query::Query, session::Session, watch};
+use crate::http::{Answer, Call, Path};
+
+/// Finding in Consul.
+#[derive(Debug)]
+pub(super) struct ConsulDiscovery {
+    session: Arc<Session>,
+    names: Names,
+}
+
+impl ConsulDiscovery {
+    pub(super) fn new(session: Arc<Session>, names: Names) -> Self {
+        Self { session, names }
+    }
+}
+
+#[async_trait]
+impl Discovery for ConsulDiscovery {
+    async fn lookup(&self, target: &Target, read: &Read) -> Result<Listing, Error> {
+        let context = |error: Error| error.with_context(super::NAME, "lookup");
+        let query = Query::new(target, &self.names, &self.session.config).map_err(context)?;
+        let mode = match read.consistency {
+            Consistency::Strong => ConsulRead::Consistent,
+            Consistency::Stale => ConsulRead::Stale,
+            _ => self.session.config.read,
+        };
+        let reader = Reader { session: &self.session, query: &query, operation: "lookup" };
+        let found = reader.first(0, mode, read.avoid.clone()).await?;
+        let (list, rejected) = distinct(found.list);
+        let source = self.session.source(found.dc.as_deref()).await;
+        let mut listing = Listing::new(list, found.told.evidence(source));
+        listing.rejected = rejected;
+        Ok(listing)
+    }
+
+    fn watch(&self, target: &Target, _cursor: Option<Cursor>) -> WatchStream {
+        // A cursor proves nothing: a registry that was restored or wiped may have come to the same index, and the list
+        // has to be read anyway.
+        let query = Query::new(target, &self.names, &self.session.config);
+        watch::open(Arc::clone(&self.session), query)
+    }
+}
+
+/// What an answer says of itself.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    /// Where its list stands; none if it can't be waited on.
+    pub(super) index: Option<u64>,
+    pub(super) age: Duration,
+    /// Who made it: their indexes don't compare.
+    pub(super) is_streaming: bool,
+    pub(super) server: Arc<str>,
+    pub(super) bytes: usize,
+}
+
+impl Told {
+    pub(super) fn of(answer: &Answer) -> Self {
+        let number = |name: &str| answer.header(name).and_then(|text| text.trim().parse::<u64>().ok());
+        let contact = Duration::from_millis(number("x-consul-lastcontact").unwrap_or(0));
+        // Of an agent's cache: for how long it has been cut off.
+        let cached = Duration::from_secs(number("age").unwrap_or(0));
+        Self {
+            // Zero would make the next read return at once.
+            index: number("x-consul-index").map(|index| index.max(1)),
+            age: contact.max(cached),
+            is_streaming: answer.header("x-consul-query-backend") == Some("streaming"),
+            server: Arc::clone(&answer.server),
+            bytes: answer.body.len(),
+        }
+    }
+
+    pub(super) fn evidence(&self, source: registry_core::backend::SourceId) -> Evidence {
+        let mut evidence = Evidence::default();
+        evidence.source = Some(source);
+        evidence.revision = self.index;
+        evidence.age = self.age;
+        evidence.endpoint = Some(Arc::clone(&self.server));
+        evidence
+    }
+}
+
+/// A first list.
+pub(super) struct Found {
+    pub(super) list: Relisted,
+    pub(super) relist: Relist,
+    pub(super) told: Told,
+    /// Which of the query's data centres it is.
+    pub(super) at: usize,
+    pub(super) dc: Option<String>,
+}
+
+/// Reads the lists of one query.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) session: &'a Session,
+    pub(super) query: &'a Query,
+    pub(super) operation: &'static str,
+}
+
+impl Reader<'_> {
+    /// The first list that isn't empty, by data centre from `from` on. If all are, the first; if one can't be read,
+    /// nobody knows.
+    pub(super) async fn first(
+        &self,
+        from: usize,
+        mode: ConsulRead,
+        avoid: Option<Arc<str>>,
+    ) -> Result<Found, Error> {
+        let mut empty = None;
+        let mut failed = None;
+        for at in from..self.query.datacenters.len() {
+            match self.list(at, mode, avoid.clone()).await {
+                Ok(found) if !found.list.instances.is_empty() || !found.list.rejected.is_empty() => {
+                    return Ok(found);
+                }
+                Ok(found) => {
+                    empty.get_or_insert(found);
+                }
+                // What the next one would refuse as well.
+                Err(error) if !error.is_retryable() => return Err(error),
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        match (failed, empty) {
+            (Some(error), _) => Err(error),
+            (None, Some(found)) => Ok(found),
+            (None, None) => Err(Error::new(ErrorKind::InvalidArgument, "no data centre was named")
+                .with_context(super::NAME, self.operation)),
+        }
+    }
+
+    /// One list, at once.
+    pub(super) async fn list(
+        &self,
+        at: usize,
+        mode: ConsulRead,
+        avoid: Option<Arc<str>>,
+    ) -> Result<Found, Error> {
+        let dc = self.query.datacenters[at].clone();
+        let path = self.query.path(self.session, dc.as_deref(), mode);
+        let answer = self.session.success(Call::get(self.operation, path).list().avoiding(avoid)).await?;
+        let mut relist = Relist::new();
+        relist.is_same(&answer.body);
+        let list = self.take(&mut relist, &answer, at).await?;
+        Ok(Found { list, relist, told: Told::of(&answer), at, dc })
+    }
+
+    /// Waits for what comes after an index; the answer may be the same list.
+    pub(super) async fn wait(&self, at: usize, index: u64) -> Result<Answer, Error> {
+        let config = &self.session.config;
+        let path = self.query.path(self.session, self.query.datacenters[at].as_deref(), config.read);
+        self.session.success(blocking(self.session, self.operation, path, index)).await
+    }
+
+    /// The instances of an answer.
+    pub(super) async fn take(
+        &self,
+        relist: &mut Relist,
+        answer: &Answer,
+        at: usize,
+    ) -> Result<Relisted, Error> {
+        let entries = match self.entries(answer) {
+            Ok(entries) => entries,
+            Err(error) => {
+                relist.forget();
+                return Err(error);
+            }
+        };
+        if entries.is_empty() {
+            check_rights(self.session, answer, self.operation).await?;
+        }
+        let reading = Reading {
+            names: &self.query.names,
+            service: &self.query.service,
+            is_remote: at > 0,
+            is_prepared: self.query.prepared.is_some(),
+        };
+        let raw = entries.iter().map(|entry| entry.get().as_bytes());
+        Ok(relist.next(raw, |bytes| reading.decode(bytes)))
+    }
+
+    fn entries<'a>(&self, answer: &'a Answer) -> Result<Vec<&'a RawValue>, Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Executed<'a> {
+            #[serde(borrow)]
+            nodes: Option<Vec<&'a RawValue>>,
+        }
+        // Checking UTF-8 once is faster than for each string.
+        let parsed = std::str::from_utf8(&answer.body).ok().and_then(|text| {
+            if self.query.prepared.is_some() {
+                Some(serde_json::from_str::<Executed<'_>>(text).ok()?.nodes.unwrap_or_default())
+            } else {
+                Some(serde_json::from_str::<Option<Vec<&RawValue>>>(text).ok()?.unwrap_or_default())
+            }
+        });
+        parsed.ok_or_else(|| error::protocol(answer, self.operation, "no list of services"))
+    }
+}
+
+/// A read that Consul holds back until something comes after `index`.
+pub(super) fn blocking(session: &Session, operation: &'static str, path: Path, index: u64) -> Call {
+    let wait = session.config.wait;
+    let path = path.query("index", &index.to_string()).query("wait", &format!("{}ms", wait.as_millis()));
+    // Consul adds up to a sixteenth, so that not all return at once.
+    let deadline = Instant::now() + wait + wait / 16 + session.config.common.request_timeout;
+    Call::get(operation, path).list().patient().until(deadline)
+}
+
+/// An empty answer that was filtered for lack of rights is no answer.
+///
+/// Who has a token is told so by a header. Who has none isn't: where the policy is to deny, an anonymous reader can't
+/// know.
+pub(super) async fn check_rights(
+    session: &Session,
+    answer: &Answer,
+    operation: &'static str,
+) -> Result<(), Error> {
+    let denied = |message: String| {
+        Err(Error::new(ErrorKind::PermissionDenied, message).with_context(super::NAME, operation))
+    };
+    let is = |name: &str, value: &str| answer.header(name).is_some_and(|v| v.eq_ignore_ascii_case(value));
+    if is("x-consul-results-filtered-by-acls", "true") {
+        return denied(format!("{} hid what the token may not read", answer.server));
+    }
+    if is("x-consul-default-acl-policy", "deny") && !session.has_token().await {
+        return denied(format!("{} may hide services from who gives no token", answer.server));
+    }
+    Ok(())
+}
+
+/// Each key once: one instance may stand at two agents, after it has moved or while both are told of it.
+pub(super) fn distinct(list: Relisted) -> (Vec<Arc<Instance>>, Vec<InstanceKey>) {
+    let mut best: HashMap<InstanceKey, usize> = HashMap::with_capacity(list.instances.len());
+    let mut instances: Vec<Arc<Instance>> = Vec::with_capacity(list.instances.len());
+    for instance in list.instances {
+        match best.get(&instance.key()) {
+            None => {
+                best.insert(instance.key(), instances.len());
+                instances.push(instance);
+            }
+            Some(at) if rank(&instance) > rank(&instances[*at]) => instances[*at] = instance,
+            Some(_) => {}
+        }
+    }
+    let rejected = list.rejected.into_iter().filter(|key| !best.contains_key(key)).collect();
+    (instances, rejected)
+}
+
+fn rank(instance: &Instance) -> (bool, u64, u64) {
+    let version = instance.record_version();
+    let (epoch, sequence) = version.map_or((0, 0), |version| (version.epoch, version.sequence));
+    (instance.status() == Status::Serving, epoch, sequence)
+}

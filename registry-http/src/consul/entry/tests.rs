@@ -1,0 +1,118 @@
+use registry_core::Namespace;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn decode_as(service: &str, entry: &Value, is_remote: bool) -> Result<Instance, Option<InstanceKey>> {
+    let names = Names::new(&Namespace::default());
+    let service = ServiceName::foreign(service).unwrap();
+    let reading = Reading { names: &names, service: &service, is_remote, is_prepared: false };
+    reading.decode(entry.to_string().as_bytes())
+}
+
+fn decode(entry: &Value) -> Result<Instance, Option<InstanceKey>> {
+    decode_as("inventory", entry, false)
+}
+
+/// As a list holds it, for what was registered.
+fn entry(service: &Value) -> Value {
+    let mut service = service.clone();
+    let name = service.as_object_mut().unwrap().remove("Name").unwrap();
+    service["Service"] = name;
+    json!({
+        "Node": {"ID": "x", "Node": "n1", "Address": "10.8.3.1", "Datacenter": "dc1"},
+        "Service": service,
+        "Checks": [{"CheckID": "serfHealth", "Status": "passing"}],
+    })
+}
+
+fn shown(instance: &Instance) -> String {
+    let endpoints: Vec<_> = instance.endpoints().iter().map(ToString::to_string).collect();
+    let metadata: Vec<_> = instance.metadata().iter().map(|(k, v)| format!("{k}={v}")).collect();
+    format!(
+        "{} {} v={:?} z={:?} w={} tags={:?} meta={metadata:?} {}",
+        instance.key(),
+        endpoints.join(","),
+        instance.version(),
+        instance.zone(),
+        instance.weight(),
+        instance.tags().collect::<Vec<_>>(),
+        instance.status(),
+    )
+}
+
+#[test]
+fn kratos_is_read_as_kratos_wrote_it() {
+    let golden = json!({"ID":"inv-7f3a","Name":"inventory","Tags":["version=2.4.1"],"Address":"10.8.3.21","Port":9000,
+        "Meta":{"team":"core","weight":"100","zone":"z1"},"TaggedAddresses":{
+        "grpc":{"Address":"grpc://10.8.3.21:9000","Port":9000},"http":{"Address":"http://10.8.3.21:8080","Port":8080},
+        "lan_ipv4":{"Address":"10.8.3.21","Port":9000},"wan_ipv4":{"Address":"10.8.3.21","Port":9000}}});
+    assert_eq!(
+        shown(&decode(&entry(&golden)).unwrap()),
+        r#"inventory/inv-7f3a@n1 grpc://10.8.3.21:9000,http://10.8.3.21:8080 v=Some("2.4.1") z=Some("z1") w=100 tags=[] meta=["team=core"] serving"#
+    );
+}
+
+#[test]
+fn spring_is_read_as_spring_wrote_it() {
+    let golden = json!({"ID":"inventory-8080","Name":"inventory","Tags":[],"Address":"10.8.3.21",
+        "Meta":{"gRPC_port":"9000","secure":"false","team":"core","zone":"z1"},"Port":8080});
+    assert_eq!(
+        shown(&decode(&entry(&golden)).unwrap()),
+        r#"inventory/inventory-8080@n1 http://10.8.3.21:8080,grpc://10.8.3.21:9000 v=None z=Some("z1") w=100 tags=[] meta=["gRPC_port=9000", "secure=false", "team=core"] serving"#
+    );
+    let secure = json!({"ID":"i","Name":"inventory","Address":"h","Port":1,"Meta":{"secure":"true"}});
+    assert_eq!(decode(&entry(&secure)).unwrap().endpoint().to_string(), "https://h:1");
+}
+
+#[test]
+fn the_least_there_is_can_be_read() {
+    let minimal = json!({"ID":"i","Name":"inventory","Address":"","Port":80,"Tags":null,"Meta":null,"TaggedAddresses":null});
+    assert_eq!(decode(&entry(&minimal)).unwrap().endpoint().to_string(), "http://10.8.3.1:80");
+}
+
+#[test]
+fn in_another_data_centre_the_wide_address_counts() {
+    let tagged = json!({"ID":"i","Name":"inventory","Address":"10.0.0.1","Port":80,
+        "TaggedAddresses":{"wan":{"Address":"198.51.100.1","Port":8080}}});
+    let remote = decode_as("inventory", &entry(&tagged), true).unwrap();
+    assert_eq!(remote.endpoint().to_string(), "http://198.51.100.1:8080");
+    assert_eq!(decode(&entry(&tagged)).unwrap().endpoint().to_string(), "http://10.0.0.1:80");
+}
+
+#[test]
+fn weights_are_ours_times_a_hundred_less() {
+    let mut weighed = entry(&json!({"ID":"i","Name":"inventory","Address":"h","Port":1,"Weights":{"Passing":3,"Warning":2}}));
+    assert_eq!(decode(&weighed).unwrap().weight().get(), 300);
+    weighed["Checks"][0]["Status"] = "warning".into();
+    assert_eq!(decode(&weighed).unwrap().weight().get(), 200);
+}
+
+#[test]
+fn checks_decide_what_is_there_and_maintenance_drains() {
+    let plain = entry(&json!({"ID":"i","Name":"inventory","Address":"h","Port":1}));
+    let with = |id: &str, status: &str| {
+        let mut entry = plain.clone();
+        entry["Checks"].as_array_mut().unwrap().push(json!({"CheckID": id, "Status": status}));
+        entry
+    };
+    assert_eq!(decode(&with("service:i", "critical")), Err(None));
+    assert_eq!(decode(&with("serfHealth", "critical")), Err(None));
+    assert_eq!(decode(&with("service:i", "warning")).unwrap().status(), Status::Serving);
+    for maintenance in ["_service_maintenance:i", "_node_maintenance"] {
+        assert_eq!(decode(&with(maintenance, "critical")).unwrap().status(), Status::Draining);
+    }
+    let mut both = with("_service_maintenance:i", "critical");
+    both["Checks"].as_array_mut().unwrap().push(json!({"CheckID": "service:i", "Status": "critical"}));
+    assert_eq!(decode(&both), Err(None), "dead while in maintenance is dead");
+}
+
+#[test]
+fn a_bad_record_has_its_key_and_one_that_is_not_asked_for_has_none() {
+    let no_port = entry(&json!({"ID":"i","Name":"inventory","Address":"h","Port":0}));
+    assert_eq!(decode(&no_port).unwrap_err().unwrap().id.as_str(), "i@n1");
+    let broken = entry(&json!({"ID":"inventory:a1","Name":"inventory","Address":"h","Port":1,"Meta":{"service-registry":"{"}}));
+    assert_eq!(decode(&broken).unwrap_err().unwrap().id.as_str(), "a1");
+    assert_eq!(decode_as("Inventory", &no_port, false), Err(None), "a name that differs by case");
+    assert_eq!(decode(&json!({"Service": 7})), Err(None));
+}

@@ -1,0 +1,57 @@
+//! What Consul's answers mean, beyond their status.
+
+use http::StatusCode;
+use registry_core::{Error, ErrorKind};
+
+use crate::http::{Answer, said, status_error};
+
+/// The error of an answer that is no success.
+pub(super) fn refusal(answer: &Answer, operation: &'static str) -> Error {
+    let text = text(answer);
+    let kind = match answer.status {
+        // Unknown, expired or revoked: another token may do.
+        StatusCode::FORBIDDEN if text.contains("ACL not found") => Some(ErrorKind::Unauthenticated),
+        StatusCode::INTERNAL_SERVER_ERROR if text.contains("ACL not found") => {
+            Some(ErrorKind::Unauthenticated)
+        }
+        StatusCode::INTERNAL_SERVER_ERROR if text.contains("Permission denied") => {
+            Some(ErrorKind::PermissionDenied)
+        }
+        StatusCode::INTERNAL_SERVER_ERROR if text.contains("rate limit") => Some(ErrorKind::RateLimited),
+        StatusCode::METHOD_NOT_ALLOWED => Some(ErrorKind::InvalidArgument),
+        _ => None,
+    };
+    let error = match kind {
+        Some(kind) => Error::new(kind, format!("{} answered {}: {text}", answer.server, answer.status)),
+        None => status_error(answer),
+    };
+    error.with_context(super::NAME, operation)
+}
+
+/// Whether the answer says that a check is unknown; older agents say so by a 500.
+pub(super) fn is_unknown_check(answer: &Answer) -> bool {
+    match answer.status {
+        StatusCode::NOT_FOUND => true,
+        StatusCode::INTERNAL_SERVER_ERROR => {
+            let text = text(answer);
+            text.contains("does not have associated TTL") || text.contains("Unknown check")
+        }
+        _ => false,
+    }
+}
+
+/// Whether the token was refused as such.
+pub(super) fn is_bad_token(answer: &Answer) -> bool {
+    answer.status == StatusCode::UNAUTHORIZED
+        || text(answer).contains("ACL not found") && !answer.status.is_success()
+}
+
+/// An answer that can't be understood.
+pub(super) fn protocol(answer: &Answer, operation: &'static str, why: &str) -> Error {
+    Error::new(ErrorKind::Protocol, format!("{} answered what is {why}", answer.server))
+        .with_context(super::NAME, operation)
+}
+
+fn text(answer: &Answer) -> String {
+    said(&String::from_utf8_lossy(&answer.body[..answer.body.len().min(1200)]))
+}

@@ -1,0 +1,100 @@
+//! What a target asks of Consul.
+
+use registry_core::{Error, ServiceName, Target};
+
+use super::{
+    config::{ConsulConfig, ConsulRead, datacenter},
+    names::Names,
+    session::Session,
+};
+use crate::http::{Path, invalid};
+
+/// A target with its qualifiers understood.
+///
+/// | qualifier | meaning |
+/// |---|---|
+/// | `dc` | data centres, by comma: the first that has a healthy instance is taken |
+/// | `query` | name or id of a prepared query, which is executed instead; the service is what the view is called |
+/// | `tag` | only instances with this tag |
+/// | `near` | order by distance from this node; `_agent` for the agent's |
+#[derive(Clone, Debug)]
+pub(super) struct Query {
+    pub(super) service: ServiceName,
+    pub(super) names: Names,
+    /// At least one; `None` is the agent's own.
+    pub(super) datacenters: Vec<Option<String>>,
+    pub(super) prepared: Option<String>,
+    tag: Option<String>,
+    near: Option<String>,
+}
+
+impl Query {
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`](registry_core::ErrorKind::InvalidArgument) for a qualifier that is unknown or
+    /// wrong.
+    pub(super) fn new(target: &Target, names: &Names, config: &ConsulConfig) -> Result<Self, Error> {
+        let mut query = Self {
+            service: target.service().clone(),
+            names: names.clone(),
+            datacenters: config.datacenters.iter().cloned().map(Some).collect(),
+            prepared: None,
+            tag: None,
+            near: None,
+        };
+        for (key, value) in target.qualifiers().iter() {
+            if value.is_empty() {
+                return Err(invalid(format!("the qualifier {key:?} is empty")));
+            }
+            match key {
+                "dc" => {
+                    let names = value.split(',').map(|dc| datacenter(dc.trim()).map(Some));
+                    query.datacenters = names.collect::<Result<_, _>>()?;
+                }
+                "query" => query.prepared = Some(value.to_owned()),
+                "tag" => query.tag = Some(value.to_owned()),
+                "near" => query.near = Some(value.to_owned()),
+                _ => {
+                    return Err(invalid(format!(
+                        "the consul backend knows no qualifier {key:?}; it knows dc, near, query and tag"
+                    )));
+                }
+            }
+        }
+        if query.prepared.is_some() && query.tag.is_some() {
+            return Err(invalid("a prepared query has its own tags; leave the qualifier \"tag\" out"));
+        }
+        if query.datacenters.is_empty() {
+            query.datacenters.push(None);
+        }
+        Ok(query)
+    }
+
+    /// The path of one read.
+    pub(super) fn path(&self, session: &Session, dc: Option<&str>, read: ConsulRead) -> Path {
+        let path = match &self.prepared {
+            Some(prepared) => {
+                let path = session.path("/v1/query", Some(prepared));
+                // Between the name and its parameters.
+                path.infix("/execute")
+            }
+            None => session.path("/v1/health/service", Some(&self.names.service(&self.service))),
+        };
+        let path = path.maybe_query("dc", dc).maybe_query("near", self.near.as_deref());
+        let path = match &self.tag {
+            Some(tag) => path.query("filter", &format!("{} in Service.Tags", quoted(tag))),
+            None => path,
+        };
+        match read {
+            ConsulRead::Stale => path.flag("stale"),
+            ConsulRead::Consistent => path.flag("consistent"),
+            // Not for prepared queries, and a background refresh never ends for what nobody asks again.
+            ConsulRead::Cached if self.prepared.is_none() => path.flag("cached"),
+            ConsulRead::Cached | ConsulRead::Default => path,
+        }
+    }
+}
+
+/// A string of Consul's filter language.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

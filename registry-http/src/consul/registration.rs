@@ -1,0 +1,130 @@
+//! The body of a registration.
+
+use std::time::Duration;
+
+use registry_core::{
+    Endpoint, Error, ErrorKind, Instance,
+    backend::{Lifetime, Publish},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    agent::check_id,
+    codec::encode_meta,
+    config::{ConsulCheck, ConsulConfig},
+    names::Names,
+};
+
+/// The shortest time after which Consul removes what is critical.
+const LEAST_DEREGISTER: Duration = Duration::from_secs(60);
+
+/// What registers an instance under `id`.
+///
+/// # Errors
+/// [`ErrorKind::InvalidArgument`] if it is too large, or has no endpoint for the configured check.
+pub(super) fn body(
+    config: &ConsulConfig,
+    names: &Names,
+    record: &Publish,
+    lifetime: Lifetime,
+    id: &str,
+) -> Result<Vec<u8>, Error> {
+    let instance = &*record.instance;
+    let endpoint = instance.endpoint();
+    let mut body = json!({
+        "ID": id,
+        "Name": names.service(instance.service()),
+        "Address": endpoint.host(),
+        "Port": endpoint.port(),
+        "Tags": instance.tags().collect::<Vec<_>>(),
+        "Meta": encode_meta(instance, record.version)?,
+        "Checks": [check(config, instance, lifetime, id)?],
+    });
+    let tagged = tagged_addresses(instance);
+    if !tagged.is_empty() {
+        body["TaggedAddresses"] = Value::Object(tagged);
+    }
+    if config.weights {
+        // The least Consul takes; our own readers know better.
+        let weight = instance.weight().get().clamp(1, 65_535);
+        body["Weights"] = json!({ "Passing": weight, "Warning": weight });
+    }
+    if let Some(ns) = &config.ns {
+        body["Namespace"] = ns.as_str().into();
+    }
+    if let Some(partition) = &config.partition {
+        body["Partition"] = partition.as_str().into();
+    }
+    Ok(body.to_string().into_bytes())
+}
+
+fn check(config: &ConsulConfig, instance: &Instance, lifetime: Lifetime, id: &str) -> Result<Value, Error> {
+    let ttl = match lifetime {
+        Lifetime::Leased { ttl } => ttl,
+        Lifetime::Verified { .. } | Lifetime::Permanent => config.check_interval,
+        _ => config.check_interval,
+    };
+    let after = config.deregister_after.unwrap_or_else(|| (10 * ttl).max(LEAST_DEREGISTER));
+    let mut check = json!({
+        "CheckID": check_id(id),
+        "Name": "service-registry",
+        // Without it nobody sees the instance before the first check.
+        "Status": "passing",
+        "DeregisterCriticalServiceAfter": go(after),
+    });
+    match config.check {
+        ConsulCheck::Ttl => check["TTL"] = go(ttl).into(),
+        ConsulCheck::Http => {
+            let endpoint = find(instance, &["http", "https"], "an http or https endpoint")?;
+            let path = config.check_path.as_deref().unwrap_or("/");
+            check["HTTP"] = format!("{}://{}{path}", endpoint.scheme(), endpoint.authority()).into();
+        }
+        ConsulCheck::Tcp => check["TCP"] = instance.endpoint().authority().into(),
+        ConsulCheck::Grpc => {
+            let endpoint = find(instance, &["grpc", "grpcs"], "a grpc or grpcs endpoint")?;
+            let service = config.check_path.as_deref().map(|path| path.trim_start_matches('/'));
+            check["GRPC"] = match service.filter(|service| !service.is_empty()) {
+                Some(service) => format!("{}/{service}", endpoint.authority()).into(),
+                None => endpoint.authority().into(),
+            };
+            check["GRPCUseTLS"] = (endpoint.scheme() == "grpcs").into();
+        }
+    }
+    if config.check != ConsulCheck::Ttl {
+        check["Interval"] = go(config.check_interval).into();
+        check["Timeout"] = go(config.check_timeout).into();
+    }
+    Ok(check)
+}
+
+fn find<'a>(instance: &'a Instance, schemes: &[&str], what: &str) -> Result<&'a Endpoint, Error> {
+    let found = instance.endpoints().iter().find(|endpoint| schemes.contains(&endpoint.scheme()));
+    found.ok_or_else(|| {
+        let message = format!("{} has not {what} for the check to ask", instance.key());
+        Error::new(ErrorKind::InvalidArgument, message)
+    })
+}
+
+/// All endpoints, if one `Address` can't tell them: as Kratos writes and reads them.
+fn tagged_addresses(instance: &Instance) -> Map<String, Value> {
+    let endpoints = instance.endpoints();
+    if let [only] = endpoints
+        && matches!(only.scheme(), "http" | "https")
+    {
+        return Map::new();
+    }
+    let mut tagged = Map::new();
+    for endpoint in endpoints {
+        let one = || json!({ "Address": endpoint.to_string(), "Port": endpoint.port() });
+        tagged.entry(endpoint.scheme()).or_insert_with(one);
+    }
+    tagged
+}
+
+/// A duration as Go reads it.
+fn go(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
+}
+
+#[cfg(test)]
+mod tests;

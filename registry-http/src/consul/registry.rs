@@ -1,0 +1,79 @@
+//! Granting leases, which Consul doesn't know: a lease is the set of what was published under it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use registry_core::{
+    Error, Lease, Registry,
+    backend::{Grant, Lifetime},
+};
+
+use super::{config::ConsulCheck, lease::ConsulLease, names::Names, session::Session};
+
+/// How often instances that Consul itself checks are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
+
+/// Publishing in Consul.
+#[derive(Debug)]
+pub(super) struct ConsulRegistry {
+    session: Arc<Session>,
+    names: Names,
+    owners: Arc<Owners>,
+    granted: AtomicU64,
+}
+
+/// Under which lease of this client each service id was published last.
+#[derive(Debug, Default)]
+pub(super) struct Owners(Mutex<HashMap<String, u64>>);
+
+impl Owners {
+    pub(super) fn set(&self, id: &str, lease: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), lease);
+    }
+
+    pub(super) fn is(&self, id: &str, lease: u64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id) == Some(&lease)
+    }
+
+    /// Forgets an id, unless another lease has it by now.
+    pub(super) fn forget(&self, id: &str, lease: u64) {
+        let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if owners.get(id) == Some(&lease) {
+            owners.remove(id);
+        }
+    }
+}
+
+impl ConsulRegistry {
+    pub(super) fn new(session: Arc<Session>, names: Names) -> Self {
+        Self { session, names, owners: Arc::default(), granted: AtomicU64::new(0) }
+    }
+}
+
+#[async_trait]
+impl Registry for ConsulRegistry {
+    async fn grant(&self, grant: &Grant) -> Result<Arc<dyn Lease>, Error> {
+        let number = self.granted.fetch_add(1, Ordering::Relaxed) + 1;
+        let lifetime = match self.session.config.check {
+            ConsulCheck::Ttl => Lifetime::Leased { ttl: grant.ttl },
+            ConsulCheck::Http | ConsulCheck::Tcp | ConsulCheck::Grpc => {
+                Lifetime::Verified { every: LOOK_EVERY }
+            }
+        };
+        Ok(Arc::new(ConsulLease::new(
+            Arc::clone(&self.session),
+            self.names.clone(),
+            Arc::clone(&self.owners),
+            number,
+            *grant,
+            lifetime,
+        )))
+    }
+}

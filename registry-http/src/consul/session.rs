@@ -1,0 +1,151 @@
+//! Calls with the token, and which registry it is that answers.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue};
+use registry_core::{CredentialProvider, Error, ErrorKind, backend::SourceId};
+use serde::Deserialize;
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::Instant,
+};
+
+use super::{config::ConsulConfig, error};
+use crate::http::{Answer, Call, Credentials, Path, Servers};
+
+const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
+/// Blocking queries that are open at the same time; agents allow a client 200 connections.
+const POLLS: usize = 128;
+/// How long it is believed which registry this is: sessions that fail together ask once.
+const SOURCE_HOLDS: Duration = Duration::from_secs(2);
+
+/// What the parts of one backend share.
+pub(super) struct Session {
+    pub(super) config: ConsulConfig,
+    servers: Servers,
+    credentials: Credentials,
+    pub(super) polls: Semaphore,
+    /// By data centre, empty for the agent's own.
+    sources: Mutex<HashMap<String, (Option<Instant>, SourceId)>>,
+}
+
+impl Session {
+    pub(super) fn new(config: ConsulConfig, provider: Option<Arc<dyn CredentialProvider>>) -> Arc<Self> {
+        Arc::new(Self {
+            servers: Servers::new(super::NAME, config.common.clone()),
+            credentials: Credentials::new(config.credential.clone(), provider),
+            polls: Semaphore::new(POLLS),
+            sources: Mutex::default(),
+            config,
+        })
+    }
+
+    pub(super) fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// Whether anybody is anonymous here.
+    pub(super) async fn has_token(&self) -> bool {
+        self.credentials.current().await.is_ok_and(|current| current.credential.is_some())
+    }
+
+    /// A path with Enterprise's namespace and partition.
+    pub(super) fn path(&self, fixed: &str, segment: Option<&str>) -> Path {
+        let path = Path::new(fixed);
+        let path = match segment {
+            Some(segment) => path.segment(segment),
+            None => path,
+        };
+        path.maybe_query("ns", self.config.ns.as_deref())
+            .maybe_query("partition", self.config.partition.as_deref())
+    }
+
+    /// An answer of any status. A refused token is replaced once if there is another.
+    pub(super) async fn call(&self, call: Call) -> Result<Answer, Error> {
+        let operation = call.operation;
+        let context = |error: Error| error.with_context(super::NAME, operation);
+        let current = self.credentials.current().await.map_err(context)?;
+        let answer =
+            self.servers.call(with_token(call.clone(), current.credential.as_deref(), operation)?).await?;
+        if !error::is_bad_token(&answer) {
+            return Ok(answer);
+        }
+        match self.credentials.refused(current.generation).await.map_err(context)? {
+            Some(next) => self.servers.call(with_token(call, next.credential.as_deref(), operation)?).await,
+            None => Ok(answer),
+        }
+    }
+
+    /// An answer of success.
+    pub(super) async fn success(&self, call: Call) -> Result<Answer, Error> {
+        let operation = call.operation;
+        let answer = self.call(call).await?;
+        if answer.status.is_success() { Ok(answer) } else { Err(error::refusal(&answer, operation)) }
+    }
+
+    /// The incarnation of the data of a data centre: its oldest server, as far as we may know. A server without its
+    /// data, or in development mode, has a new id. If nothing else tells, an index that went back does, in the core.
+    pub(super) async fn source(&self, dc: Option<&str>) -> SourceId {
+        let name = dc.unwrap_or_default().to_owned();
+        let mut sources = self.sources.lock().await;
+        if let Some((at, source)) = sources.get(&name)
+            && at.is_some_and(|at| at.elapsed() < SOURCE_HOLDS)
+        {
+            return source.clone();
+        }
+        let path = Path::new("/v1/catalog/service/consul").maybe_query("dc", dc).flag("stale");
+        let told = match self.success(Call::get("watch", path)).await {
+            Ok(answer) => oldest(&answer.body).map(|node| SourceId::new(format!("{}/{}", node.0, node.1))),
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "can't tell which registry this is");
+                None
+            }
+        };
+        let known = sources.get(&name).map(|(_, source)| source.clone());
+        let source = told.or(known).unwrap_or_else(|| SourceId::new(format!("{name}/unknown")));
+        sources.insert(name, (Some(Instant::now()), source.clone()));
+        source
+    }
+
+    /// Forgets which registry it is, as a session has failed.
+    pub(super) async fn doubt(&self) {
+        for (at, _) in self.sources.lock().await.values_mut() {
+            *at = None;
+        }
+    }
+}
+
+fn with_token(
+    call: Call,
+    credential: Option<&registry_core::Credential>,
+    operation: &'static str,
+) -> Result<Call, Error> {
+    let Some(credential) = credential else { return Ok(call) };
+    let mut value = HeaderValue::from_str(credential.secret.expose()).map_err(|_| {
+        Error::new(ErrorKind::Unauthenticated, "the token holds characters that a header can't carry")
+            .with_context(super::NAME, operation)
+    })?;
+    value.set_sensitive(true);
+    Ok(call.header(TOKEN, value))
+}
+
+/// Data centre and node id of the server that has been known for longest.
+fn oldest(body: &[u8]) -> Option<(String, String)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Server {
+        #[serde(rename = "ID")]
+        id: String,
+        datacenter: String,
+        create_index: u64,
+    }
+    let servers: Vec<Server> = serde_json::from_slice(body).ok()?;
+    let oldest = servers.into_iter().min_by(|a, b| (a.create_index, &a.id).cmp(&(b.create_index, &b.id)))?;
+    Some((oldest.datacenter, oldest.id))
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("config", &self.config).finish_non_exhaustive()
+    }
+}

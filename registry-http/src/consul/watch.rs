@@ -1,0 +1,226 @@
+//! One watch session: a list, then blocking queries.
+//!
+//! ```text
+//!            first list                    wait ─────► same list ──► sign of life ┐
+//!  Opening ─────────────► Reset ─► Watching ▲ │                                   │
+//!     │                     ▲         │     │ └─────► other list ─► what changed ─┤
+//!     │                     │         │     └─────────────────────────────────────┘
+//!     │                     └─────────┤ index went back, or another data centre serves
+//!     └──────── any failure ──────────┴──► Over
+//! ```
+//!
+//! The rules of blocking queries: an index is compared with those of the same kind only (a streaming agent's are lower
+//! than the servers' for the same list); one that went back is followed by a read without an index, from the leader; a
+//! return is no change; zero counts as one; and no loop runs faster than its [`Pace`].
+//!
+//! Prepared queries can't be waited on and are executed at an interval. Where several data centres are named, those in
+//! front of the one in use are read in each round, and the others when it runs empty.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::stream;
+use registry_core::{
+    Error, InstanceKey,
+    backend::{Change, Event, Relist, Relisted, SourceId, WatchStream},
+};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    config::ConsulRead,
+    discovery::{Found, Reader, Told, distinct},
+    pace::Pace,
+    query::Query,
+    session::Session,
+};
+
+const OPERATION: &str = "watch";
+/// How often a list is read for which no blocking query may be opened, as too many are.
+const CROWDED: Duration = Duration::from_secs(10);
+
+pub(super) fn open(session: Arc<Session>, query: Result<Query, Error>) -> WatchStream {
+    let watcher = query
+        .map(|query| Watcher {
+            session,
+            query,
+            phase: Phase::Opening,
+            pace: Pace::new(Instant::now()),
+            revision: None,
+            has_doubles: false,
+        })
+        .map_err(|error| error.with_context(super::NAME, OPERATION));
+    match watcher {
+        Err(error) => Box::pin(stream::once(std::future::ready(Err(error)))),
+        Ok(watcher) => Box::pin(stream::unfold(watcher, |mut watcher| async move {
+            let item = watcher.next().await?;
+            if item.is_err() {
+                watcher.session.doubt().await;
+            }
+            Some((item, watcher))
+        })),
+    }
+}
+
+struct Watcher {
+    session: Arc<Session>,
+    query: Query,
+    phase: Phase,
+    pace: Pace,
+    /// The highest index that was told.
+    revision: Option<u64>,
+    /// Whether the last list had an instance twice.
+    has_doubles: bool,
+}
+
+enum Phase {
+    Opening,
+    Watching(Box<View>),
+    Over,
+}
+
+/// The list that is watched.
+struct View {
+    relist: Relist,
+    told: Told,
+    at: usize,
+    source: SourceId,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Result<Event, Error>> {
+        let item = match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Over => return None,
+            Phase::Opening => {
+                let found = self.reader().first(0, self.session.config.read, None).await;
+                match found {
+                    Ok(found) => Ok(self.reset(found).await),
+                    Err(error) => Err(error),
+                }
+            }
+            Phase::Watching(view) => self.round(*view).await,
+        };
+        Some(item)
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader { session: &self.session, query: &self.query, operation: OPERATION }
+    }
+
+    /// Begins with a whole list.
+    async fn reset(&mut self, found: Found) -> Event {
+        let source = self.session.source(found.dc.as_deref()).await;
+        self.revision = found.told.index;
+        self.pace.weigh(found.told.bytes);
+        let evidence = found.told.evidence(source.clone());
+        let before = found.list.instances.len();
+        let (list, rejected) = distinct(found.list);
+        self.has_doubles = list.len() < before;
+        let mut event = Event::new(vec![Change::Reset(list)], None, evidence);
+        event.rejected = rejected;
+        let view = View { relist: found.relist, told: found.told, at: found.at, source };
+        self.phase = Phase::Watching(Box::new(view));
+        event
+    }
+
+    /// The next answer, whatever it brings.
+    async fn round(&mut self, mut view: View) -> Result<Event, Error> {
+        let answer = self.ask(&view).await?;
+        // One that was served before stands in front of this one.
+        if view.at > 0
+            && let Ok(found) = self.reader().first(0, self.session.config.read, None).await
+            && found.at < view.at
+            && !found.list.instances.is_empty()
+        {
+            tracing::info!(service = %self.query.service, dc = ?found.dc, "a preferred data centre serves again");
+            return Ok(self.reset(found).await);
+        }
+        let told = Told::of(&answer);
+        self.pace.weigh(told.bytes);
+        if went_back(&view.told, &told) {
+            let found = self.reader().list(view.at, ConsulRead::Default, None).await?;
+            tracing::debug!(service = %self.query.service, from = ?view.told.index, to = ?found.told.index, "the index went back");
+            return Ok(self.reset(found).await);
+        }
+        if view.relist.is_same(&answer.body) {
+            view.told = told;
+            return Ok(self.event(view, Relisted::default()));
+        }
+        let at = view.at;
+        let list = self.reader().take(&mut view.relist, &answer, at).await?;
+        if list.instances.is_empty() && list.rejected.is_empty() && at + 1 < self.query.datacenters.len() {
+            // Its failure is no reason to tell what is known of this one.
+            let found = self.reader().first(at + 1, self.session.config.read, None).await?;
+            if !found.list.instances.is_empty() {
+                tracing::info!(service = %self.query.service, dc = ?found.dc, "another data centre serves");
+                return Ok(self.reset(found).await);
+            }
+        }
+        view.told = told;
+        Ok(self.event(view, list))
+    }
+
+    /// Waits for an answer: held back by Consul where that works.
+    async fn ask(&mut self, view: &View) -> Result<crate::http::Answer, Error> {
+        let config = &self.session.config;
+        let index = view.told.index.filter(|_| self.query.prepared.is_none());
+        let Some(index) = index else {
+            sleep(config.poll).await;
+            return self.at_once(view.at).await;
+        };
+        let session = Arc::clone(&self.session);
+        let Ok(_permit) = session.polls.try_acquire() else {
+            sleep(CROWDED.min(config.wait)).await;
+            return self.at_once(view.at).await;
+        };
+        sleep_until(self.pace.take(Instant::now())).await;
+        self.reader().wait(view.at, index).await
+    }
+
+    async fn at_once(&self, at: usize) -> Result<crate::http::Answer, Error> {
+        let dc = self.query.datacenters[at].as_deref();
+        let path = self.query.path(&self.session, dc, self.session.config.read);
+        self.session.success(crate::http::Call::get(OPERATION, path).list()).await
+    }
+
+    /// What a list changes; nothing is a sign of life.
+    fn event(&mut self, view: View, list: Relisted) -> Event {
+        self.revision = self.revision.max(view.told.index);
+        let mut evidence = view.told.evidence(view.source.clone());
+        evidence.revision = self.revision;
+        self.phase = Phase::Watching(Box::new(view));
+        let is_unchanged = list.changed.is_empty() && list.gone.is_empty() && list.rejected.is_empty();
+        if is_unchanged && list.instances.is_empty() {
+            return Event::new(Vec::new(), None, evidence);
+        }
+        let had_doubles = std::mem::take(&mut self.has_doubles);
+        self.has_doubles = has_doubles(&list);
+        if self.has_doubles || had_doubles {
+            // Which of two counts can't be told from what changed.
+            let (whole, rejected) = distinct(list);
+            let mut event = Event::new(vec![Change::Reset(whole)], None, evidence);
+            event.rejected = rejected;
+            return event;
+        }
+        let gone = list.gone.into_iter().map(Change::Remove);
+        let changes = list.changed.into_iter().map(Change::Upsert).chain(gone).collect();
+        let mut event = Event::new(changes, None, evidence);
+        event.rejected = list.rejected;
+        event
+    }
+}
+
+/// Whether the registry's data went back, as far as two answers compare.
+fn went_back(last: &Told, next: &Told) -> bool {
+    match (last.index, next.index) {
+        (Some(before), Some(after)) => after < before && last.is_streaming == next.is_streaming,
+        _ => false,
+    }
+}
+
+fn has_doubles(list: &Relisted) -> bool {
+    let mut keys: std::collections::HashSet<InstanceKey> =
+        std::collections::HashSet::with_capacity(list.instances.len());
+    !list.instances.iter().all(|instance| keys.insert(instance.key()))
+}
+
+#[cfg(test)]
+mod tests;
