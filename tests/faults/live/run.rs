@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use registry_testkit::faults::{ClientFleets, Figure, History, Violation, settle};
+use futures_util::future::LocalBoxFuture;
+use registry_testkit::faults::{ClientFleets, Figure, FleetFactory, History, Violation, settle};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Row, process};
+use super::child;
 
 /// When a row is given up: only if something hangs that has no bound of its own.
 const END: Duration = Duration::from_secs(120);
@@ -24,19 +25,24 @@ const ATTEMPTS: u32 = 3;
 
 /// Runs a row with this project's client. A violation counts, unless the machine has starved the very process
 /// meanwhile: then the story was another one, and is told again.
-pub(crate) async fn test(module: &str, row: Row) {
-    if process::play_the_child().await {
+pub(crate) async fn test(
+    module: &str,
+    name: &str,
+    story: impl for<'a> Fn(&'a dyn FleetFactory, &'a History) -> LocalBoxFuture<'a, Result<Figure, Violation>>,
+) {
+    if child::play().await {
         return;
     }
-    let number = row.name["row_".len()..][..2].parse().expect("a row's name begins with its number");
+    let number = name["row_".len()..][..2].parse().expect("a row's name begins with its number");
     let module = module.split_once("::").map_or(module, |(_, rest)| rest);
-    let test = format!("{module}::{}", row.name);
+    let backend = module.split("::").next().unwrap_or(module);
+    let test = format!("{module}::{name}");
     let fleets = ClientFleets::new(service_registry::builder);
     for attempt in 1..=ATTEMPTS {
         let history = History::new();
         let _report = Report { history: &history, test: &test };
         let watchdog = Watchdog::start();
-        let verdict = bounded((row.story)(&fleets, &history)).await;
+        let verdict = bounded(story(&fleets, &history)).await;
         let starved = watchdog.longest();
         if let Err(violation) = &verdict
             && starved > STARVED
@@ -46,7 +52,7 @@ pub(crate) async fn test(module: &str, row: Row) {
             continue;
         }
         history.mark(format!("the machine starved this process for {starved:?} at most"));
-        return settle(number, "etcd", &test, &history, &verdict);
+        return settle(number, backend, &test, &history, &verdict);
     }
 }
 
