@@ -27,6 +27,13 @@ const MENDED: Duration = Duration::from_millis(2200);
 
 pub(super) struct EurekaSite;
 
+/// Eureka invalidates a cached answer when somebody registers, but not one that is being made just then. Such an answer
+/// lacks an instance until the next change, or for 180 s. That is its own affair, so it forgets answers after a second
+/// here.
+async fn start() -> Result<Eureka, ServerError> {
+    Eureka::builder().property("eureka.server.response-cache-auto-expiration-in-seconds", "1").start().await
+}
+
 server!(Eureka, |_eureka| Ok(()));
 
 #[async_trait(?Send)]
@@ -54,13 +61,13 @@ impl Site for EurekaSite {
         if let Some(eureka) = running.upgrade() {
             return Ok(eureka);
         }
-        let eureka = Arc::new(Eureka::start().await?);
+        let eureka = Arc::new(start().await?);
         *running = Arc::downgrade(&eureka);
         Ok(eureka)
     }
 
     async fn own(&self) -> Result<Arc<dyn Server>, ServerError> {
-        Ok(Arc::new(Eureka::start().await?))
+        Ok(Arc::new(start().await?))
     }
 
     fn url(&self, endpoints: &[SocketAddr], namespace: &str) -> String {

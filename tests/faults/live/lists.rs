@@ -70,39 +70,50 @@ pub(crate) async fn all_expire(
     Ok(empty.with(&held))
 }
 
-/// Most are deleted at once, and are back with their next beats: nobody who reads has missed one.
+/// Most are deleted while the reader is away and nobody beats. So it finds a list that is short, and stays so for a
+/// while; then all are back with their next beats: whoever reads has missed nobody.
 pub(crate) async fn short_and_full_again(
     site: &dyn Site,
     fleets: &dyn FleetFactory,
     history: &History,
 ) -> Result<Figure, Violation> {
     let place = Place::shared(site).await?;
+    let beats = Proxy::start(place.address()).await.must("proxy")?;
+    let looks = Proxy::start(place.address()).await.must("proxy")?;
+    let stage = place.stage_via(&[beats.address()]).reader(&place.url_via(&[looks.address()]));
     // As long as a reader waits who is told of changes; one that polls waits for two looks, which are short here.
-    let world = place.stage().options("audit=2s&shrink_guard=30s").open(fleets, history).await?;
+    let world = stage.options("audit=2s&shrink_guard=30s").open(fleets, history).await?;
+    beats.hold();
+    looks.cut().await;
     let hit: Vec<_> = (0..COUNT - 2).map(|number| instance(&format!("i{number:02}"))).collect();
     let deletions = hit.iter().map(|instance| place.delete(history, instance));
     futures_util::future::try_join_all(deletions).await?;
-    history.usable("deleted");
+    looks.restore().await;
+    let held = registry_testkit::eventually("the reader holds them", place.bounds.short(), async || {
+        let held = world.reader.view().held;
+        (held > 0).then_some(held)
+    });
+    let held = held.await.must("a short list")?;
+    beats.restore().await;
+    history.usable("nobody beat until now");
     let within = place.bounds.noticed + SLACK;
-    // The first look after it may still have been begun before.
-    sleep(2 * registry_testkit::faults::TRUTH_EVERY).await;
     let back = world.judged(within, |h| r1_reconvergence(h, within)).await?;
     let keys: Vec<_> = hit.iter().map(service_registry::Instance::key).collect();
     losses(history, &keys, Losses::OneEach)?;
     world.judged(BACK_WITHIN, |h| d2_convergence(h, READER, BACK_WITHIN)).await?;
     let entries = history.entries();
-    let fewest = entries.iter().filter_map(|entry| match &entry.what {
-        Observation::View(view) if *view.reader == *READER => Some(view.records.len()),
+    let churn = entries.iter().find_map(|entry| match &entry.what {
+        Observation::Change { reader, diff, .. } if **reader == *READER => {
+            (!diff.removed.is_empty()).then_some((entry.at, diff.removed.len()))
+        }
         _ => None,
     });
-    let fewest = fewest.min().unwrap_or_default();
-    // One or two deletions may have been seen alone, before it was clear that they were many.
-    if fewest + 2 < COUNT {
-        return Err(Violation::new(Invariant::D1, format!("the reader had {fewest} of {COUNT} left")));
+    if let Some((at, removed)) = churn {
+        return Err(Violation::at(Invariant::D1, at, format!("the reader was told that {removed} are gone")));
     }
     world.never_without()?;
     world.close().await?;
-    Ok(back.and("shown at least", fewest))
+    Ok(back.and("held", held))
 }
 
 pub(crate) async fn single_removals(
