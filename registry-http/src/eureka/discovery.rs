@@ -12,7 +12,6 @@ use registry_core::{
 use super::{
     codec::{self, Reading},
     config::Address,
-    envelope::Application,
     error::malformed,
     names::Names,
     replica::{Fetched, Record, Replica},
@@ -92,22 +91,15 @@ impl Discovery for EurekaDiscovery {
         };
         // There is no such application: nobody can tell where it isn't.
         let Some(body) = body else { return Ok(Listing::default()) };
-        let bad = |error: serde_json::Error| malformed(&body.server, OPERATION, error);
         let text = body.text(OPERATION)?;
-        let mut found = Found::default();
-        if whole {
-            let all = Replica::of(Fetched::parse(text).map_err(bad)?.items);
-            found = wanted.find(&all);
-        } else {
-            let mut seen = HashSet::new();
-            for raw in Application::parse(text).map_err(bad)?.instances {
-                found.add(wanted.read(raw), &mut seen);
-            }
-        }
+        let fetched = if whole { Fetched::parse(text) } else { Fetched::parse_one(text) };
+        let all = fetched.map_err(|error| malformed(&body.server, OPERATION, error))?.items;
+        let all = Replica::of(all);
+        let found = wanted.find(&all);
         let mut evidence = Evidence::default();
         // Another server's answer is a second opinion on the same instances, not the beginning of another life.
         if read.avoid.is_none() {
-            evidence.source = self.hub.source_of(regions, &body.server);
+            evidence.source = self.hub.source_of(regions, &body.server, &all);
         }
         evidence.endpoint = Some(body.server);
         let mut listing = Listing::new(found.instances, evidence);
