@@ -26,18 +26,23 @@ conformance!(
     ignore = "needs eureka: cargo xtask servers"
 );
 #[cfg(all(feature = "nacos", unix))]
-conformance!(nacos3: nacos_server::NacosServer::start(NacosLine::V3, "").await; discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
+conformance!(nacos3: nacos_server::NacosServer::start(NacosLine::V3, "").await;
+    discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
 // Without what it still has of v1: no pushes, no word of protection.
 #[cfg(all(feature = "nacos", unix))]
-conformance!(nacos3_v3: nacos_server::NacosServer::start(NacosLine::V3, "?api=v3").await; discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
+conformance!(nacos3_v3: nacos_server::NacosServer::start(NacosLine::V3, "?api=v3").await;
+    discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
 #[cfg(all(feature = "nacos", unix))]
-conformance!(nacos2: nacos_server::NacosServer::start(NacosLine::V2, "").await; discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
+conformance!(nacos2: nacos_server::NacosServer::start(NacosLine::V2, "").await;
+    discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
 // As of a server of 1.x.
 #[cfg(all(feature = "nacos", unix))]
 conformance!(nacos2_v1: nacos_server::NacosServer::start(NacosLine::V2, "?api=v1&push=false").await; discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
 #[cfg(all(feature = "consul", unix))]
 conformance!(consul: consul_server::ConsulServer::start().await;
     discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs consul: cargo xtask servers");
+conformance!(nacos2_v1: nacos_server::NacosServer::start(NacosLine::V2, "?api=v1&push=false").await;
+    discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
 
 async fn in_process(_stage: Stage) -> Backend {
     MemoryRegistry::new().backend()
