@@ -13,13 +13,13 @@ pub struct Shared<T> {
     running: Mutex<Weak<T>>,
 }
 
-impl<T> Shared<T> {
+impl<T: Send + Sync> Shared<T> {
     /// Nothing runs yet; for a `static`.
     pub const fn new() -> Self {
         Self { running: Mutex::const_new(Weak::new()) }
     }
 
-    /// The server, started with `start` if none runs. Others wait meanwhile.
+    /// The server, started by awaiting `start` if none runs. Others wait meanwhile.
     ///
     /// # Errors
     ///
@@ -28,18 +28,18 @@ impl<T> Shared<T> {
     /// # Cancel safety
     ///
     /// A start that is cancelled is lost, and the next one begins anew.
-    pub async fn get<E>(&self, start: impl AsyncFnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
+    pub async fn get<E>(&self, start: impl Future<Output = Result<T, E>> + Send) -> Result<Arc<T>, E> {
         let mut running = self.running.lock().await;
         if let Some(server) = running.upgrade() {
             return Ok(server);
         }
-        let server = Arc::new(start().await?);
+        let server = Arc::new(start.await?);
         *running = Arc::downgrade(&server);
         Ok(server)
     }
 }
 
-impl<T> Default for Shared<T> {
+impl<T: Send + Sync> Default for Shared<T> {
     fn default() -> Self {
         Self::new()
     }
@@ -52,11 +52,11 @@ mod tests {
     #[tokio::test]
     async fn a_server_lives_as_long_as_somebody_holds_it() {
         static PLACE: Shared<u32> = Shared::new();
-        PLACE.get(async || Err::<u32, _>("no server")).await.unwrap_err();
-        let first = PLACE.get(async || Ok::<_, ()>(1)).await.unwrap();
-        let second = PLACE.get(async || Ok::<_, ()>(2)).await.unwrap();
+        PLACE.get(async { Err::<u32, _>("no server") }).await.unwrap_err();
+        let first = PLACE.get(async { Ok::<_, ()>(1) }).await.unwrap();
+        let second = PLACE.get(async { Ok::<_, ()>(2) }).await.unwrap();
         assert_eq!((*first, *second), (1, 1));
         drop((first, second));
-        assert_eq!(*PLACE.get(async || Ok::<_, ()>(3)).await.unwrap(), 3);
+        assert_eq!(*PLACE.get(async { Ok::<_, ()>(3) }).await.unwrap(), 3);
     }
 }
