@@ -18,6 +18,9 @@ conformance!(memory: in_process; all; paused);
 conformance!(static_list: fixed; discovery, catalogue; paused);
 #[cfg(all(feature = "etcd", unix))]
 conformance!(etcd: etcd_server::EtcdServer::start().await; all; ignore = "needs etcd: cargo xtask servers");
+#[cfg(all(feature = "consul", unix))]
+conformance!(consul: consul_server::ConsulServer::start().await;
+    discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs consul: cargo xtask servers");
 // All but `session`: a lease is one thing per instance.
 #[cfg(all(feature = "eureka", unix))]
 conformance!(
@@ -37,10 +40,6 @@ conformance!(nacos2: nacos_server::NacosServer::start(NacosLine::V2, "").await;
     discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
 // As of a server of 1.x.
 #[cfg(all(feature = "nacos", unix))]
-conformance!(nacos2_v1: nacos_server::NacosServer::start(NacosLine::V2, "?api=v1&push=false").await; discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
-#[cfg(all(feature = "consul", unix))]
-conformance!(consul: consul_server::ConsulServer::start().await;
-    discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs consul: cargo xtask servers");
 conformance!(nacos2_v1: nacos_server::NacosServer::start(NacosLine::V2, "?api=v1&push=false").await;
     discovery, registry, changes, lease, catalogue, catalogue_changes; ignore = "needs nacos: cargo xtask servers");
 

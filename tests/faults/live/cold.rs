@@ -44,8 +44,7 @@ pub(crate) async fn late(
     ensure(phase == Some(Phase::Registering), format!("phase {phase:?} without a registry"))?;
     let failed = failed_in_time(history)?;
     let mut recorders = Recorders::new(history);
-    let truth = place.truth();
-    recorders.truths(move || truth.ask());
+    place.truth().record(&mut recorders, history);
     recorders.statuses(&fleet);
     history.ending("ending");
     place.server.restart().await.must("start")?;

@@ -6,8 +6,11 @@ use futures_util::future::BoxFuture;
 use registry_core::{
     Backend, ConnectContext, Connector, Discovery, Namespace, RegistryUrl, Target, backend::Read,
 };
-use registry_testkit::faults::{Records, records};
-use tokio::{sync::Mutex, time::timeout};
+use registry_testkit::faults::{History, Observation, Recorders, Records, TRUTH_EVERY, records};
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
 
 use super::world::SERVICE;
 
@@ -16,14 +19,23 @@ const ANSWER: Duration = Duration::from_millis(800);
 
 /// A way to ask for the records that stand there and are alive; no answer is no word about them.
 #[derive(Clone)]
-pub(crate) struct Ask(Arc<dyn Fn() -> BoxFuture<'static, Option<Records>> + Send + Sync>);
+pub(crate) struct Ask {
+    way: Arc<dyn Fn() -> BoxFuture<'static, Option<Records>> + Send + Sync>,
+    age: Duration,
+}
 
 impl Ask {
     pub(crate) fn new<Asking>(ask: impl Fn() -> Asking + Send + Sync + 'static) -> Self
     where
         Asking: Future<Output = Option<Records>> + Send + 'static,
     {
-        Self(Arc::new(move || Box::pin(ask())))
+        Self { way: Arc::new(move || Box::pin(ask())), age: Duration::ZERO }
+    }
+
+    /// The server's answers are made in advance: they say what was so up to `age` before it was asked.
+    pub(crate) fn aged(mut self, age: Duration) -> Self {
+        self.age = age;
+        self
     }
 
     /// By a look-up of a backend of its own, over its own connections straight to the server: what another process
@@ -37,7 +49,22 @@ impl Ask {
     }
 
     pub(crate) fn ask(&self) -> BoxFuture<'static, Option<Records>> {
-        (self.0)()
+        (self.way)()
+    }
+
+    /// Asks all the time and writes down the answers.
+    pub(crate) fn record(self, recorders: &mut Recorders, history: &History) {
+        let history = history.clone();
+        recorders.other(async move {
+            loop {
+                let asked = history.now();
+                if let Some(records) = self.ask().await {
+                    let of = asked.saturating_sub(self.age);
+                    history.record_answer(of, history.now(), Observation::Truth(records));
+                }
+                sleep(TRUTH_EVERY).await;
+            }
+        });
     }
 }
 

@@ -183,8 +183,7 @@ impl Stage {
     ) -> Result<World<'a>, Violation> {
         history.record(Observation::Resources(Resources::now()));
         let mut recorders = Recorders::new(history);
-        let truth = self.truth;
-        recorders.truths(move || truth.ask());
+        self.truth.record(&mut recorders, history);
         let writer = fleets.open(WRITER, &self.writer, history).await.must("opening the writer")?;
         recorders.statuses(&writer);
         let instances = (0..self.count).map(|number| instance(&format!("i{number:02}")));

@@ -68,7 +68,7 @@ impl Site for NacosSite {
     }
 
     fn truth(&self, server: SocketAddr, namespace: &str) -> Ask {
-        Ask::by(NacosConnector::new(), &format!("nacos://{server}/{namespace}"), namespace)
+        Ask::by(NacosConnector::new(), &format!("nacos://{server}/{namespace}"), namespace).aged(CACHE)
     }
 
     async fn delete(
