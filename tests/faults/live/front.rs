@@ -30,6 +30,8 @@ pub(crate) enum Manner {
     Endless,
     /// Answers each request with a status, and headers if there are any, each with its line end.
     Says(u16, String),
+    /// Answers each request at once with an empty list, and the next of these as Consul's index.
+    Storm(&'static [u64]),
 }
 
 /// A listener on 127.0.0.1; ends when dropped.
@@ -116,6 +118,17 @@ async fn serve(mut stream: TcpStream, manner: Manner, asked: &AtomicU64) -> io::
                 let answer = format!("HTTP/1.1 {status} Said\r\n{headers}content-length: 0\r\n\r\n");
                 stream.write_all(answer.as_bytes()).await?;
             }
+        }
+        Manner::Storm(indexes) => {
+            let mut stream = BufReader::new(stream);
+            for index in indexes.iter().cycle() {
+                request(&mut stream).await?;
+                asked.fetch_add(1, Ordering::Relaxed);
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json";
+                let answer = format!("{head}\r\nx-consul-index: {index}\r\ncontent-length: 2\r\n\r\n[]");
+                stream.write_all(answer.as_bytes()).await?;
+            }
+            Ok(())
         }
     }
 }

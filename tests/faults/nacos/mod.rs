@@ -1,6 +1,7 @@
 //! The rows on a real Nacos, which keeps ephemeral instances in memory.
 #![allow(clippy::future_not_send, reason = "each row has a runtime of its own, on its own thread")]
 
+mod access;
 mod site;
 
 use self::site::NacosSite;
@@ -15,6 +16,7 @@ rows! {
         row_02_a_killed_server_which_forgets_what_it_held_is_filled_again = outages::killed;
         row_03_a_server_frozen_for_a_second_or_almost_half_the_ttl_costs_no_loss = outages::frozen_shortly;
         row_03_a_server_frozen_for_twice_the_ttl_costs_each_registration_one_loss = outages::frozen_for_twice;
+        row_11_tokens_that_end_all_the_time_stop_nobody = access::tokens;
         row_38_a_registry_that_appears_late_fails_new_calls_in_time_and_finds_all_waiting = cold::late;
         row_38_a_node_that_starts_without_a_registry_leaves_the_old_ones_alone = cold::beside_an_old_one;
     }
