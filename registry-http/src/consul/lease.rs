@@ -90,6 +90,19 @@ impl ConsulLease {
         holding.version.is_some_and(|version| version.incarnation == self.grant.incarnation)
     }
 
+    /// The agent of this lease; as long as nothing was registered, one that answers now. Where there are several, the
+    /// one that is preferred may be as dead as the others were when they were asked last, and only its own time in
+    /// quarantine would bring the next one's turn.
+    async fn agent_to_write_to(&self) -> Result<Agent<'_>, Error> {
+        let agent = self.agent("publish");
+        if self.session.config.common.servers.len() < 2 || self.state().is_bound {
+            return Ok(agent);
+        }
+        let server = agent.answering().await?;
+        self.state().agent = Some(Arc::clone(&server));
+        Ok(Agent { server, ..agent })
+    }
+
     async fn publish_one(&self, agent: &Agent<'_>, holdings: &Holdings, record: &Publish) -> Outcome {
         let instance = &record.instance;
         let id = self.names.id(&instance.key());
@@ -196,7 +209,10 @@ impl Lease for ConsulLease {
     }
 
     async fn publish(&self, records: &[Publish]) -> Vec<Outcome> {
-        let agent = self.agent("publish");
+        let agent = match self.agent_to_write_to().await {
+            Ok(agent) => agent,
+            Err(error) => return records.iter().map(|_| Err(error.clone())).collect(),
+        };
         let act = |record, holdings: Arc<Holdings>| {
             let agent = &agent;
             async move { self.publish_one(agent, &holdings, record).await }

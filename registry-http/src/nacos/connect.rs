@@ -62,6 +62,8 @@ fn capabilities(config: &NacosConfig) -> Capabilities {
     // Found silent up to 5 s after its time, which is at least as long.
     capabilities.grace = 2.0;
     capabilities.min_ttl = MIN_TTL;
+    // A beat proves that an instance is at this address, not that it is ours: who is taken over learns it here.
+    capabilities.audit = true;
     // A push is a hint; what is gone is told by a list.
     capabilities.delivery = Delivery::Poll { every: config.poll };
     capabilities.proof_within = 3 * config.poll + config.common.request_timeout;
