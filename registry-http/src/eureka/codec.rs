@@ -96,7 +96,7 @@ pub(crate) fn encode(names: &Names, instance: &Instance, marks: &Marks) -> Resul
 
 /// Leases last whole seconds.
 pub(crate) fn lease_seconds(ttl: Duration) -> u64 {
-    ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)
+    ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0))
 }
 
 /// Status and override. A record that is *registered* as `OUT_OF_SERVICE` can't leave that state again, as the server
@@ -338,9 +338,10 @@ fn renamed(instance: &Instance, service: &ServiceName) -> Result<Instance, Error
 fn key_for(names: &Names, service: &ServiceName, exact: bool, id: &str) -> Option<InstanceKey> {
     match names.key_of(id) {
         Some(key) if key.service == *service => Some(key),
-        Some(_) if exact => None,
-        Some(key) => Some(InstanceKey::new(service.clone(), key.id)),
-        None => Some(InstanceKey::new(service.clone(), InstanceId::foreign(id).ok()?)),
+        // Of the same application, in another case.
+        Some(key) if exact && names.app(&key.service) == names.app(service) => None,
+        Some(key) if !exact => Some(InstanceKey::new(service.clone(), key.id)),
+        _ => Some(InstanceKey::new(service.clone(), InstanceId::foreign(id).ok()?)),
     }
 }
 

@@ -17,6 +17,9 @@ mod session;
 mod watch;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{Address, EurekaConfig};
 pub use connect::EurekaConnector;
 

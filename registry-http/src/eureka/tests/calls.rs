@@ -1,0 +1,137 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use registry_core::{
+    Credential, CredentialProvider, ErrorKind, Secret,
+    backend::{Consistency, Read},
+};
+
+use super::*;
+
+async fn lookup(backend: &Backend, read: &Read) -> Result<registry_core::backend::Listing, Error> {
+    backend.discovery.as_ref().unwrap().lookup(&target(), read).await
+}
+
+fn application(ids: &[&str]) -> Reply {
+    let instances: Vec<_> = ids.iter().map(|id| listed(id, "ADDED")).collect();
+    Reply::ok(json!({"application": {"name": "ORDERS", "instance": instances}}).to_string())
+}
+
+#[tokio::test]
+async fn a_lookup_asks_for_one_application_and_an_absent_one_is_empty() {
+    let fake = Fake::start(|seen| match &*seen.target {
+        "/eureka/v2/apps/ORDERS" => application(&["a"]),
+        _ => Reply::status(404, ""),
+    })
+    .await;
+    let here = backend(&[&fake.address], "context=/eureka/v2").await;
+    let listing = lookup(&here, &Read::default()).await.unwrap();
+    assert_eq!(listing.instances.len(), 1);
+    assert_eq!(listing.evidence.endpoint.as_deref(), Some(&*fake.address));
+    let elsewhere = backend(&[&fake.address], "").await;
+    assert!(lookup(&elsewhere, &Read::default()).await.unwrap().instances.is_empty());
+}
+
+#[tokio::test]
+async fn a_second_opinion_comes_from_another_server() {
+    let one = Fake::start(|_| application(&["a"])).await;
+    let other = Fake::start(|_| application(&["a", "b"])).await;
+    let backend = backend(&[&one.address, &other.address], "").await;
+    let first = lookup(&backend, &Read::default()).await.unwrap().evidence.endpoint;
+    let read = Read::new(Consistency::Strong).avoiding(first.clone());
+    let second = lookup(&backend, &read).await.unwrap().evidence;
+    assert_ne!(second.endpoint, first);
+    assert_eq!(second.source, None, "it doesn't begin another life");
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_followed_by_another() {
+    for broken in [Reply::Close, Reply::status(500, ""), Reply::Hang] {
+        let bad = Fake::start(move |_| broken.clone()).await;
+        let good = Fake::start(|_| application(&["a"])).await;
+        for _ in 0..4 {
+            let backend = backend(&[&bad.address, &good.address], "request_timeout=1s").await;
+            assert_eq!(lookup(&backend, &Read::default()).await.unwrap().instances.len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_told_by_basic_authentication_and_a_bare_token_as_bearer() {
+    for (info, expected) in [("user:p%40ss", "Basic dXNlcjpwQHNz"), (":t0ken", "Bearer t0ken")] {
+        let fake = Fake::start(|_| application(&[])).await;
+        let config: EurekaConfig = format!("eureka://{info}@{}", fake.address).parse().unwrap();
+        let context = ConnectContext::new(Namespace::default(), Duration::from_secs(30));
+        let backend = EurekaConnector::new().backend(config, &context).await.unwrap();
+        lookup(&backend, &Read::default()).await.unwrap();
+        let seen = fake.seen();
+        assert_eq!(seen[0].header("authorization"), Some(expected));
+        assert_eq!(seen[0].header("accept-encoding"), Some("gzip"));
+    }
+}
+
+#[derive(Debug, Default)]
+struct Rotating(AtomicUsize);
+
+#[async_trait]
+impl CredentialProvider for Rotating {
+    async fn credential(&self) -> Result<Credential, Error> {
+        let turn = self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(Credential { user: None, secret: Secret::new(format!("t{turn}")), expires_in: None })
+    }
+}
+
+#[tokio::test]
+async fn a_refused_credential_is_replaced_once() {
+    let fake = Fake::start(|seen| match seen.header("authorization") {
+        Some("Bearer t0") => Reply::status(401, ""),
+        _ => application(&["a"]),
+    })
+    .await;
+    let config: EurekaConfig = format!("eureka://{}", fake.address).parse().unwrap();
+    let mut context = ConnectContext::new(Namespace::default(), Duration::from_secs(30));
+    context.credentials = Some(Arc::new(Rotating::default()));
+    let backend = EurekaConnector::new().backend(config, &context).await.unwrap();
+    // What was just given stands for a second.
+    let refused = lookup(&backend, &Read::default()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unauthenticated);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(lookup(&backend, &Read::default()).await.unwrap().instances.len(), 1);
+}
+
+#[tokio::test]
+async fn the_catalogue_names_each_service_as_its_writer_does() {
+    let item =
+        |app: &str, id: &str, vip: Option<&str>| json!({"instanceId": id, "app": app, "vipAddress": vip});
+    let all = [
+        item("ORDERS", "Orders:a1", Some("orders")),
+        item("ORDERS", "orders:a1", Some("orders")),
+        item("PROD:ORDERS", "prod:orders:a1", Some("prod:orders")),
+        item("A~2FB", "a~2Fb:x", None),
+        item("SPRING", "10.0.0.1:spring:8080", Some("Spring")),
+        item("PLAIN", "10.0.0.1", None),
+    ];
+    let apps: Vec<_> = all.iter().map(|item| json!({"name": item["app"], "instance": [item]})).collect();
+    let body = json!({"applications": {"apps__hashcode": "", "application": apps}}).to_string();
+    let fake = Fake::start(move |_| Reply::ok(body.clone())).await;
+    let services = backend(&[&fake.address], "").await.catalogue.unwrap().services().await.unwrap();
+    let services: Vec<_> = services.iter().map(registry_core::ServiceName::as_str).collect();
+    assert_eq!(services, ["Orders", "Spring", "a/b", "orders", "plain"]);
+}
+
+#[tokio::test]
+async fn a_watched_catalogue_ends_when_the_data_start_anew() {
+    let mut requests = 0;
+    let fake = Fake::start(move |_| {
+        requests += 1;
+        if requests == 1 { list(&["a"]) } else { list(&[]) }
+    })
+    .await;
+    let backend = backend(&[&fake.address], "").await;
+    let mut watch = backend.catalogue.as_ref().unwrap().watch_services();
+    let first = watch.next().await.unwrap().unwrap();
+    assert_eq!(first.len(), 1);
+    let end = tokio::time::timeout(PATIENCE, watch.next()).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::Compacted);
+    assert!(watch.next().await.is_none());
+}
