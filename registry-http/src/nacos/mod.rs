@@ -12,12 +12,16 @@
 //!
 //! - An instance *is* its address: two ids at one address of a service are one record. The second is refused with
 //!   [`Conflict`](registry_core::ErrorKind::Conflict) while this client holds the first.
+//! - Its address is the first endpoint whose host is an IP address. Where there is none, the first host name is
+//!   registered as it is: servers take any text there, and consumers resolve it.
+//! - Our status, further endpoints, tags and so on ride in its metadata under `sr.`; `version` and `zone` under those
+//!   names. Whoever isn't serving has weight 0, which other fleets' consumers leave alone.
 //! - Metadata is limited to 1,024 characters, which includes ours; see [`NacosConfig`].
 //! - The server looks for silent instances every 5 s. One that isn't renewed is unhealthy, and so gone for consumers,
 //!   from 0 to 5 s after its time to live, and deleted after twice that time. Nothing below 5 s is honoured.
 //! - Lists show a change up to about a second later, also to the client that made it.
-//! - Below a service's protection threshold a list calls everybody healthy. Such a list is logged, adds nobody who was
-//!   unhealthy before, and removes nobody.
+//! - Below a service's protection threshold a list calls everybody healthy. Such a list is logged and brings nobody
+//!   back who was unhealthy before. v3 doesn't tell; there the list is taken as it is.
 //! - An operator who disables an instance wins: it vanishes from lists, whatever is registered.
 
 mod answer;

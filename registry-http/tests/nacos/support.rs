@@ -58,7 +58,7 @@ pub(crate) async fn connect_to(url: &str) -> Node {
 pub(crate) async fn client(nacos: &Nacos, namespace: &str) -> Client {
     let url = format!("{}/{namespace}?poll=1s", nacos.url());
     let builder = Client::builder().connector(NacosConnector::new()).url(&url).ttl(Duration::from_secs(6));
-    builder.connect().await.unwrap()
+    builder.build().await.unwrap()
 }
 
 impl Node {
