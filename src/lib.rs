@@ -27,17 +27,15 @@ pub mod etcd {
 #[cfg_attr(docsrs, doc(cfg(feature = "consul")))]
 pub use registry_http::consul;
 
-<<<<<<< HEAD
 /// The Eureka backend.
 #[cfg(feature = "eureka")]
 #[cfg_attr(docsrs, doc(cfg(feature = "eureka")))]
 pub use registry_http::eureka;
-=======
+
 /// The Nacos backend.
 #[cfg(feature = "nacos")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nacos")))]
 pub use registry_http::nacos;
->>>>>>> nacos
 
 /// Adapters for tower, hyper, axum and reqwest.
 #[cfg(feature = "tower")]
@@ -64,13 +62,10 @@ pub fn builder() -> ClientBuilder {
     #[cfg(feature = "etcd")]
     let builder = builder.connector(registry_etcd::EtcdConnector::default());
     #[cfg(feature = "consul")]
-    let builder = builder.connector(registry_http::consul::ConsulConnector::default());
-<<<<<<< HEAD
+    let builder = builder.connector(consul::ConsulConnector::default());
     #[cfg(feature = "eureka")]
-    let builder = builder.connector(registry_http::eureka::EurekaConnector::default());
-=======
+    let builder = builder.connector(eureka::EurekaConnector::default());
     #[cfg(feature = "nacos")]
-    let builder = builder.connector(registry_http::nacos::NacosConnector::default());
->>>>>>> nacos
+    let builder = builder.connector(nacos::NacosConnector::default());
     builder
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use registry_core::{Backend, ConnectContext, Connector, RegistryUrl};
 use registry_http::consul::ConsulConnector;
 use registry_testkit::{
+    Consul,
     conformance::{Fixture, Stage},
-    server::Consul,
 };
 use tokio::sync::Mutex;
 
