@@ -21,7 +21,7 @@ usage: cargo xtask COMMAND
              --plan     print what would happen, run nothing
   servers [NAME…]
              build the servers the tests need, print where they are
-             NAME  only these: a registry, or etcd36, etcd35, nacos3, nacos2
+             NAME  only these: a registry, or etcd36, etcd35, nacos3, nacos2, or the peer spring
   deps       dependency trees, licences and sources
   msrv       the minimum Rust version: promised, locked and documented
   bench [--peers] [--write]

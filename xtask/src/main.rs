@@ -75,13 +75,13 @@ fn print_servers(root: &Path, names: &[String]) -> Result<()> {
     for recipe in wanted {
         let server = match servers::ensure(root, recipe) {
             Ok(server) => server,
-            Err(servers::Missing::Builder(why)) if recipe.registry == cli::Registry::Etcd => {
+            Err(servers::Missing::Builder(why)) if recipe.registry == Some(cli::Registry::Etcd) => {
                 println!("# etcd {}: {why}; the distribution's instead", recipe.line);
                 servers::distribution()?
             }
             Err(missing) => return Err(missing.into_failure()),
         };
-        println!("# {} {}", recipe.registry.name(), server.version);
+        println!("# {} {}", recipe.title(), server.version);
         for (variable, path) in &server.programs {
             println!("{variable}={}", path.display());
         }

@@ -18,7 +18,7 @@ pub(crate) use self::network::Apart;
 pub(crate) use self::programs::Programs;
 use self::recipe::{Build, RECIPES};
 pub(crate) use self::recipe::{
-    CONSUL, ETCD_NEWEST, ETCD_PREVIOUS, EUREKA, NACOS_NEWEST, NACOS_PREVIOUS, Recipe,
+    CONSUL, ETCD_NEWEST, ETCD_PREVIOUS, EUREKA, NACOS_NEWEST, NACOS_PREVIOUS, Recipe, SPRING,
 };
 use crate::failure::{Failure, Result};
 use crate::version::Version;
@@ -76,7 +76,9 @@ pub(crate) fn named(names: &[String]) -> Result<Vec<&'static Recipe>> {
     if names.is_empty() {
         return Ok(RECIPES.to_vec());
     }
-    let fits = |recipe: &Recipe, name: &str| recipe.name == name || recipe.registry.name() == name;
+    let fits = |recipe: &Recipe, name: &str| {
+        recipe.name == name || recipe.registry.is_some_and(|registry| registry.name() == name)
+    };
     if let Some(unknown) = names.iter().find(|name| !RECIPES.iter().any(|recipe| fits(recipe, name))) {
         let known = RECIPES.map(|recipe| recipe.name).join(", ");
         return Err(Failure::new(format!("there is no server `{unknown}`; there are {known}")));
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn servers_are_named_by_recipe_or_registry() {
-        assert_eq!(names(&[]).map(|all| all.len()), Some(6));
+        assert_eq!(names(&[]).map(|all| all.len()), Some(7));
         assert_eq!(names(&["nacos2", "consul"]), Some(vec!["consul", "nacos2"]));
         assert_eq!(names(&["nacos"]), Some(vec!["nacos3", "nacos2"]));
         assert_eq!(names(&["memory"]), None);

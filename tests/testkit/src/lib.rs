@@ -22,5 +22,5 @@ pub use self::proxy::Proxy;
 pub use self::server::{
     Consul, ConsulBuilder, ConsulCluster, Etcd, EtcdBuilder, EtcdCluster, EtcdKey, EtcdStatus, Etcdctl,
     Eureka, EurekaBuilder, EurekaPeers, HttpAnswer, HttpApi, Nacos, NacosBuilder, NacosLine, Port, Process,
-    ProcessBuilder, Scratch, ServerError,
+    ProcessBuilder, Scratch, ServerError, Shared, SpringPeer, SpringPeerBuilder,
 };

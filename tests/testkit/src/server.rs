@@ -17,7 +17,9 @@ mod output;
 mod port;
 mod process;
 mod scratch;
+mod shared;
 mod spawner;
+mod spring;
 
 pub use self::api::{HttpAnswer, HttpApi};
 pub use self::consul::{Consul, ConsulBuilder, ConsulCluster};
@@ -28,3 +30,5 @@ pub use self::nacos::{Nacos, NacosBuilder, NacosLine};
 pub use self::port::Port;
 pub use self::process::{Process, ProcessBuilder};
 pub use self::scratch::Scratch;
+pub use self::shared::Shared;
+pub use self::spring::{SpringPeer, SpringPeerBuilder};

@@ -25,7 +25,7 @@ pub(super) fn directory() -> Result<PathBuf> {
 pub(super) fn fill(home: &Path, recipe: &Recipe, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     println!(
         "building {} {} (once; usually {} on two cores with empty caches) into {}",
-        recipe.registry.name(),
+        recipe.title(),
         recipe.line,
         recipe.usual_duration,
         home.display()
@@ -34,7 +34,7 @@ pub(super) fn fill(home: &Path, recipe: &Recipe, build: impl FnOnce(&Path) -> Re
     let unfinished = home.with_extension(format!("building-{}", std::process::id()));
     fs::create_dir_all(&unfinished).map_err(|error| Failure::file("create", &unfinished, &error))?;
     let built = build(&unfinished).map_err(|failure| {
-        Failure::new(format!("{} {} cannot be built: {failure}", recipe.registry.name(), recipe.line))
+        Failure::new(format!("{} {} cannot be built: {failure}", recipe.title(), recipe.line))
     });
     let finished = built.and_then(|()| {
         match fs::rename(&unfinished, home) {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::{Failure, Result};
-use crate::process::capture;
+use crate::process::{capture, find_program};
+use crate::tools::apt_install;
 
 /// The script that makes such a network and runs a command in it.
 #[derive(Debug, Clone)]
@@ -20,6 +21,10 @@ impl Apart {
     ///
     /// If this system does not let us; the message names the reason and the packages.
     pub(crate) fn find(root: &Path) -> Result<Self> {
+        if find_program("ip").is_none() {
+            // What fails here fails below too, where there is more to say.
+            let _ = apt_install(&["iproute2"]);
+        }
         let apart = Self { script: root.join("tests").join("servers").join("apart") };
         capture(&mut apart.command(OsStr::new("true"))).map_err(|failure| {
             Failure::new(format!(

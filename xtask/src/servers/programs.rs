@@ -95,7 +95,7 @@ impl Programs {
         // The distribution's etcd stands in where there is no Go.
         let needs_go = |recipe: &&'static Recipe| {
             matches!(recipe.build, Build::Go(_))
-                && recipe.registry != Registry::Etcd
+                && recipe.registry != Some(Registry::Etcd)
                 && is_built(root, recipe).is_ok_and(|built| !built)
         };
         if wanted.iter().any(needs_go) {
@@ -104,7 +104,7 @@ impl Programs {
         if wanted.iter().any(|recipe| matches!(recipe.build, Build::Maven(_))) {
             missing.extend(java().err().map(|why| why.to_string()));
         }
-        if wanted.iter().any(|recipe| recipe.registry == Registry::Nacos) {
+        if wanted.iter().any(|recipe| recipe.registry == Some(Registry::Nacos)) {
             missing.extend(Apart::find(root).err().map(|why| why.to_string()));
         }
         Failure::list("to build and run the servers, something is missing", &missing).map_or(Ok(()), Err)

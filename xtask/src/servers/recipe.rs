@@ -10,8 +10,8 @@ use crate::cli::Registry;
 pub(crate) struct Recipe {
     /// Its name on the command line, in the cache and in `tests/servers`.
     pub(crate) name: &'static str,
-    /// The registry it is.
-    pub(crate) registry: Registry,
+    /// The registry it is; none for a peer, which meets ours on several.
+    pub(crate) registry: Option<Registry>,
     /// The release line, as the report names it.
     pub(crate) line: &'static str,
     /// On two cores with empty caches.
@@ -20,6 +20,19 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
+    /// What people call it.
+    pub(crate) fn title(&self) -> &'static str {
+        self.registry.map_or("Spring Cloud peer", Registry::name)
+    }
+
+    /// Whether the tests on `registry` need it.
+    pub(crate) fn serves(&self, registry: Registry) -> bool {
+        match self.registry {
+            Some(own) => own == registry,
+            None => SPRING_CLOUD.contains(&registry),
+        }
+    }
+
     /// What it is built from.
     pub(super) fn source(&self, root: &Path) -> PathBuf {
         root.join("tests").join("servers").join(self.name)
@@ -83,7 +96,7 @@ const ETCDCTL: Binary = Binary {
 /// The line that runs every test.
 pub(crate) const ETCD_NEWEST: Recipe = Recipe {
     name: "etcd36",
-    registry: Registry::Etcd,
+    registry: Some(Registry::Etcd),
     line: "3.6",
     usual_duration: "65 s",
     build: Build::Go(&[ETCD, ETCDCTL]),
@@ -92,7 +105,7 @@ pub(crate) const ETCD_NEWEST: Recipe = Recipe {
 /// The line before, which runs the conformance suite.
 pub(crate) const ETCD_PREVIOUS: Recipe = Recipe {
     name: "etcd35",
-    registry: Registry::Etcd,
+    registry: Some(Registry::Etcd),
     line: "3.5",
     usual_duration: "65 s",
     build: Build::Go(&[ETCD]),
@@ -101,7 +114,7 @@ pub(crate) const ETCD_PREVIOUS: Recipe = Recipe {
 /// The last release under an open licence: later ones of this line and all of the next are not.
 pub(crate) const CONSUL: Recipe = Recipe {
     name: "consul",
-    registry: Registry::Consul,
+    registry: Some(Registry::Consul),
     line: "1.16",
     usual_duration: "5 to 8 minutes and 4 GB of Go's caches",
     build: Build::Go(&[Binary {
@@ -115,7 +128,7 @@ pub(crate) const CONSUL: Recipe = Recipe {
 /// Spring Cloud's, as everybody runs it.
 pub(crate) const EUREKA: Recipe = Recipe {
     name: "eureka",
-    registry: Registry::Eureka,
+    registry: Some(Registry::Eureka),
     line: "4.3",
     usual_duration: "a minute",
     build: Build::Maven(Application {
@@ -138,7 +151,7 @@ const NACOS_REHEARSAL: &[&str] = &[
 /// The newest line.
 pub(crate) const NACOS_NEWEST: Recipe = Recipe {
     name: "nacos3",
-    registry: Registry::Nacos,
+    registry: Some(Registry::Nacos),
     line: "3.1",
     usual_duration: "90 s",
     build: Build::Maven(Application {
@@ -154,7 +167,7 @@ pub(crate) const NACOS_NEWEST: Recipe = Recipe {
 /// The line before.
 pub(crate) const NACOS_PREVIOUS: Recipe = Recipe {
     name: "nacos2",
-    registry: Registry::Nacos,
+    registry: Some(Registry::Nacos),
     line: "2.5",
     usual_duration: "90 s",
     build: Build::Maven(Application {
@@ -167,6 +180,25 @@ pub(crate) const NACOS_PREVIOUS: Recipe = Recipe {
     }),
 };
 
+/// The registries whose clients Spring Cloud has.
+const SPRING_CLOUD: [Registry; 3] = [Registry::Consul, Registry::Eureka, Registry::Nacos];
+
+/// No server, but who else uses a registry: it registers itself and calls others.
+pub(crate) const SPRING: Recipe = Recipe {
+    name: "spring",
+    registry: None,
+    line: "2025.0",
+    usual_duration: "a minute",
+    build: Build::Maven(Application {
+        jar: "spring-peer.jar",
+        variable: "SERVICE_REGISTRY_SPRING",
+        artifact: "spring-cloud-starter-alibaba-nacos-discovery",
+        property: "spring-cloud-alibaba.version",
+        rehearsal: &[],
+        arguments: &[],
+    }),
+};
+
 /// All of them.
-pub(crate) static RECIPES: [&Recipe; 6] =
-    [&ETCD_NEWEST, &ETCD_PREVIOUS, &CONSUL, &EUREKA, &NACOS_NEWEST, &NACOS_PREVIOUS];
+pub(crate) static RECIPES: [&Recipe; 7] =
+    [&ETCD_NEWEST, &ETCD_PREVIOUS, &CONSUL, &EUREKA, &NACOS_NEWEST, &NACOS_PREVIOUS, &SPRING];

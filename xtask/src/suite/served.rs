@@ -27,19 +27,26 @@ impl Suite {
             });
         }
 
+        let Supplies { etcd, etcd_previous, consul, eureka, nacos, nacos_previous, spring, apart } = supplies;
+        let steps = [
+            Step { servers: &[etcd], ..Step::PLAIN },
+            Step { check: PREVIOUS, servers: &[etcd_previous], ..Step::PLAIN },
+            Step { registry: Registry::Consul, servers: &[consul], peers: &[spring], ..Step::PLAIN },
+            Step { registry: Registry::Eureka, servers: &[eureka], peers: &[spring], ..Step::JAVA },
+            Step {
+                registry: Registry::Nacos,
+                servers: &[nacos, nacos_previous],
+                peers: &[spring],
+                apart: apart.as_ref(),
+                ..Step::JAVA
+            },
+        ];
         let mut ran = Tally::default();
-        let Supplies { etcd, etcd_previous, consul, eureka, nacos, nacos_previous, apart } = supplies;
-        let mut run = |suite: &mut Self, check, registry, supplies: &[&Supply], apart, threads| {
-            let tests = needs.of(registry);
-            if let Some(tally) = suite.tests_with(check, registry, supplies, &tests, apart, threads) {
+        for step in &steps {
+            if let Some(tally) = self.tests_with(step, &needs.of(step.registry)) {
                 ran.ran.extend(tally.ran);
             }
-        };
-        run(self, ALL, Registry::Etcd, &[etcd], None, None);
-        run(self, PREVIOUS, Registry::Etcd, &[etcd_previous], None, None);
-        run(self, ALL, Registry::Consul, &[consul], None, None);
-        run(self, ALL, Registry::Eureka, &[eureka], None, JAVA_THREADS);
-        run(self, ALL, Registry::Nacos, &[nacos, nacos_previous], apart.as_ref(), JAVA_THREADS);
+        }
 
         let all = Registry::SERVED.iter().all(|registry| self.selection.includes(*registry));
         match offline {
@@ -50,17 +57,10 @@ impl Suite {
         }
     }
 
-    /// Runs `tests` with all of `supplies`; nothing if one is missing.
-    fn tests_with(
-        &mut self,
-        check: &str,
-        registry: Registry,
-        supplies: &[&Supply],
-        tests: &[String],
-        apart: Option<&Apart>,
-        threads: Option<u32>,
-    ) -> Option<Tally> {
-        for supply in supplies {
+    /// Runs `tests` with what the step needs; nothing if some of it is missing.
+    fn tests_with(&mut self, step: &Step<'_>, tests: &[String]) -> Option<Tally> {
+        let Step { check, registry, servers, peers, apart, threads } = *step;
+        for supply in servers.iter().chain(peers) {
             match supply {
                 Supply::There(_) => {}
                 Supply::LeftOut(reason) => {
@@ -73,15 +73,19 @@ impl Suite {
                 }
             }
         }
-        let servers: Vec<&Server> = supplies.iter().filter_map(|supply| supply.server().ok()).collect();
+        let there = |supplies: &[&'_ Supply]| -> Vec<Server> {
+            supplies.iter().filter_map(|supply| supply.server().ok().cloned()).collect()
+        };
+        let (servers, peers) = (there(servers), there(peers));
         let versions: Vec<_> = servers.iter().map(|server| server.version.to_string()).collect();
+        let announced: Vec<&Server> = servers.iter().chain(&peers).collect();
         let root = self.root.clone();
         let mut ran = None;
         self.step_with_tests(check, Some(registry), Some(versions.join(", ")), || {
             if tests.is_empty() {
                 return Err(Failure::new("no test says that it needs this server"));
             }
-            let served = Served { tests, servers: &servers, apart, threads };
+            let served = Served { tests, servers: &announced, apart, threads };
             let scope = if check == PREVIOUS { Scope::Conformance(&served) } else { Scope::With(&served) };
             let (tally, outcome) = testing::run(&root, scope)?;
             ran = Some(tally.clone());
@@ -89,4 +93,22 @@ impl Suite {
         });
         ran
     }
+}
+
+/// The tests of one registry.
+#[derive(Debug, Clone, Copy)]
+struct Step<'a> {
+    check: &'static str,
+    registry: Registry,
+    servers: &'a [&'a Supply],
+    peers: &'a [&'a Supply],
+    /// Where they run, if not where we do.
+    apart: Option<&'a Apart>,
+    threads: Option<u32>,
+}
+
+impl Step<'_> {
+    const PLAIN: Self =
+        Self { check: ALL, registry: Registry::Etcd, servers: &[], peers: &[], apart: None, threads: None };
+    const JAVA: Self = Self { threads: JAVA_THREADS, ..Self::PLAIN };
 }

@@ -7,7 +7,7 @@ use crate::cli::Registry;
 use crate::failure::{Failure, Result};
 use crate::servers::{
     self, Apart, CONSUL, ETCD_NEWEST, ETCD_PREVIOUS, EUREKA, Missing, NACOS_NEWEST, NACOS_PREVIOUS, Programs,
-    Recipe, Server,
+    Recipe, SPRING, Server,
 };
 
 /// A server, or why there is none.
@@ -29,6 +29,8 @@ pub(super) struct Supplies {
     pub(super) eureka: Supply,
     pub(super) nacos: Supply,
     pub(super) nacos_previous: Supply,
+    /// The peer that tests on Consul, Eureka and Nacos meet.
+    pub(super) spring: Supply,
     /// Where Nacos may listen.
     pub(super) apart: Option<Apart>,
 }
@@ -38,16 +40,20 @@ impl Suite {
     pub(super) fn supplies(&mut self) -> Supplies {
         let root = self.root.clone();
         let recipes = servers::named(&[]).unwrap_or_default();
-        let wanted: Vec<_> =
-            recipes.into_iter().filter(|recipe| self.selection.includes(recipe.registry)).collect();
+        let wanted: Vec<_> = recipes.into_iter().filter(|recipe| self.needs(recipe)).collect();
         if !wanted.is_empty() {
             self.step("programs for the servers", None, || Programs::check(&root, &wanted));
         }
         let (etcd, etcd_previous) = self.etcds();
-        let [consul, eureka, nacos, nacos_previous] =
-            [&CONSUL, &EUREKA, &NACOS_NEWEST, &NACOS_PREVIOUS].map(|recipe| self.supply(recipe, build));
+        let [consul, eureka, nacos, nacos_previous, spring] =
+            [&CONSUL, &EUREKA, &NACOS_NEWEST, &NACOS_PREVIOUS, &SPRING]
+                .map(|recipe| self.supply(recipe, build));
         let apart = if matches!(nacos, Supply::There(_)) { Apart::find(&root).ok() } else { None };
-        Supplies { etcd, etcd_previous, consul, eureka, nacos, nacos_previous, apart }
+        Supplies { etcd, etcd_previous, consul, eureka, nacos, nacos_previous, spring, apart }
+    }
+
+    fn needs(&self, recipe: &Recipe) -> bool {
+        Registry::SERVED.iter().any(|registry| recipe.serves(*registry) && self.selection.includes(*registry))
     }
 
     fn etcds(&mut self) -> (Supply, Supply) {
@@ -84,8 +90,8 @@ impl Suite {
         recipe: &'static Recipe,
         ensure: impl FnOnce(&Path, &'static Recipe) -> Result<(Server, Option<String>)>,
     ) -> Supply {
-        let registry = Some(recipe.registry);
-        if !self.selection.includes(recipe.registry) {
+        let registry = recipe.registry;
+        if !self.needs(recipe) {
             let reason = self.selection.reason_against();
             self.not_run(&check(recipe), registry, reason);
             return Supply::LeftOut(reason.to_owned());
@@ -103,7 +109,10 @@ impl Suite {
 }
 
 fn check(recipe: &Recipe) -> String {
-    format!("server, line {} asked for", recipe.line)
+    match recipe.registry {
+        Some(_) => format!("server, line {} asked for", recipe.line),
+        None => format!("{} {}", recipe.title(), recipe.line),
+    }
 }
 
 fn build(root: &Path, recipe: &'static Recipe) -> Result<(Server, Option<String>)> {

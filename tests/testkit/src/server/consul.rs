@@ -1,6 +1,7 @@
 //! Consul: an agent in development mode, a server with data, three of them, or two data centres.
 
 mod agent;
+mod cli;
 mod cluster;
 mod config;
 mod options;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use registry_testkit::{Consul, Proxy, eventually};
+use registry_testkit::{Consul, Proxy, TestCa, eventually};
 use serde_json::json;
 
 const LONG: Duration = Duration::from_secs(10);
@@ -171,6 +171,30 @@ async fn a_proxy_stands_between() {
     api.get("/v1/status/leader").await.unwrap_err();
     proxy.restore().await;
     eventually("an answer", LONG, async || api.get("/v1/status/leader").await.ok()).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn tls_with_client_certificates_admits_those_who_have_one() {
+    let (ca, wrong) = (TestCa::new("right").unwrap(), TestCa::new("wrong").unwrap());
+    let consul = Consul::builder().tls(&ca).client_certs(&ca).start().await.unwrap();
+    let members = async |server: &TestCa, client: Option<&TestCa>| {
+        let mut args = vec![
+            "members".to_owned(),
+            format!("-http-addr=https://{}", consul.tls_address()),
+            format!("-ca-file={}", server.cert().display()),
+        ];
+        let client = client.map(|ca| ca.client("app").unwrap());
+        if let Some(client) = &client {
+            args.push(format!("-client-cert={}", client.cert().display()));
+            args.push(format!("-client-key={}", client.key().display()));
+        }
+        consul.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    assert!(members(&ca, Some(&ca)).await.unwrap().contains("n1"));
+    for (server, client) in [(&ca, None), (&ca, Some(&wrong)), (&wrong, Some(&ca))] {
+        members(server, client).await.unwrap_err();
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ async fn another_leader_follows_the_killed_one_and_knows_what_it_knew() {
     .unwrap();
     cluster.node(first).restart().await.unwrap();
     assert_eq!(cluster.node(first).api().get("/v1/kv/a?raw").await.unwrap().body, "1");
+    let third = cluster.move_leader().await.unwrap();
+    assert_ne!(third, second);
 }
 
 #[tokio::test]

@@ -5,3 +5,4 @@
 mod instance;
 mod peers;
 mod single;
+mod spring;

@@ -4,3 +4,4 @@
 
 mod auth;
 mod lines;
+mod spring;

@@ -1,7 +1,7 @@
 //! One Consul process.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::config::{self, Addresses};
 use super::options::ConsulBuilder;
+use crate::certs::{TestCa, TestCert};
 use crate::server::api::HttpApi;
 use crate::server::host::{Host, controls};
 use crate::server::{Port, ProcessBuilder, ServerError, installed};
@@ -28,6 +29,7 @@ const HTTP: usize = 0;
 const LAN: usize = 1;
 const WAN: usize = 2;
 const SERVER: usize = 3;
+const HTTPS: usize = 4;
 
 /// A Consul agent: a server of its own, or one of a [`ConsulCluster`](super::ConsulCluster).
 ///
@@ -38,6 +40,7 @@ pub struct Consul {
     binary: PathBuf,
     name: String,
     options: ConsulBuilder,
+    certificates: Option<(TestCert, Option<TestCa>)>,
     expected: usize,
     /// The other servers of the cluster.
     others: Mutex<Vec<SocketAddr>>,
@@ -68,7 +71,7 @@ impl Consul {
     pub(crate) fn prepare(name: &str, options: &ConsulBuilder, expected: usize) -> Result<Self, ServerError> {
         let binary = installed::file("consul", "consul", "SERVICE_REGISTRY_CONSUL")?;
         let title = format!("consul {name}");
-        let ports = std::iter::repeat_with(Port::reserve).take(4).collect::<Result<_, _>>();
+        let ports = std::iter::repeat_with(Port::reserve).take(5).collect::<Result<_, _>>();
         let ports =
             ports.map_err(|error| ServerError::new(format!("ports for {title}")).with_source(error))?;
         Ok(Self {
@@ -76,6 +79,7 @@ impl Consul {
             binary,
             name: name.to_owned(),
             options: options.clone(),
+            certificates: options.certificates()?,
             expected,
             others: Mutex::default(),
             limited: AtomicBool::new(false),
@@ -91,7 +95,17 @@ impl Consul {
         self.host.port(HTTP).address()
     }
 
-    /// The same as the URL a client is given: `consul://127.0.0.1:8500`.
+    /// Where clients connect to over TLS, with [`ConsulBuilder::tls`].
+    pub fn tls_address(&self) -> SocketAddr {
+        self.host.port(HTTPS).address()
+    }
+
+    /// The same as the URL a client is given: `consul+tls://127.0.0.1:8501`.
+    pub fn tls_url(&self) -> String {
+        format!("consul+tls://{}", self.tls_address())
+    }
+
+    /// The URL that a client is given, without TLS: `consul://127.0.0.1:8500`.
     pub fn url(&self) -> String {
         format!("consul://{}", self.address())
     }
@@ -127,6 +141,14 @@ impl Consul {
         self.host.port(SERVER).address()
     }
 
+    pub(crate) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    pub(crate) fn has_acl(&self) -> bool {
+        self.options.acl
+    }
+
     /// Deletes its data, so that the next start knows nothing.
     ///
     /// # Errors
@@ -151,7 +173,12 @@ impl Consul {
         let addresses =
             Addresses { http: self.address(), lan: self.lan(), wan: self.wan(), server: self.server() };
         let others = self.others.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        config::document(&self.name, addresses, &self.options, self.expected, &others, &self.host.data())
+        let mut document =
+            config::document(&self.name, addresses, &self.options, self.expected, &others, &self.host.data());
+        if let Some((server, clients)) = &self.certificates {
+            config::serve_tls(&mut document, self.tls_address(), server, clients.as_ref());
+        }
+        document
     }
 
     /// Whether it has a leader, is itself in the catalogue and healthy, and sees the other data centre.

@@ -106,4 +106,15 @@ impl ConsulCluster {
             .await
             .map_err(|timeout| ServerError::new("election in a consul cluster").with_source(timeout))
     }
+
+    /// Lets the leader hand over to another; which one becomes it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no leader, or it does not hand over.
+    pub async fn move_leader(&self) -> Result<usize, ServerError> {
+        let leader = self.wait_for_leader(|_| true).await?;
+        self.servers[leader].run(&["operator", "raft", "transfer-leader"]).await?;
+        self.wait_for_leader(|index| index != leader).await
+    }
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::agent::Consul;
 use super::options::ConsulBuilder;
+use crate::certs::{TestCa, TestCert};
 
 /// Where one agent listens.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +91,20 @@ pub(crate) fn limited(mut document: Value, (reads, writes): (f64, f64)) -> Value
     let limits = json!({ "mode": "enforcing", "read_rate": reads, "write_rate": writes });
     merge(&mut document, json!({ "limits": { "request_limits": limits } }));
     document
+}
+
+/// Serves clients over TLS too.
+pub(crate) fn serve_tls(
+    document: &mut Value,
+    address: SocketAddr,
+    server: &TestCert,
+    clients: Option<&TestCa>,
+) {
+    let mut https = json!({ "cert_file": server.cert(), "key_file": server.key(), "verify_incoming": false });
+    if let Some(ca) = clients {
+        merge(&mut https, json!({ "ca_file": ca.cert(), "verify_incoming": true }));
+    }
+    merge(document, json!({ "ports": { "https": address.port() }, "tls": { "https": https } }));
 }
 
 /// Objects are merged key by key; anything else is replaced.

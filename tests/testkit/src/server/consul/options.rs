@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::agent::Consul;
 use super::cluster::ConsulCluster;
+use crate::certs::{TestCa, TestCert};
 use crate::server::ServerError;
 use crate::server::host::PORT_ATTEMPTS;
 
@@ -22,6 +23,8 @@ pub struct ConsulBuilder {
     pub(crate) wan: Option<SocketAddr>,
     pub(crate) connections: Option<u32>,
     pub(crate) rates: Option<(f64, f64)>,
+    pub(crate) tls: Option<TestCa>,
+    pub(crate) clients: Option<TestCa>,
     pub(crate) config: Vec<Value>,
 }
 
@@ -66,6 +69,19 @@ impl ConsulBuilder {
         self
     }
 
+    /// Serves clients over TLS too, with a certificate of `ca`: at [`Consul::tls_address`]. What the launcher itself asks
+    /// stays without.
+    pub fn tls(mut self, ca: &TestCa) -> Self {
+        self.tls = Some(ca.clone());
+        self
+    }
+
+    /// Demands certificates of `ca` from clients that come over TLS; needs [`tls`](Self::tls).
+    pub fn client_certs(mut self, ca: &TestCa) -> Self {
+        self.clients = Some(ca.clone());
+        self
+    }
+
     /// Adds to the configuration file: an object, merged into the launcher's own and stronger than it.
     pub fn config(mut self, extra: Value) -> Self {
         self.config.push(extra);
@@ -102,5 +118,19 @@ impl ConsulBuilder {
                 started => return started,
             }
         }
+    }
+
+    /// The server's certificate, and whose certificates it demands.
+    pub(crate) fn certificates(&self) -> Result<Option<(TestCert, Option<TestCa>)>, ServerError> {
+        let Some(ca) = &self.tls else {
+            return match &self.clients {
+                None => Ok(None),
+                Some(_) => Err(ServerError::new("client certificates without TLS: call `tls` too")),
+            };
+        };
+        let server = ca.server();
+        let server =
+            server.map_err(|error| ServerError::new("certificates for consul").with_source(error))?;
+        Ok(Some((server, self.clients.clone())))
     }
 }
