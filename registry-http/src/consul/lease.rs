@@ -353,3 +353,6 @@ impl fmt::Debug for ConsulLease {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,7 @@ pub(crate) fn instance<'a>(body: &'a str) -> Result<&'a str, serde_json::Error> 
 }
 
 /// A list, the one element of it, or nothing.
-fn one_or_many<'a>(raw: &'a RawValue) -> Result<Vec<&'a RawValue>, serde_json::Error> {
+fn one_or_many(raw: &RawValue) -> Result<Vec<&RawValue>, serde_json::Error> {
     match raw.get().as_bytes().first() {
         Some(b'[') => serde_json::from_str(raw.get()),
         Some(b'{') => Ok(vec![raw]),

@@ -72,7 +72,7 @@ impl Watch {
             Err(RecvError::Lagged(_)) => {
                 let (rounds, latest) = self.session.follow();
                 self.rounds = rounds;
-                latest.map(|latest| self.reset(&latest)).ok_or_else(|| ended())
+                latest.map(|latest| self.reset(&latest)).ok_or_else(ended)
             }
             Err(RecvError::Closed) => Err(ended()),
         }

@@ -92,7 +92,8 @@ fn whatever_the_core_lets_through_fits() {
         let mut count = 0;
         loop {
             let pairs = (0..=count).map(|n| (format!("k{n}"), value.clone()));
-            let next = full().to_builder().all_metadata(Metadata::from_pairs(pairs).unwrap()).build().unwrap();
+            let next =
+                full().to_builder().all_metadata(Metadata::from_pairs(pairs).unwrap()).build().unwrap();
             if encode_record(&next, None).unwrap().len() + 128 > MAX_RECORD {
                 break;
             }

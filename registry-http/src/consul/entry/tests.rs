@@ -82,7 +82,9 @@ fn in_another_data_centre_the_wide_address_counts() {
 
 #[test]
 fn weights_are_ours_times_a_hundred_less() {
-    let mut weighed = entry(&json!({"ID":"i","Name":"inventory","Address":"h","Port":1,"Weights":{"Passing":3,"Warning":2}}));
+    let mut weighed = entry(
+        &json!({"ID":"i","Name":"inventory","Address":"h","Port":1,"Weights":{"Passing":3,"Warning":2}}),
+    );
     assert_eq!(decode(&weighed).unwrap().weight().get(), 300);
     weighed["Checks"][0]["Status"] = "warning".into();
     assert_eq!(decode(&weighed).unwrap().weight().get(), 200);
@@ -111,7 +113,9 @@ fn checks_decide_what_is_there_and_maintenance_drains() {
 fn a_bad_record_has_its_key_and_one_that_is_not_asked_for_has_none() {
     let no_port = entry(&json!({"ID":"i","Name":"inventory","Address":"h","Port":0}));
     assert_eq!(decode(&no_port).unwrap_err().unwrap().id.as_str(), "i@n1");
-    let broken = entry(&json!({"ID":"inventory:a1","Name":"inventory","Address":"h","Port":1,"Meta":{"service-registry":"{"}}));
+    let broken = entry(
+        &json!({"ID":"inventory:a1","Name":"inventory","Address":"h","Port":1,"Meta":{"service-registry":"{"}}),
+    );
     assert_eq!(decode(&broken).unwrap_err().unwrap().id.as_str(), "a1");
     assert_eq!(decode_as("Inventory", &no_port, false), Err(None), "a name that differs by case");
     assert_eq!(decode(&json!({"Service": 7})), Err(None));

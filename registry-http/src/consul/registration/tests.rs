@@ -41,7 +41,10 @@ fn the_other_checks_name_what_to_ask() {
     assert_eq!((&http["HTTP"], &http["Interval"]), (&json!("http://10.0.0.7:8080/health"), &json!("2000ms")));
     assert_eq!(check("consul://h?check=tcp")["TCP"], "10.0.0.7:8080");
     let grpc = check("consul://h?check=grpc&check_path=orders.v1.Orders");
-    assert_eq!((&grpc["GRPC"], &grpc["GRPCUseTLS"]), (&json!("10.0.0.7:9090/orders.v1.Orders"), &json!(true)));
+    assert_eq!(
+        (&grpc["GRPC"], &grpc["GRPCUseTLS"]),
+        (&json!("10.0.0.7:9090/orders.v1.Orders"), &json!(true))
+    );
     let only_http = Instance::new("orders", "http://10.0.0.7:8080").unwrap();
     let error = written("consul://h?check=grpc", only_http).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
@@ -49,7 +52,8 @@ fn the_other_checks_name_what_to_ask() {
 
 #[test]
 fn enterprise_and_weights_are_written_only_when_asked_for() {
-    let asked = written("consul://h?ns=team&partition=p&weights=true&deregister_after=5m", instance()).unwrap();
+    let asked =
+        written("consul://h?ns=team&partition=p&weights=true&deregister_after=5m", instance()).unwrap();
     assert_eq!((&asked["Namespace"], &asked["Partition"]), (&json!("team"), &json!("p")));
     assert_eq!(asked["Weights"], json!({"Passing": 250, "Warning": 250}));
     assert_eq!(asked["Checks"][0]["DeregisterCriticalServiceAfter"], "300000ms");

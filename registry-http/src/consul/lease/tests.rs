@@ -1,0 +1,200 @@
+use std::time::Duration;
+
+use registry_core::{Incarnation, Namespace, Registry, model::RecordVersion};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    consul::{config::ConsulConfig, registry::ConsulRegistry},
+    http::fake::{Fake, Reply, Seen, closed_port},
+};
+
+const OURS: Incarnation = Incarnation::from_bits(1);
+
+fn registry(hosts: &str) -> ConsulRegistry {
+    let config: ConsulConfig = format!("consul://{hosts}?request_timeout=500ms").parse().unwrap();
+    ConsulRegistry::new(Session::new(config, None), Names::new(&Namespace::default()))
+}
+
+async fn lease(hosts: &str, ttl: Duration) -> Arc<dyn Lease> {
+    registry(hosts).grant(&Grant::new(ttl, OURS)).await.unwrap()
+}
+
+fn record(id: &str, status: Status) -> Publish {
+    let builder = Instance::builder("orders").id(id).endpoint("http://10.0.0.1:80");
+    let instance = Arc::new(builder.status(status).build().unwrap());
+    let version = RecordVersion { incarnation: OURS, epoch: 1, sequence: 1 };
+    Publish::new(instance, version, OnDuplicate::TakeOver)
+}
+
+fn serving(ids: &[&str]) -> Vec<Publish> {
+    ids.iter().map(|id| record(id, Status::Serving)).collect()
+}
+
+/// An agent that takes everything and holds what it is told to hold; `other` may answer instead.
+async fn agent(held: Value, checks: Value, other: impl Fn(&Seen) -> Option<Reply> + Send + 'static) -> Fake {
+    Fake::start(move |seen| {
+        if let Some(reply) = other(seen) {
+            return reply;
+        }
+        match seen.target.split('?').next().unwrap() {
+            "/v1/agent/services" => Reply::ok(held.to_string()),
+            "/v1/agent/checks" => Reply::ok(checks.to_string()),
+            _ => Reply::ok(""),
+        }
+    })
+    .await
+}
+
+fn sent<'a>(seen: &'a [Seen], path: &str) -> Vec<&'a str> {
+    seen.iter().map(|seen| seen.target.as_str()).filter(|target| target.starts_with(path)).collect()
+}
+
+fn keys(ids: &[&str]) -> Vec<InstanceKey> {
+    ids.iter().map(|id| record(id, Status::Serving).instance.key()).collect()
+}
+
+#[tokio::test]
+async fn an_unknown_check_is_lost_and_silence_is_missed_while_the_others_count() {
+    let fake = agent(json!({}), json!({}), |seen| {
+        let body = seen.target.strip_prefix("/v1/agent/check/update/service%3Aorders%3A")?;
+        // The heartbeat that follows a registration carries no haste; the renewals below come after it.
+        match body {
+            "gone" => Some(Reply::status(404, "Unknown check ID")),
+            "old" => Some(Reply::status(500, "CheckID \"x\" does not have associated TTL")),
+            "mute" => Some(Reply::Hang),
+            _ => None,
+        }
+    })
+    .await;
+    let lease = lease(&fake.address, Duration::from_secs(15)).await;
+    lease.publish(&serving(&["fine", "gone", "old", "mute"])).await;
+    let began = Instant::now();
+    let renewal = lease.renew(began + Duration::from_millis(400)).await.unwrap();
+    assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
+    assert_eq!(
+        renewal.lost.iter().map(|key| key.id.as_str()).collect::<std::collections::BTreeSet<_>>(),
+        ["gone", "old"].into()
+    );
+    assert_eq!(renewal.missed, keys(&["mute"]));
+}
+
+#[tokio::test]
+async fn when_nobody_answers_the_reason_is_told() {
+    let fake = agent(json!({}), json!({}), |seen| {
+        seen.target
+            .starts_with("/v1/agent/check")
+            .then(|| Reply::status(403, "ACL not found"))
+            .filter(|_| !seen.target.starts_with("/v1/agent/checks"))
+    })
+    .await;
+    let lease = lease(&fake.address, Duration::from_secs(15)).await;
+    lease.publish(&serving(&["a", "b"])).await;
+    let error = lease.renew(Instant::now() + Duration::from_secs(1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+}
+
+#[tokio::test]
+async fn an_agent_that_stays_away_for_a_time_to_live_loses_the_lease_if_there_is_another() {
+    let ttl = Duration::from_millis(300);
+    let second = agent(json!({}), json!({}), |_| None).await;
+    let first = agent(json!({}), json!({}), |_| None).await;
+    let registry = registry(&format!("{},{}", first.address, second.address));
+    let lease = registry.grant(&Grant::new(ttl, OURS)).await.unwrap();
+    assert_eq!(lease.publish(&serving(&["a"])).await.len(), 1);
+    // The one that was chosen goes.
+    let (gone, other) = if first.seen().is_empty() { (second, first) } else { (first, second) };
+    drop(gone);
+    let deadline = || Instant::now() + Duration::from_millis(200);
+    assert_eq!(lease.renew(deadline()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    sleep(ttl).await;
+    assert_eq!(lease.renew(deadline()).await.unwrap_err().kind(), ErrorKind::LeaseLost);
+    let next = registry.grant(&Grant::new(ttl, OURS)).await.unwrap();
+    assert!(next.publish(&serving(&["a"])).await[0].is_ok());
+    assert_eq!(sent(&other.seen(), "/v1/agent/service/register").len(), 1);
+}
+
+#[tokio::test]
+async fn a_lone_agent_that_is_away_never_loses_the_lease() {
+    let fake = agent(json!({}), json!({}), |_| None).await;
+    let lease = lease(&fake.address, Duration::from_millis(50)).await;
+    lease.publish(&serving(&["a"])).await;
+    drop(fake);
+    sleep(Duration::from_millis(60)).await;
+    let error = lease.renew(Instant::now() + Duration::from_millis(100)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_first_publication_goes_to_an_agent_that_is_there() {
+    let (dead, fake) = (closed_port().await, agent(json!({}), json!({}), |_| None).await);
+    let lease = lease(&format!("{dead},{}", fake.address), Duration::from_secs(15)).await;
+    let mut outcomes = lease.publish(&serving(&["a"])).await;
+    if outcomes[0].is_err() {
+        // The dead one was preferred; it isn't any more.
+        outcomes = lease.publish(&serving(&["a"])).await;
+    }
+    assert!(outcomes[0].is_ok(), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn what_the_agent_took_but_the_catalogue_lacks_is_missing() {
+    let meta = super::super::codec::encode_meta(
+        &record("a", Status::Serving).instance,
+        record("a", Status::Serving).version,
+    )
+    .unwrap();
+    let held = json!({"orders:a": {"ID": "orders:a", "Service": "orders", "Meta": meta}});
+    let checks = json!({"service:orders:a": {"Node": "n1", "CheckID": "service:orders:a", "ServiceID": "orders:a", "Status": "passing"}});
+    let fake = agent(held, checks, |seen| {
+        seen.target.starts_with("/v1/catalog/node-services/n1").then(|| Reply::ok(r#"{"Services":[]}"#))
+    })
+    .await;
+    let lease = lease(&fake.address, Duration::from_secs(15)).await;
+    assert!(lease.publish(&serving(&["a"])).await[0].is_ok(), "the agent says 200");
+    assert_eq!(lease.inspect(&keys(&["a"])).await.unwrap(), [Presence::Missing]);
+    let looks = sent(&fake.seen(), "/v1/catalog/node-services").len();
+    assert!(looks > 1, "the catalogue gets some time");
+}
+
+#[tokio::test]
+async fn what_does_not_serve_is_put_into_maintenance_and_an_operators_stays() {
+    let maintenance = |notes: &str| {
+        json!({"_service_maintenance:orders:a": {"Node": "n1", "CheckID": "_service_maintenance:orders:a",
+            "ServiceID": "orders:a", "Status": "critical", "Notes": notes}})
+    };
+    let held = json!({"orders:a": {"ID": "orders:a", "Service": "orders", "Meta": {}}});
+    for (notes, status, replaces, maintains) in [
+        (None, Status::Serving, true, false),
+        (None, Status::Draining, true, true),
+        (Some("service-registry: draining"), Status::Serving, true, false),
+        (Some("service-registry: draining"), Status::Draining, false, false),
+        (Some("service-registry: starting"), Status::Draining, false, true),
+        (Some("deploy by hand"), Status::Serving, false, false),
+        (Some("deploy by hand"), Status::Draining, false, false),
+    ] {
+        let checks = notes.map_or_else(|| json!({}), maintenance);
+        let fake = agent(held.clone(), checks, |_| None).await;
+        let lease = lease(&fake.address, Duration::from_secs(15)).await;
+        let outcomes = lease.publish(&[record("a", status)]).await;
+        assert!(outcomes[0].is_ok(), "{outcomes:?}");
+        let seen = fake.seen();
+        let register = sent(&seen, "/v1/agent/service/register")[0];
+        assert_eq!(register.contains("replace-existing-checks=true"), replaces, "{notes:?} {status}");
+        let maintained = sent(&seen, "/v1/agent/service/maintenance");
+        assert_eq!(!maintained.is_empty(), maintains, "{notes:?} {status}");
+    }
+}
+
+#[tokio::test]
+async fn one_bad_record_does_not_fail_the_others() {
+    let fake = agent(json!({}), json!({}), |seen| {
+        let body = String::from_utf8_lossy(&seen.body);
+        body.contains("\"ID\":\"orders:bad\"").then(|| Reply::status(400, "Invalid Service Meta"))
+    })
+    .await;
+    let lease = lease(&fake.address, Duration::from_secs(15)).await;
+    let outcomes = lease.publish(&serving(&["a", "bad", "c"])).await;
+    let kinds: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().err().map(Error::kind)).collect();
+    assert_eq!(kinds, [None, Some(ErrorKind::InvalidArgument), None]);
+}

@@ -1,0 +1,91 @@
+//! Checks that Consul makes itself, and operators.
+
+use std::time::Duration;
+
+use registry_core::{
+    Instance, Status,
+    backend::{Lifetime, Presence},
+};
+use registry_testkit::Consul;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use crate::support::{View, connect, instance, key, target};
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn consul_asks_an_http_endpoint_and_nobody_beats() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let app = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await;
+            assert!(request.starts_with(b"GET /health "));
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    });
+    let consul = Consul::start().await.unwrap();
+    let url = format!("{}?check=http&check_path=/health&check_interval=1s&wait=2s", consul.url());
+    let node = connect(&url).await;
+    let lease = node.grant(15).await;
+    assert!(matches!(lease.lifetime(), Lifetime::Verified { .. }));
+    let instance =
+        Instance::builder("orders").id("a").endpoint(format!("http://127.0.0.1:{port}")).build().unwrap();
+    lease.publish(&[node.record(&instance, 1)]).await.remove(0).unwrap();
+    let mut watch = View::new(node.watch(&target("orders")));
+    watch.shows(&[("a", Status::Serving)]).await;
+    assert!(matches!(lease.inspect(&[key("a")]).await.unwrap()[..], [Presence::Ours { .. }]));
+    // Two rounds of the check later it still stands.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    node.finds(&target("orders"), &["a"]).await;
+    app.abort();
+    watch.shows(&[]).await;
+    let again = lease.publish(&[node.record(&instance, 2)]).await.remove(0);
+    assert!(again.unwrap_err().to_string().contains("check"), "it says why nobody sees it");
+}
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn an_instance_deleted_by_hand_is_missing() {
+    let consul = Consul::start().await.unwrap();
+    let node = connect(&format!("{}?check=tcp", consul.url())).await;
+    let lease = node.grant(15).await;
+    node.publish(&lease, "a").await.unwrap();
+    assert!(matches!(lease.inspect(&[key("a")]).await.unwrap()[..], [Presence::Ours { .. }]));
+    consul.api().put("/v1/agent/service/deregister/orders:a", "").await.unwrap().success().unwrap();
+    assert_eq!(lease.inspect(&[key("a")]).await.unwrap(), [Presence::Missing]);
+}
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn maintenance_is_draining_and_an_operators_outlives_our_updates() {
+    let consul = Consul::start().await.unwrap();
+    let node = connect(&format!("{}?wait=2s", consul.url())).await;
+    let lease = node.grant(30).await;
+    node.publish(&lease, "a").await.unwrap();
+    let mut watch = View::new(node.watch(&target("orders")));
+    watch.shows(&[("a", Status::Serving)]).await;
+
+    let path = "/v1/agent/service/maintenance/orders:a?enable=";
+    let api = consul.api();
+    api.put(&format!("{path}true&reason=disk"), "").await.unwrap().success().unwrap();
+    watch.shows(&[("a", Status::Draining)]).await;
+    lease.publish(&[node.record(&instance("orders", "a"), 2)]).await.remove(0).unwrap();
+    let checks = api.get("/v1/agent/checks").await.unwrap().json();
+    assert_eq!(checks["_service_maintenance:orders:a"]["Notes"], "disk");
+    api.put(&format!("{path}false"), "").await.unwrap().success().unwrap();
+    watch.shows(&[("a", Status::Serving)]).await;
+
+    for status in [Status::Starting, Status::Draining, Status::Down, Status::Serving] {
+        let instance = instance("orders", "a").to_builder().status(status).build().unwrap();
+        lease.publish(&[node.record(&instance, 3)]).await.remove(0).unwrap();
+        watch.shows(&[("a", status)]).await;
+        // What others see, who know nothing of us.
+        let passing = api.get("/v1/health/service/orders?passing").await.unwrap().json();
+        assert_eq!(passing.as_array().unwrap().len(), usize::from(status == Status::Serving), "{status}");
+    }
+}

@@ -1,0 +1,12 @@
+//! The Consul backend against real agents: restarts, outages, access control, limits, clusters, data centres.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may fail; the lint only knows functions marked as tests")]
+
+mod access;
+mod agents;
+mod checks;
+mod cluster;
+mod datacenters;
+mod records;
+mod support;
+mod tls;
