@@ -1,18 +1,16 @@
 //! One Nacos of each line for the cases that run at the same time.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use registry_core::{Backend, ConnectContext, Connector, RegistryUrl};
 use registry_http::nacos::NacosConnector;
 use registry_testkit::{
-    Nacos, NacosLine,
+    Nacos, NacosLine, Shared,
     conformance::{Fixture, Stage},
 };
-use tokio::sync::Mutex;
 
-/// End with the last case that holds them, so that nothing outlives the tests.
-static RUNNING_2: Mutex<Weak<Nacos>> = Mutex::const_new(Weak::new());
-static RUNNING_3: Mutex<Weak<Nacos>> = Mutex::const_new(Weak::new());
+static LINE_2: Shared<Nacos> = Shared::new();
+static LINE_3: Shared<Nacos> = Shared::new();
 
 pub(crate) struct NacosServer {
     nacos: Arc<Nacos>,
@@ -21,13 +19,8 @@ pub(crate) struct NacosServer {
 
 impl NacosServer {
     pub(crate) async fn start(line: NacosLine, options: &'static str) -> Self {
-        let running = if line == NacosLine::V2 { &RUNNING_2 } else { &RUNNING_3 };
-        let mut running = running.lock().await;
-        if let Some(nacos) = running.upgrade() {
-            return Self { nacos, options };
-        }
-        let nacos = Arc::new(Nacos::start(line).await.expect("nacos starts"));
-        *running = Arc::downgrade(&nacos);
+        let shared = if line == NacosLine::V2 { &LINE_2 } else { &LINE_3 };
+        let nacos = shared.get(async || Nacos::start(line).await).await.expect("nacos starts");
         Self { nacos, options }
     }
 }

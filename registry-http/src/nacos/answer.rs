@@ -86,8 +86,7 @@ impl<'a> List<'a> {
             Api::V2 => Self::of_info(unwrap(body)?.get()),
             Api::V3 => {
                 let hosts = unwrap(body)?;
-                let is_list = hosts.get().starts_with(['[', 'n']);
-                if !is_list {
+                if !hosts.get().starts_with('[') {
                     return Err(malformed("its data is no list"));
                 }
                 Ok(Self { hosts: Some(hosts), is_protected: false })
@@ -151,8 +150,8 @@ pub(crate) fn beat(api: Api, body: &[u8]) -> Result<Result<Beaten, Refused>, Err
             Some(refused) => Err(refused),
         });
     }
-    let beat: Beat =
-        serde_json::from_str(body).map_err(|error| malformed("it is no answer to a beat").with_source(error))?;
+    let beat: Beat = serde_json::from_str(body)
+        .map_err(|error| malformed("it is no answer to a beat").with_source(error))?;
     Ok(match beat.code {
         // Servers before light beats give the interval only.
         None | Some(BEAT_OK | 0) => Ok(Beaten::Alive { next: beat.client_beat_interval }),
@@ -170,7 +169,8 @@ fn unwrap(body: &str) -> Result<&RawValue, Error> {
 }
 
 pub(crate) fn wrapped(body: &str) -> Result<Wrapped<'_>, Error> {
-    serde_json::from_str(body).map_err(|error| malformed("it is not wrapped as v2 and v3 do").with_source(error))
+    serde_json::from_str(body)
+        .map_err(|error| malformed("it is not wrapped as v2 and v3 do").with_source(error))
 }
 
 pub(crate) fn text(body: &[u8]) -> Result<&str, Error> {

@@ -49,9 +49,15 @@ impl Api {
         format!("{context}{}/list", self.instance())
     }
 
-    pub(crate) fn register(self, context: &str, subject: Subject<'_>, record: &Record) -> Result<Call, Error> {
-        let metadata = serde_json::to_string(&record.metadata)
-            .map_err(|error| crate::http::invalid("the metadata can't be written as JSON").with_source(error))?;
+    pub(crate) fn register(
+        self,
+        context: &str,
+        subject: Subject<'_>,
+        record: &Record,
+    ) -> Result<Call, Error> {
+        let metadata = serde_json::to_string(&record.metadata).map_err(|error| {
+            crate::http::invalid("the metadata can't be written as JSON").with_source(error)
+        })?;
         let (port, weight) = (subject.address.port.to_string(), record.weight.to_string());
         let mut pairs = self.named(subject, &port);
         // Not `enabled`, which is the operator's.
@@ -70,12 +76,16 @@ impl Api {
         let service = self.service(subject.place, self == Self::V2);
         match self {
             Self::V3 => {
-                let pairs = pairs.into_iter().chain([("serviceName", service.as_str()), ("heartBeat", "true")]);
-                Call::post("renew", format!("{context}{}", self.instance())).form(Path::form(pairs)).repeatable()
+                let pairs =
+                    pairs.into_iter().chain([("serviceName", service.as_str()), ("heartBeat", "true")]);
+                Call::post("renew", format!("{context}{}", self.instance()))
+                    .form(Path::form(pairs))
+                    .repeatable()
             }
             Self::V1 | Self::V2 => {
                 let path = Path::new(format!("{context}{}/beat", self.instance()));
-                Call::new("renew", Method::PUT, query(path, pairs).query("serviceName", &service)).repeatable()
+                Call::new("renew", Method::PUT, query(path, pairs).query("serviceName", &service))
+                    .repeatable()
             }
         }
     }
@@ -104,7 +114,8 @@ impl Api {
         if self != Self::V1 {
             path = path.query("groupName", &place.group);
         }
-        path = path.maybe_query(clusters_key, Some(clusters.as_str()).filter(|clusters| !clusters.is_empty()));
+        path =
+            path.maybe_query(clusters_key, Some(clusters.as_str()).filter(|clusters| !clusters.is_empty()));
         let Some(push) = push.filter(|_| self == Self::V1) else {
             return Call::get(operation, path).list();
         };

@@ -64,7 +64,11 @@ impl Token {
 
 impl Auth {
     pub(crate) fn new(fixed: Option<Credential>, provider: Option<Arc<dyn CredentialProvider>>) -> Self {
-        Self { credentials: Credentials::new(fixed, provider), held: Mutex::default(), flight: tokio::sync::Mutex::default() }
+        Self {
+            credentials: Credentials::new(fixed, provider),
+            held: Mutex::default(),
+            flight: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The token to use now; `None` without a credential.
@@ -74,12 +78,14 @@ impl Auth {
     pub(crate) async fn token(&self, login: LoginTo<'_>) -> Result<Option<Arc<Token>>, Error> {
         let current = self.credentials.current().await?;
         let Some(credential) = &current.credential else { return Ok(None) };
-        let good = |token: &Arc<Token>| token.generation == current.generation && Instant::now() < token.refresh_at;
+        let good =
+            |token: &Arc<Token>| token.generation == current.generation && Instant::now() < token.refresh_at;
         let held = self.held();
         if let Some(token) = held.as_ref().filter(|token| good(token)) {
             return Ok(Some(Arc::clone(token)));
         }
-        let lasting = held.filter(|token| token.generation == current.generation && Instant::now() < token.ends);
+        let lasting =
+            held.filter(|token| token.generation == current.generation && Instant::now() < token.ends);
         let _flight = match &lasting {
             // Whoever renews it is quick enough.
             Some(token) => match self.flight.try_lock() {
@@ -95,12 +101,12 @@ impl Auth {
             Ok(token) => Ok(Some(self.hold(token))),
             Err(error) => match lasting {
                 Some(token) => {
-                    tracing::warn!(error = format!("{error:#}"), "renewing the access token failed; using the old one");
-                    let again = Token {
-                        header: token.header.clone(),
-                        refresh_at: Instant::now() + RETRY,
-                        ..*token
-                    };
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "renewing the access token failed; using the old one"
+                    );
+                    let again =
+                        Token { header: token.header.clone(), refresh_at: Instant::now() + RETRY, ..*token };
                     Ok(Some(self.hold(again)))
                 }
                 None => Err(error),
@@ -129,7 +135,8 @@ impl Auth {
         let again = match login.run(credential, current.generation).await {
             Err(error) if error.kind() == ErrorKind::Unauthenticated => {
                 let next = self.credentials.refused(current.generation).await?;
-                let Some((credential, generation)) = next.and_then(|n| Some((n.credential?, n.generation))) else {
+                let Some((credential, generation)) = next.and_then(|n| Some((n.credential?, n.generation)))
+                else {
                     return Err(error);
                 };
                 login.run(&credential, generation).await?
@@ -179,7 +186,8 @@ impl LoginTo<'_> {
                 Err(error) => last = Some(error),
             }
         }
-        let error = last.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "there is no server to log in to"));
+        let error =
+            last.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "there is no server to log in to"));
         Err(error.with_context(super::NAME, "login"))
     }
 
@@ -196,12 +204,16 @@ impl LoginTo<'_> {
             }
             // Some builds answer 500 to a wrong password, without a word.
             if is_unwelcome(answer.status) || answer.status.as_u16() == 500 {
-                let message = format!("{server} refused the login with {}; check user and password", answer.status);
+                let message =
+                    format!("{server} refused the login with {}; check user and password", answer.status);
                 return Err(Error::new(ErrorKind::Unauthenticated, message));
             }
             return Err(super::error::of_status(&answer));
         }
-        Err(Error::new(ErrorKind::Unauthenticated, format!("{server} has no login, so no credential is of use")))
+        Err(Error::new(
+            ErrorKind::Unauthenticated,
+            format!("{server} has no login, so no credential is of use"),
+        ))
     }
 }
 

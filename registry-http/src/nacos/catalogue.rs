@@ -6,7 +6,14 @@
 //! | `v1/ns/catalog/services` | 1.x, 2.x | services with instances |
 //! | `v1/ns/service/list` | what has neither for us | names, also of empty services, which servers remove after a minute |
 
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use futures_util::stream;
@@ -30,7 +37,11 @@ const MAX_PAGES: usize = 10_000;
 #[derive(Clone, Debug)]
 pub(crate) struct NacosCatalogue {
     session: Arc<Session>,
+    /// The place in [`SOURCES`] that answered last: the others needn't refuse us at each poll.
+    source: Arc<AtomicUsize>,
 }
+
+const SOURCES: [Source; 3] = [Source::Admin, Source::Catalog, Source::Names];
 
 /// Where services are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,16 +82,22 @@ struct Item<'a> {
 
 impl NacosCatalogue {
     pub(crate) fn new(session: Arc<Session>) -> Self {
-        Self { session }
+        Self { session, source: Arc::default() }
     }
 
     async fn names(&self, operation: &'static str) -> Result<BTreeSet<ServiceName>, Error> {
-        for source in [Source::Admin, Source::Catalog, Source::Names] {
-            match self.all_of(source, operation).await {
-                Ok(Some(names)) => return Ok(names),
+        let last = self.source.load(Ordering::Relaxed);
+        let others = (0..SOURCES.len()).filter(|place| *place != last);
+        for place in std::iter::once(last).chain(others) {
+            match self.all_of(SOURCES[place], operation).await {
+                Ok(Some(names)) => {
+                    self.source.store(place, Ordering::Relaxed);
+                    return Ok(names);
+                }
                 Ok(None) => {}
                 // Whoever is no operator may still list names.
-                Err(error) if error.kind() == ErrorKind::PermissionDenied && source != Source::Names => {}
+                Err(error)
+                    if error.kind() == ErrorKind::PermissionDenied && SOURCES[place] != Source::Names => {}
                 Err(error) => return Err(error),
             }
         }
@@ -230,7 +247,8 @@ mod tests {
             {"name":"other","groupName":"MY_DEFAULT_GROUP","ipCount":1}]}}"#;
         let page_of = page(Source::Admin, admin).unwrap();
         assert_eq!((named(&page_of), page_of.entries), (vec!["orders", "a b"], 4));
-        let catalog = r#"{"count":1,"serviceList":[{"name":"orders","groupName":"DEFAULT_GROUP","ipCount":2}]}"#;
+        let catalog =
+            r#"{"count":1,"serviceList":[{"name":"orders","groupName":"DEFAULT_GROUP","ipCount":2}]}"#;
         assert_eq!(named(&page(Source::Catalog, catalog).unwrap()), ["orders"]);
         let names = r#"{"count":2,"doms":["orders","DEFAULT_GROUP@@billing"]}"#;
         assert_eq!(named(&page(Source::Names, names).unwrap()), ["orders", "billing"]);

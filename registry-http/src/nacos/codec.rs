@@ -118,7 +118,11 @@ pub(crate) struct Record {
 
 impl Record {
     /// The instance as a record.
-    pub(crate) fn of(instance: &Instance, version: Option<RecordVersion>, patience: Option<Patience>) -> Self {
+    pub(crate) fn of(
+        instance: &Instance,
+        version: Option<RecordVersion>,
+        patience: Option<Patience>,
+    ) -> Self {
         let mut metadata = BTreeMap::new();
         let mut put = |key: &str, value: String| metadata.insert(key.to_owned(), value);
         put(ID, instance.id().to_string());
@@ -129,13 +133,15 @@ impl Record {
         if urls.len() != 1 || !urls[0].starts_with("http://") {
             put(URLS, urls.join(" "));
         }
-        for (key, value) in [(VERSION, instance.version()), (ZONE, instance.zone()), (GROUP, instance.group())] {
+        for (key, value) in
+            [(VERSION, instance.version()), (ZONE, instance.zone()), (GROUP, instance.group())]
+        {
             if let Some(value) = value {
                 put(key, value.to_owned());
             }
         }
         if instance.tags().len() > 0 {
-            let tags = instance.tags().map(|tag| serde_json::Value::from(tag)).collect::<Vec<_>>();
+            let tags = instance.tags().map(serde_json::Value::from).collect::<Vec<_>>();
             put(TAGS, serde_json::Value::from(tags).to_string());
         }
         let serves = instance.status() == Status::Serving;
@@ -196,7 +202,12 @@ pub(crate) enum Entry {
 pub(crate) fn decode(service: &ServiceName, entry: &[u8]) -> Entry {
     let host: Host = match serde_json::from_slice(entry) {
         Ok(host) => host,
-        Err(error) => return Entry::Bad(None, malformed("it is not an object with the right fields").with_source(error)),
+        Err(error) => {
+            return Entry::Bad(
+                None,
+                malformed("it is not an object with the right fields").with_source(error),
+            );
+        }
     };
     let key = key_of(service, &host);
     let usable = host.is_usable();
@@ -290,7 +301,9 @@ fn foreign(
     };
     builder = builder.parsed_id(InstanceId::foreign(address.to_string())?);
     builder = builder.endpoint(url(scheme, address, address.port));
-    if let Some(port) = said("gRPC_port").and_then(|port| port.parse().ok()).filter(|port| *port != address.port) {
+    if let Some(port) =
+        said("gRPC_port").and_then(|port| port.parse().ok()).filter(|port| *port != address.port)
+    {
         builder = builder.endpoint(url("grpc", address, port));
     }
     if let Some(version) = metadata.remove(VERSION).filter(|version| !version.is_empty()) {

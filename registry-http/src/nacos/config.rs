@@ -102,11 +102,12 @@ impl NacosConfig {
         if credential.is_none() && url.user().is_some() {
             return Err(invalid("the nacos URL has a user name without a password"));
         }
-        let named = |key: &str, check: fn(&str) -> Result<String, Error>, default: &str| match url.option(key) {
-            Some(value) => check(value)
-                .map_err(|error| invalid(format!("option {key:?} of the registry URL: {error}"))),
-            None => Ok(default.to_owned()),
-        };
+        let named =
+            |key: &str, check: fn(&str) -> Result<String, Error>, default: &str| match url.option(key) {
+                Some(value) => check(value)
+                    .map_err(|error| invalid(format!("option {key:?} of the registry URL: {error}"))),
+                None => Ok(default.to_owned()),
+            };
         let api = match url.option("api") {
             None | Some("auto") => ApiChoice::Auto,
             Some("v1") => ApiChoice::V1,

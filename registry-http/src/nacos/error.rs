@@ -22,7 +22,10 @@ pub(crate) fn of_status(answer: &Answer) -> Error {
         return wrong_kind(&text);
     }
     if says(NOT_READY) {
-        return Error::new(ErrorKind::Unavailable, format!("{} is not ready: {}", answer.server, said(&text)));
+        return Error::new(
+            ErrorKind::Unavailable,
+            format!("{} is not ready: {}", answer.server, said(&text)),
+        );
     }
     let code = answer::wrapped(&text).ok().and_then(|wrapped| wrapped.code);
     match code.map(kind_of_code) {
@@ -45,7 +48,10 @@ pub(crate) fn of_refusal(refused: &Refused) -> Error {
 fn wrong_kind(text: &str) -> Error {
     Error::new(
         ErrorKind::InvalidArgument,
-        format!("the service holds the other kind of instances; set option \"ephemeral\" accordingly: {}", said(text)),
+        format!(
+            "the service holds the other kind of instances; set option \"ephemeral\" accordingly: {}",
+            said(text)
+        ),
     )
 }
 
@@ -66,7 +72,10 @@ pub(crate) fn kind_of_code(code: i64) -> ErrorKind {
 pub(crate) fn is_gone(status: StatusCode) -> bool {
     matches!(
         status,
-        StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+        StatusCode::NOT_FOUND
+            | StatusCode::GONE
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED
     )
 }
 

@@ -27,9 +27,14 @@ impl Host {
     pub(crate) fn address(&self) -> Option<Address> {
         let ip = self.ip.as_deref().map(|ip| ip.trim_matches(['[', ']'])).filter(|ip| !ip.is_empty())?;
         let port = self.port.filter(|port| port.fract() == 0.0 && (1.0..=65535.0).contains(port))?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was just checked")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the range was just checked"
+        )]
         let port = port as u16;
-        let cluster = self.cluster_name.as_deref().filter(|cluster| !cluster.is_empty()).unwrap_or(DEFAULT_CLUSTER);
+        let cluster =
+            self.cluster_name.as_deref().filter(|cluster| !cluster.is_empty()).unwrap_or(DEFAULT_CLUSTER);
         Some(Address { ip: ip.to_owned(), port, cluster: cluster.to_owned() })
     }
 

@@ -94,7 +94,9 @@ impl NacosLease {
         let config = self.session.config();
         let key = publish.instance.key();
         let record = Record::of(&publish.instance, Some(publish.version), patience);
-        record.check(&key, config.max_metadata).map_err(|error| error.with_context(super::NAME, "publish"))?;
+        record
+            .check(&key, config.max_metadata)
+            .map_err(|error| error.with_context(super::NAME, "publish"))?;
         Ok(Wish { key, address: Address::of(&publish.instance, &config.cluster), record, publish })
     }
 
@@ -118,13 +120,17 @@ impl NacosLease {
                 "{address} is where {resident} stands; Nacos knows an instance by its address, so it can't be {key} too"
             ));
         }
-        let (OnDuplicate::Reject, Some(standing)) = (wish.publish.on_duplicate, standing) else { return Ok(()) };
+        let (OnDuplicate::Reject, Some(standing)) = (wish.publish.on_duplicate, standing) else {
+            return Ok(());
+        };
         let line = self.journal.line(key);
         if standing.holder(key, line.as_ref(), self.incarnation) == Holder::Other {
             return conflict(format!("another client holds {key}"));
         }
         match standing.at(address) {
-            Some(found) if found.id != key.id && found.version.map(|v| v.incarnation) != Some(self.incarnation) => {
+            Some(found)
+                if found.id != key.id && found.version.map(|v| v.incarnation) != Some(self.incarnation) =>
+            {
                 conflict(format!("another client holds {address} as {}", found.id))
             }
             _ => Ok(()),
@@ -181,7 +187,8 @@ impl NacosLease {
             // Maybe merely not listed, as an operator has disabled it.
             Holder::Nobody => Vec::new(),
             Holder::Ours(_) => {
-                let ours = |version: Option<RecordVersion>| version.map(|v| v.incarnation) == Some(self.incarnation);
+                let ours =
+                    |version: Option<RecordVersion>| version.map(|v| v.incarnation) == Some(self.incarnation);
                 let found = standing.of_id(&key.id).iter().filter(|found| ours(found.version));
                 found.map(|found| found.address.clone()).collect()
             }
@@ -204,7 +211,8 @@ impl NacosLease {
         let subject = Subject { place: &place, address: &line.address, ephemeral: true };
         let beat = timeout_at(until, self.session.beat(subject, until)).await;
         beat.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Timeout, "no answer to the beat in time").with_context(super::NAME, "renew"))
+            Err(Error::new(ErrorKind::Timeout, "no answer to the beat in time")
+                .with_context(super::NAME, "renew"))
         })
     }
 
@@ -251,8 +259,11 @@ impl Lease for NacosLease {
                 };
                 self.permit(&wish, standing)?;
                 let address = (wish.key.service.clone(), wish.address.ip.clone(), wish.address.port);
-                if let Some(other) = taken.insert(address, wish.key.clone()).filter(|other| *other != wish.key) {
-                    let message = format!("{other} and {} have one address; to Nacos they are one instance", wish.key);
+                if let Some(other) =
+                    taken.insert(address, wish.key.clone()).filter(|other| *other != wish.key)
+                {
+                    let message =
+                        format!("{other} and {} have one address; to Nacos they are one instance", wish.key);
                     return Err(Error::new(ErrorKind::Conflict, message).with_context(super::NAME, "publish"));
                 }
                 Ok((wish, standing))

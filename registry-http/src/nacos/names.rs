@@ -24,11 +24,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(config: &NacosConfig, namespace: &str, service: &ServiceName) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            group: config.group.clone(),
-            service: encode(service),
-        }
+        Self { namespace: namespace.to_owned(), group: config.group.clone(), service: encode(service) }
     }
 
     /// `group@@service`.
@@ -82,7 +78,13 @@ pub(crate) fn of_namespace(namespace: &Namespace, was_named: bool) -> Result<Str
 }
 
 pub(crate) fn namespace_id(id: &str) -> Result<String, Error> {
-    checked("namespace", id, 64, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'), "letters, digits, _ and -")
+    checked(
+        "namespace",
+        id,
+        64,
+        |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'),
+        "letters, digits, _ and -",
+    )
 }
 
 pub(crate) fn group(name: &str) -> Result<String, Error> {
@@ -102,7 +104,9 @@ fn checked(
     said: &str,
 ) -> Result<String, Error> {
     if text.is_empty() || text.len() > most || !text.chars().all(allowed) {
-        return Err(invalid(format!("{what} {text:?} is not 1 to {most} of {said}, which is all that Nacos takes")));
+        return Err(invalid(format!(
+            "{what} {text:?} is not 1 to {most} of {said}, which is all that Nacos takes"
+        )));
     }
     Ok(text.to_owned())
 }
@@ -125,7 +129,8 @@ pub(crate) fn encode(service: &ServiceName) -> String {
 /// The service that Nacos calls so; a name that isn't in our only spelling stands for itself.
 pub(crate) fn decode(name: &str) -> Option<ServiceName> {
     let decoded = percent_decode_str(name).decode_utf8().ok();
-    let ours = decoded.and_then(|decoded| ServiceName::foreign(decoded).ok()).filter(|ours| encode(ours) == name);
+    let ours =
+        decoded.and_then(|decoded| ServiceName::foreign(decoded).ok()).filter(|ours| encode(ours) == name);
     ours.or_else(|| ServiceName::foreign(name).ok())
 }
 

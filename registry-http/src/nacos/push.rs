@@ -177,7 +177,8 @@ impl Pushes {
 
     async fn listen(&self, server: &str, ip: Option<IpAddr>) -> std::io::Result<Open> {
         let local = route(server).await?;
-        let any: IpAddr = if local.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr =
+            if local.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0)).await?;
         let subscription = Subscription { ip: ip.unwrap_or(local), port: socket.local_addr()?.port() };
         let span = tracing::info_span!("nacos_pushes", port = subscription.port);
@@ -208,7 +209,8 @@ async fn route(server: &str) -> std::io::Result<IpAddr> {
     let Some(remote) = addresses.first() else {
         return Err(std::io::Error::other("the server's name has no address"));
     };
-    let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr =
+        if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let probe = UdpSocket::bind((any, 0)).await?;
     probe.connect(remote).await?;
     Ok(probe.local_addr()?.ip())

@@ -51,7 +51,14 @@ impl Session {
             ApiChoice::V2 => forced(Api::V2),
             ApiChoice::V3 => forced(Api::V3),
         };
-        Arc::new(Self { servers, config, namespace, auth, apis: Mutex::new(apis), flight: tokio::sync::Mutex::default() })
+        Arc::new(Self {
+            servers,
+            config,
+            namespace,
+            auth,
+            apis: Mutex::new(apis),
+            flight: tokio::sync::Mutex::default(),
+        })
     }
 
     pub(crate) fn config(&self) -> &NacosConfig {
@@ -76,7 +83,11 @@ impl Session {
 
     /// # Errors
     /// As for [`register`](Self::register); an instance that is gone already is none.
-    pub(crate) async fn deregister(&self, operation: &'static str, subject: Subject<'_>) -> Result<(), Error> {
+    pub(crate) async fn deregister(
+        &self,
+        operation: &'static str,
+        subject: Subject<'_>,
+    ) -> Result<(), Error> {
         let write = |api: Api| Ok(api.deregister(&self.config.context_path, operation, subject));
         let (api, answer) = self.with_api(operation, |apis| apis.write, write).await?;
         match written(api, &answer, operation) {
@@ -149,8 +160,8 @@ impl Session {
     async fn with_api(
         &self,
         operation: &'static str,
-        pick: impl Fn(Apis) -> Api + Send,
-        make: impl Fn(Api) -> Result<Call, Error> + Send,
+        pick: impl Fn(Apis) -> Api + Send + Sync,
+        make: impl Fn(Api) -> Result<Call, Error> + Send + Sync,
     ) -> Result<(Api, Answer), Error> {
         let apis = self.apis(operation).await?;
         let api = pick(apis);

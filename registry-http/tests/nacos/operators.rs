@@ -62,7 +62,7 @@ async fn a_reached_protection_threshold_is_no_recovery() {
         let form = format!(
             "namespaceId={}&groupName=DEFAULT_GROUP&serviceName=orders&ip=10.0.0.9&port=80&metadata={}",
             node.namespace,
-            "%7B%22preserved.heart.beat.timeout%22%3A%221000%22%2C%22preserved.ip.delete.timeout%22%3A%22600000%22%7D"
+            "%7B%22preserved.heart.beat.interval%22%3A%22500%22%2C%22preserved.heart.beat.timeout%22%3A%221000%22%2C%22preserved.ip.delete.timeout%22%3A%22600000%22%7D"
         );
         nacos.api().post("/nacos/v1/ns/instance", form).await.unwrap().success().unwrap();
         let mut view = View::of(node.watch());

@@ -44,7 +44,10 @@ async fn foreign_records_are_read_and_a_bad_one_hides_nobody() {
         };
         assert_eq!(listing.instances[0].id().as_str(), "10.8.3.21:8080#z1");
         assert_eq!(shown(0), ["http://10.8.3.21:8080", "grpc://10.8.3.21:9000"]);
-        assert_eq!((listing.instances[0].version(), listing.instances[0].zone()), (Some("2.4.1"), Some("z1")));
+        assert_eq!(
+            (listing.instances[0].version(), listing.instances[0].zone()),
+            (Some("2.4.1"), Some("z1"))
+        );
         assert_eq!(shown(1), ["http://inventory.internal:80"]);
         assert_eq!(listing.rejected.iter().map(|key| key.id.as_str()).collect::<Vec<_>>(), ["bad"]);
     }
@@ -58,15 +61,16 @@ async fn clusters_and_groups_are_asked_for_by_qualifiers() {
     let lease = node.grant(Duration::from_secs(60)).await;
     node.publish(&lease, &instance("a")).await.unwrap();
     let found = async |qualifiers: &[(&str, &str)]| {
-        let target = qualifiers
-            .iter()
-            .fold(super::support::target(), |target, (key, value)| target.with_qualifier(key, value).unwrap());
+        let target = qualifiers.iter().fold(super::support::target(), |target, (key, value)| {
+            target.with_qualifier(key, value).unwrap()
+        });
         node.discovery().lookup(&target, &Default::default()).await.unwrap().instances.len()
     };
     for (qualifiers, expected) in
         [(&[][..], 1), (&[("cluster", "c1,c2")], 1), (&[("cluster", "c2")], 0), (&[("group", "green")], 0)]
     {
-        let all = eventually("the listing", SOON, async || (found(qualifiers).await == expected).then_some(()));
+        let all =
+            eventually("the listing", SOON, async || (found(qualifiers).await == expected).then_some(()));
         assert!(all.await.is_ok(), "{qualifiers:?}");
     }
 }

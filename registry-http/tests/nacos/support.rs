@@ -1,9 +1,6 @@
 //! Shorthands for what the tests do with the backend.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use registry_core::{
@@ -13,24 +10,18 @@ use registry_core::{
     model::RecordVersion,
 };
 use registry_http::nacos::NacosConnector;
-use registry_testkit::{Nacos, NacosLine};
-use tokio::{sync::Mutex, time::timeout};
+use registry_testkit::{Nacos, NacosLine, Shared};
+use tokio::time::timeout;
 
 pub(crate) const LINES: [NacosLine; 2] = [NacosLine::V3, NacosLine::V2];
 
-static RUNNING_2: Mutex<Weak<Nacos>> = Mutex::const_new(Weak::new());
-static RUNNING_3: Mutex<Weak<Nacos>> = Mutex::const_new(Weak::new());
+static LINE_2: Shared<Nacos> = Shared::new();
+static LINE_3: Shared<Nacos> = Shared::new();
 
 /// A server that others use too: for tests that don't hurt it.
 pub(crate) async fn shared(line: NacosLine) -> Arc<Nacos> {
-    let running = if line == NacosLine::V2 { &RUNNING_2 } else { &RUNNING_3 };
-    let mut running = running.lock().await;
-    if let Some(nacos) = running.upgrade() {
-        return nacos;
-    }
-    let nacos = Arc::new(Nacos::start(line).await.unwrap());
-    *running = Arc::downgrade(&nacos);
-    nacos
+    let shared = if line == NacosLine::V2 { &LINE_2 } else { &LINE_3 };
+    shared.get(async || Nacos::start(line).await).await.unwrap()
 }
 
 /// A backend in a namespace that no other test uses, and the client life it writes for.

@@ -126,15 +126,27 @@ fn records_of_other_fleets_are_read() {
     let kratos = r#"{"ip":"10.8.3.21","port":9000,"weight":100.0,"clusterName":"DEFAULT",
         "metadata":{"kind":"grpc","team":"core","version":"2.4.1","weight":"100","zone":"z1"}}"#;
     let read = usable(&service("inventory.grpc"), kratos);
-    assert_eq!((read.id().as_str(), read.endpoint().to_string().as_str()), ("10.8.3.21:9000", "grpc://10.8.3.21:9000"));
-    assert_eq!((read.zone(), read.weight().get(), read.metadata().get("weight")), (Some("z1"), 10_000, Some("100")));
+    assert_eq!(
+        (read.id().as_str(), read.endpoint().to_string().as_str()),
+        ("10.8.3.21:9000", "grpc://10.8.3.21:9000")
+    );
+    assert_eq!(
+        (read.zone(), read.weight().get(), read.metadata().get("weight")),
+        (Some("z1"), 10_000, Some("100"))
+    );
 
     for (entry, endpoint) in [
         (r#"{"ip":"10.8.3.21","port":8443,"metadata":{"secure":"true"}}"#, "https://10.8.3.21:8443"),
-        (r#"{"ip":"10.8.3.21","port":50052,"metadata":{"protocol":"tri","side":"provider"}}"#, "tri://10.8.3.21:50052"),
+        (
+            r#"{"ip":"10.8.3.21","port":50052,"metadata":{"protocol":"tri","side":"provider"}}"#,
+            "tri://10.8.3.21:50052",
+        ),
         (r#"{"ip":"10.8.3.21","port":1,"metadata":{"kind":"not a scheme"}}"#, "http://10.8.3.21:1"),
         (r#"{"ip":"inventory.internal","port":1,"metadata":null}"#, "http://inventory.internal:1"),
-        (r#"{"ip":"2001:db8::7","port":"82","weight":"2","healthy":null,"metadata":{"a":null,"b":1,"c":true}}"#, "http://[2001:db8::7]:82"),
+        (
+            r#"{"ip":"2001:db8::7","port":"82","weight":"2","healthy":null,"metadata":{"a":null,"b":1,"c":true}}"#,
+            "http://[2001:db8::7]:82",
+        ),
     ] {
         assert_eq!(usable(&service("inventory"), entry).endpoint().to_string(), endpoint);
     }
@@ -191,5 +203,8 @@ fn a_native_record_that_was_written_by_hand_comes_back_too() {
     let native = br#"{"service":"orders","id":"10.0.0.7:80","endpoints":["http://10.0.0.7:80"],"weight":7}"#;
     let instance = decode_record(native).unwrap();
     let record = Record::of(&instance, None, None);
-    assert_eq!(usable(&service("orders"), &listed(&Address::of(&instance, DEFAULT_CLUSTER), &record)), instance);
+    assert_eq!(
+        usable(&service("orders"), &listed(&Address::of(&instance, DEFAULT_CLUSTER), &record)),
+        instance
+    );
 }

@@ -138,7 +138,8 @@ pub(super) fn instance(service: &str, id: &str) -> Instance {
 /// An endpoint that no other id of the suite has: some registries know an instance by its address.
 pub(super) fn endpoint(id: &str) -> String {
     // FNV-1a, as the hashers of the standard library may change.
-    let hash = id.bytes().fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash =
+        id.bytes().fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     // Of the upper half of 10/8: cases write addresses of the lower half by hand.
     let host = Ipv4Addr::from(0x0A80_0000 | ((hash ^ (hash >> 9)) & 0x007F_FFFF));
     format!("http://{host}:8080")
