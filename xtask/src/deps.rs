@@ -35,12 +35,13 @@ const NETWORK: [&str; 22] = [
 ];
 
 /// Crates that stand for a protocol, and the features that bring them: each of these does, and no other.
-const PROTOCOLS: [(&str, &[&str]); 4] = [
+const PROTOCOLS: [(&str, &[&str]); 5] = [
     ("etcd-client", &["etcd"]),
     ("tonic", &["etcd", "tonic", "tonic-server", "tonic-tls"]),
     ("tonic-health", &["tonic", "tonic-server", "tonic-tls"]),
     // Of the last by tonic's router; etcd-client brings it by way of tonic's defaults.
     ("axum", &["axum", "etcd", "tonic-server"]),
+    ("reqwest", &["consul", "eureka", "nacos", "reqwest"]),
 ];
 
 /// Features that bring an adapter, and all the families of [`NETWORK`] that each may bring, and does.

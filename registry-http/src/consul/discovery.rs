@@ -40,6 +40,8 @@ impl Discovery for ConsulDiscovery {
         let reader = Reader { session: &self.session, query: &query, operation: "lookup" };
         let found = reader.first(0, mode, read.avoid.clone()).await?;
         let (list, rejected) = distinct(found.list);
+        // No failed session may have told that the registry was replaced meanwhile.
+        self.session.doubt().await;
         let source = self.session.source(found.dc.as_deref()).await;
         let mut listing = Listing::new(list, found.told.evidence(source));
         listing.rejected = rejected;
@@ -153,11 +155,22 @@ impl Reader<'_> {
     ) -> Result<Found, Error> {
         let dc = self.query.datacenters[at].clone();
         let path = self.query.path(self.session, dc.as_deref(), mode);
-        let answer = self.session.success(Call::get(self.operation, path).list().avoiding(avoid)).await?;
+        let mut answer = self.session.success(Call::get(self.operation, path).list().avoiding(avoid)).await?;
+        if Told::of(&answer).is_streaming && is_empty(&answer) {
+            // See `watch`: an agent's view may be empty for want of rights, and doesn't say so.
+            answer = self.from_leader(at).await?;
+        }
         let mut relist = Relist::new();
         relist.is_same(&answer.body);
         let list = self.take(&mut relist, &answer, at).await?;
         Ok(Found { list, relist, told: Told::of(&answer), at, dc })
+    }
+
+    /// One answer, at once, from who has the data.
+    pub(super) async fn from_leader(&self, at: usize) -> Result<Answer, Error> {
+        let dc = self.query.datacenters[at].as_deref();
+        let path = self.query.path(self.session, dc, ConsulRead::Default);
+        self.session.success(Call::get(self.operation, path).list()).await
     }
 
     /// Waits for what comes after an index; the answer may be the same list.
@@ -211,6 +224,11 @@ impl Reader<'_> {
         });
         parsed.ok_or_else(|| error::protocol(answer, self.operation, "no list of services"))
     }
+}
+
+/// Whether the answer is a list without entries.
+pub(super) fn is_empty(answer: &Answer) -> bool {
+    matches!(answer.body.trim_ascii(), b"[]" | b"null")
 }
 
 /// A read that Consul holds back until something comes after `index`.

@@ -11,7 +11,9 @@
 //!
 //! The rules of blocking queries: an index is compared with those of the same kind only (a streaming agent's are lower
 //! than the servers' for the same list); one that went back is followed by a read without an index, from the leader; a
-//! return is no change; zero counts as one; and no loop runs faster than its [`Pace`].
+//! return is no change; zero counts as one; and no loop runs faster than its [`Pace`]. And one that no documentation
+//! tells: an agent that streams answers a revoked token with an empty list, index 1 and no word of rights, so a list that
+//! runs empty is read again from the leader before anybody believes it.
 //!
 //! Prepared queries can't be waited on and are executed at an interval. Where several data centres are named, those in
 //! front of the one in use are read in each round, and the others when it runs empty.
@@ -27,7 +29,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     config::ConsulRead,
-    discovery::{Found, Reader, Told, distinct},
+    discovery::{Found, Reader, Told, distinct, is_empty},
     pace::Pace,
     query::Query,
     session::Session,
@@ -83,6 +85,7 @@ struct View {
     told: Told,
     at: usize,
     source: SourceId,
+    is_empty: bool,
 }
 
 impl Watcher {
@@ -116,14 +119,15 @@ impl Watcher {
         self.has_doubles = list.len() < before;
         let mut event = Event::new(vec![Change::Reset(list)], None, evidence);
         event.rejected = rejected;
-        let view = View { relist: found.relist, told: found.told, at: found.at, source };
+        let is_empty = before == 0 && event.rejected.is_empty();
+        let view = View { relist: found.relist, told: found.told, at: found.at, source, is_empty };
         self.phase = Phase::Watching(Box::new(view));
         event
     }
 
     /// The next answer, whatever it brings.
     async fn round(&mut self, mut view: View) -> Result<Event, Error> {
-        let answer = self.ask(&view).await?;
+        let mut answer = self.ask(&view).await?;
         // One that was served before stands in front of this one.
         if view.at > 0
             && let Ok(found) = self.reader().first(0, self.session.config.read, None).await
@@ -133,9 +137,16 @@ impl Watcher {
             tracing::info!(service = %self.query.service, dc = ?found.dc, "a preferred data centre serves again");
             return Ok(self.reset(found).await);
         }
-        let told = Told::of(&answer);
+        let mut told = Told::of(&answer);
         self.pace.weigh(told.bytes);
-        if went_back(&view.told, &told) {
+        let mut is_back = went_back(&view.told, &told);
+        if !is_back && (is_doubtful(&view.told, &told) || (is_empty(&answer) && !view.is_empty)) {
+            answer = self.reader().from_leader(view.at).await?;
+            told = Told::of(&answer);
+            is_back = went_back(&view.told, &told);
+        }
+        if is_back {
+            self.session.doubt().await;
             let found = self.reader().list(view.at, ConsulRead::Default, None).await?;
             tracing::debug!(service = %self.query.service, from = ?view.told.index, to = ?found.told.index, "the index went back");
             return Ok(self.reset(found).await);
@@ -155,6 +166,7 @@ impl Watcher {
             }
         }
         view.told = told;
+        view.is_empty = list.instances.is_empty() && list.rejected.is_empty();
         Ok(self.event(view, list))
     }
 
@@ -206,6 +218,11 @@ impl Watcher {
         event.rejected = list.rejected;
         event
     }
+}
+
+/// Whether an agent answered from a view that it never filled.
+fn is_doubtful(last: &Told, next: &Told) -> bool {
+    next.is_streaming && next.index <= Some(1) && last.index > Some(1)
 }
 
 /// Whether the registry's data went back, as far as two answers compare.

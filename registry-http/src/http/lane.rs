@@ -6,7 +6,7 @@
 use std::{
     net::SocketAddr,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -36,28 +36,49 @@ const PROBE: Duration = Duration::from_secs(15);
 pub(crate) struct Lane {
     /// `host:port`.
     pub(crate) server: Arc<str>,
-    client: Mutex<Option<Client>>,
+    slot: Mutex<Slot>,
+}
+
+/// The client of the moment.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Tells it from its predecessors.
+    serial: u64,
+    client: Option<Client>,
 }
 
 impl Lane {
     pub(crate) fn new(server: &str) -> Self {
-        Self { server: server.into(), client: Mutex::default() }
+        Self { server: server.into(), slot: Mutex::default() }
     }
 
-    /// Throws the connections away, so that the next attempt reads the certificate files again.
-    pub(crate) fn reset(&self) {
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Which client an attempt that begins now would use.
+    pub(crate) fn serial(&self) -> u64 {
+        self.slot().serial
+    }
+
+    /// Throws the connections of client `serial` away, so that the next attempt reads the certificate files again; those
+    /// that were made since are innocent.
+    pub(crate) fn reset(&self, serial: u64) {
+        let mut slot = self.slot();
+        if slot.serial == serial {
+            *slot = Slot { serial: serial + 1, client: None };
+        }
     }
 
     /// Makes sure that a client can be built, which reads the files.
     pub(crate) async fn open(&self, config: &Common) -> Result<Client, Fault> {
-        if let Some(client) = &*self.client.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(client) = &self.slot().client {
             return Ok(client.clone());
         }
         let client = build(&self.server, config).await?;
         // Two may get here at once; one of the clients is dropped after its call.
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
+        self.slot().client = Some(client.clone());
         Ok(client)
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One attempt, which ends by `deadline`.
@@ -143,6 +164,10 @@ async fn build(server: &str, config: &Common) -> Result<Client, Fault> {
         builder = builder.no_gzip();
     }
     builder = builder.no_brotli().no_deflate().no_zstd();
+    if config.tls.is_none() {
+        // It would read the system's certificates all the same, and fail where there are none.
+        builder = builder.tls_certs_only([]);
+    }
     if let Some(files) = &config.tls {
         builder = builder.tls_backend_rustls().https_only(true);
         if let Some(ca) = &files.ca {

@@ -102,7 +102,6 @@ impl Servers {
                     return Ok(answer);
                 }
                 Err(fault) => {
-                    self.lanes[node].reset();
                     self.fail(node, &fault.line());
                     let is_over = fault.was_sent && !call.is_repeatable;
                     faults.push((Arc::clone(&self.lanes[node].server), fault));
@@ -119,15 +118,24 @@ impl Servers {
     }
 
     async fn attempt(&self, node: usize, call: &Call, until: Instant) -> Result<Answer, Fault> {
-        let watchdog = Watchdog { servers: self, node, since: Instant::now(), armed: !call.is_patient };
         let lane = &self.lanes[node];
+        let mut serial = lane.serial();
+        let armed = !call.is_patient;
+        let watchdog = Watchdog { servers: self, node, serial, since: Instant::now(), armed };
         let mut result = lane.attempt(&self.config, call, until).await;
         if call.is_repeatable && result.as_ref().is_err_and(|fault| fault.broke) && Instant::now() < until {
             // The server closed a pooled connection just as we used it.
-            lane.reset();
+            lane.reset(serial);
+            serial = lane.serial();
             result = lane.attempt(&self.config, call, until).await;
         }
         watchdog.disarm();
+        // A plain connection that was refused leaves nothing behind.
+        if let Err(fault) = &result
+            && (fault.was_sent || self.config.tls.is_some())
+        {
+            lane.reset(serial);
+        }
         result
     }
 
@@ -158,6 +166,7 @@ impl Servers {
 struct Watchdog<'a> {
     servers: &'a Servers,
     node: usize,
+    serial: u64,
     since: Instant,
     armed: bool,
 }
@@ -172,7 +181,7 @@ impl Drop for Watchdog<'_> {
     fn drop(&mut self) {
         // Less is a caller that changed its mind.
         if self.armed && self.since.elapsed() >= self.servers.config.request_timeout / 2 {
-            self.servers.lanes[self.node].reset();
+            self.servers.lanes[self.node].reset(self.serial);
             self.servers.fail(self.node, "the caller gave up waiting");
         }
     }

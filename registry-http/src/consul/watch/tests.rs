@@ -135,6 +135,28 @@ async fn a_lower_index_of_another_kind_of_answer_is_no_way_back() {
 }
 
 #[tokio::test]
+async fn an_agents_empty_view_is_not_believed_before_the_leader_says_so() {
+    let empty = |index: u64| list(index, &[]).with("X-Consul-Query-Backend", &"streaming");
+    let fake = lists(move |read, _| match read {
+        1 => list(25, &[entry("a", 1)]).with("X-Consul-Query-Backend", &"blocking-query"),
+        // The token was revoked, or the agent's view is broken.
+        2 | 4 => empty(1),
+        3 => list(26, &[entry("a", 1)]),
+        5 => Reply::status(403, "ACL not found"),
+        _ => Reply::Hang,
+    })
+    .await;
+    let mut stream = watch(&fake, "");
+    assert_eq!(next(&mut stream).await, r#"=["a@n1"] @Some(25)"#);
+    assert_eq!(next(&mut stream).await, "@Some(26)");
+    assert_eq!(stream.next().await.unwrap().unwrap_err().kind(), ErrorKind::Unauthenticated);
+    let looked =
+        lists(move |read, _| if read == 1 { empty(1) } else { Reply::status(403, "ACL not found") }).await;
+    let error = discovery(&looked, "&read=cached").lookup(&target(), &Read::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+}
+
+#[tokio::test]
 async fn an_index_of_zero_counts_as_one() {
     let fake = lists(|read, _| match read {
         1 => list(0, &[]),

@@ -148,3 +148,26 @@ async fn what_does_not_speak_http_or_tls_is_told_as_such() {
     assert_eq!(error.backend(), Some("fake"));
     assert!(matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Timeout), "{error:?}");
 }
+
+#[cfg(feature = "eureka")]
+#[tokio::test]
+async fn a_compressed_answer_is_measured_by_what_comes_out_of_it() {
+    /// A hundred times `a`.
+    const GZIP: &[u8] = &[
+        0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0x4b, 0x4c, 0xa4, 0x3d, 0x00, 0x00, 0x64,
+        0x7a, 0x70, 0xaf, 0x64, 0x00, 0x00, 0x00,
+    ];
+    let fake =
+        Fake::start(|_| Reply::Answer(200, vec![("content-encoding", "gzip".to_owned())], GZIP.to_vec()))
+            .await;
+    let mut config = config(&[&fake.address]);
+    config.gzip = true;
+    let servers = Servers::new("fake", config);
+    let mut call = Call::get("lookup", "/");
+    call.limit = 50;
+    assert_eq!(servers.call(call.clone()).await.unwrap_err().kind(), ErrorKind::Protocol);
+    call.limit = 100;
+    let answer = servers.call(call).await.unwrap();
+    assert_eq!(&answer.body[..], [b'a'; 100]);
+    assert_eq!(fake.seen()[0].header("accept-encoding"), Some("gzip"));
+}
