@@ -35,7 +35,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn call(client: &Client) -> Result<(), Box<dyn Error>> {
-    let http = ServiceClient::new(client, reqwest::Client::builder().no_proxy().build()?);
+    // Servers close idle connections, most of them after 30 s or later: sooner here, so that no request meets that.
+    let http = reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(15)).build()?;
+    let http = ServiceClient::new(client, http);
     for _ in 0..REQUESTS {
         let answer = http.get("http://orders/lines").timeout(Duration::from_secs(1)).send().await?;
         print!("{}", answer.error_for_status()?.text().await?);

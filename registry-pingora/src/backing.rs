@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_load_balancing::{Backend, Extensions, discovery::ServiceDiscovery};
-use registry_core::{Endpoint, Instance, Snapshot, Status, Upstream};
+use registry_core::{Endpoint, Instance, Upstream};
 use tokio::task::JoinSet;
 
 use crate::{names::Names, weights::scaled};
@@ -18,7 +18,7 @@ use crate::{names::Names, weights::scaled};
 /// How long a discovery waits for the first view of a service.
 const FIRST_VIEW: Duration = Duration::from_secs(5);
 
-/// No view of the service has arrived, or none of its backends has an address: pingora keeps the backends it has.
+/// No view of the service has arrived, or none of its instances can be reached: pingora keeps the backends it has.
 const NO_VIEW: ErrorType = ErrorType::new("NoRegistryView");
 
 /// The instances of one service as pingora's backends.
@@ -30,8 +30,9 @@ const NO_VIEW: ErrorType = ErrorType::new("NoRegistryView");
 ///   name for TLS. To pingora a backend is its address and weight: a change of anything else, such as metadata, alone
 ///   doesn't reach the selection, which keeps the `Arc<Instance>` it has until some address or weight changes. For what
 ///   has to be fresh look the instance up, by its id, in the upstream's snapshot.
-/// - The set is empty only if the registry *said* that nobody is left: an outage changes nothing, and instances that
-///   vanish in bulk stay for as long as the view's shrink guard holds them.
+/// - The set is empty only if the registry *said* that nobody is left: an outage changes nothing, instances that
+///   vanish in bulk stay for as long as the view's shrink guard holds them, and if none has an endpoint of the wanted
+///   scheme pingora keeps the backends it has.
 /// - A host that is a name is resolved at each discovery, to its first address; the last one stays if that fails. See
 ///   [`Follow`](crate::Follow) for when that is.
 ///
@@ -74,9 +75,12 @@ impl ServiceDiscovery for Backing {
             .await
             .map_err(|error| Error::because(NO_VIEW, "the registry has not answered", error))?;
         let snapshot = self.upstream.snapshot();
-        let chosen = chosen(&snapshot);
+        let chosen = snapshot.preferred(|instance| self.endpoint(instance).is_some());
         let reachable: Vec<_> =
-            chosen.iter().filter_map(|instance| Some((instance, self.endpoint(instance)?))).collect();
+            chosen.filter_map(|instance| Some((instance, self.endpoint(instance)?))).collect();
+        if reachable.is_empty() && !snapshot.is_empty() {
+            return Error::e_explain(NO_VIEW, "no instance has an endpoint of the wanted scheme");
+        }
         let shares =
             scaled(&reachable.iter().map(|(instance, _)| instance.weight().get()).collect::<Vec<_>>());
         self.names.retain(&reachable.iter().map(|(_, endpoint)| *endpoint).collect::<Vec<_>>());
@@ -103,17 +107,4 @@ impl ServiceDiscovery for Backing {
         }
         Ok((backends, HashMap::new()))
     }
-}
-
-/// The instances of the best standing there is.
-fn chosen(snapshot: &Snapshot) -> Vec<Arc<Instance>> {
-    let standing = |instance: &Instance| match (instance.status(), instance.weight().get()) {
-        (Status::Serving, 1..) => 0,
-        (Status::Serving, 0) => 1,
-        (Status::Draining, _) => 2,
-        (Status::Starting, _) => 3,
-        _ => 4,
-    };
-    let Some(best) = snapshot.iter().map(|instance| standing(instance)).min() else { return Vec::new() };
-    snapshot.iter().filter(|instance| standing(instance) == best).map(Arc::clone).collect()
 }

@@ -98,8 +98,22 @@ async fn a_backend_tells_which_instance_it_is() {
     let instance = backend.ext.get::<Arc<Instance>>().unwrap();
     assert_eq!(instance.metadata().get("sni"), Some("orders.example"));
 
-    let (none, _) = Backing::new(world.orders.clone()).scheme("thrift").discover().await.unwrap();
-    assert!(none.is_empty());
+    // Somebody is there, but not for this proxy: it keeps what it has.
+    let none = Backing::new(world.orders.clone()).scheme("thrift").discover().await;
+    assert!(none.unwrap_err().to_string().contains("scheme"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_without_the_wanted_scheme_do_not_hide_others_that_leave() {
+    let world = World::new().await;
+    let old = world.register(1, |instance| instance).await;
+    let new = Instance::builder("orders").id("new").endpoint("grpc://10.0.0.9:9000").build().unwrap();
+    let _new = world.client.register(new).await.unwrap();
+    let leaving = old.instance().to_builder().status(Status::Draining).build().unwrap();
+    old.update(leaving).unwrap();
+    world.seen(|view| view.len() == 2 && view.usable_len() == 1).await;
+    let (backends, _) = Backing::new(world.orders.clone()).scheme("http").discover().await.unwrap();
+    assert_eq!(backends.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,12 +2,14 @@
 
 use std::{
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use registry_core::balance::Failure;
 
 /// What a body holds until its end, and tells how it went. Dropped without [`ended`](Self::ended) if whoever reads the
 /// body stops before.
@@ -28,6 +30,26 @@ pub enum End {
     Complete,
     /// With an error.
     Failed,
+}
+
+/// Says why a response's body failed, where that is known to who made the body alone: a clone of this is in the
+/// extensions of the response's head, as a [`Connect`](crate::Connect)'s service returns it.
+///
+/// Without, or untold, a body that fails is a [`Failure::Server`].
+#[derive(Clone, Debug, Default)]
+pub struct BodyFault(Arc<OnceLock<Option<Failure>>>);
+
+impl BodyFault {
+    /// Says what failed on the instance's side; `None` if it was the reader that did, such as by being too slow for a
+    /// time limit of its own. To be told before the body returns its error; the first word counts.
+    pub fn tell(&self, failure: Option<Failure>) {
+        self.0.get_or_init(|| failure);
+    }
+
+    /// What failed on the instance's side, if anything did.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        *self.0.get().unwrap_or(&Some(Failure::Server))
+    }
 }
 
 pin_project! {

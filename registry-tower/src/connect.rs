@@ -39,7 +39,7 @@ pub trait Connect: Send + Sync + 'static {
     /// The service of an endpoint. Must not wait: it is called while a request is.
     ///
     /// # Errors
-    /// Why there can be none; the request then goes to another instance.
+    /// Why there can be none; the request then goes to another instance, and nobody is blamed.
     fn connect(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Self::Service, BoxError>;
 }
 

@@ -17,7 +17,8 @@ use crate::connect::Connect;
 
 /// A stream of [`Change`]s, which makes it a [`Discover`](tower::discover::Discover): for tower's own balancers.
 ///
-/// - It holds the instances that serve; only while there are none, all that are known.
+/// - It holds the instances that serve and have a weight; while there are none, those that
+///   [`Snapshot::preferred`] falls back to. tower's balancers know no weights: more than 0 is all the same.
 /// - A record with another weight, metadata or life is inserted again, which replaces the service.
 /// - Nothing is removed on suspicion: only what the upstream itself lets go of.
 /// - Nothing queues up while nobody asks: the next item leads towards the newest view.
@@ -29,7 +30,7 @@ use crate::connect::Connect;
 pub struct Discovered<C> {
     changes: Changes,
     connect: C,
-    /// What was inserted and not removed.
+    /// What is queued or done: what the reader has once it has read all.
     present: HashMap<InstanceKey, Arc<Instance>>,
     queue: VecDeque<Step>,
 }
@@ -41,7 +42,7 @@ enum Step {
 
 impl<C: Connect> Discovered<C> {
     /// The instances of `upstream`, from now on, as services made by `connect`. One that can't be made is left out, with
-    /// a warning.
+    /// a warning, until its record changes; the service of an older record is removed.
     ///
     /// # Panics
     /// On a lazily started upstream's first use, outside a tokio runtime.
@@ -51,11 +52,8 @@ impl<C: Connect> Discovered<C> {
 
     /// Queues what leads from what is present to the view.
     fn follow(&mut self, snapshot: &Snapshot) {
-        let is_wanted = |instance: &&Arc<Instance>| {
-            snapshot.usable_len() == 0 || instance.status() == registry_core::Status::Serving
-        };
         let mut gone = std::mem::take(&mut self.present);
-        for instance in snapshot.iter().filter(is_wanted) {
+        for instance in snapshot.preferred(|_| true) {
             let key = instance.key();
             let old = gone.remove(&key);
             if !old.is_some_and(|old| Arc::ptr_eq(&old, instance) || old.is_same_record(instance)) {
@@ -79,7 +77,10 @@ impl<C: Connect + Unpin> Stream for Discovered<C> {
                     match self.connect.connect(&instance, endpoint) {
                         Ok(service) => return Poll::Ready(Some(Ok(Change::Insert(instance.key(), service)))),
                         Err(error) => {
-                            tracing::warn!(key = %instance.key(), error, "an instance can't be used");
+                            let key = instance.key();
+                            tracing::warn!(%key, error, "an instance can't be used");
+                            // Without effect on a reader that has no service of an older record.
+                            return Poll::Ready(Some(Ok(Change::Remove(key))));
                         }
                     }
                 }

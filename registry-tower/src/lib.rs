@@ -36,7 +36,7 @@ mod world;
 #[cfg(feature = "tower")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
 pub use self::{
-    body::{End, Guard, Until},
+    body::{BodyFault, End, Guard, Until},
     classify::{Classify, ClassifyGrpc, ClassifyHttp, Idempotent, Verdict},
     connect::{Connect, NotSent},
     discover::Discovered,

@@ -106,7 +106,7 @@ where
                 Ok(response) => {
                     let (answer_head, body) = response.into_parts();
                     let failure = classify.response(&head, &answer_head).failure();
-                    let guard = OpenAnswer::new(open, failure, classify);
+                    let guard = OpenAnswer::new(open, failure, classify, &answer_head);
                     Ok(Response::from_parts(answer_head, Until::new(body, guard)))
                 }
                 Err(error) => {

@@ -79,6 +79,17 @@ impl<B: Body> Replay<B> {
         !source.is_lost && !source.is_broken
     }
 
+    /// Whether several can send it at the same time: what was read of it was kept, and what wasn't will be.
+    pub(crate) fn can_be_shared(&self) -> bool {
+        let source = self.lock();
+        let ahead = match &source.body {
+            Some(body) if !body.is_end_stream() => body.size_hint().upper(),
+            _ => Some(0),
+        };
+        let is_kept = !source.is_lost && !source.is_broken;
+        is_kept && ahead.is_some_and(|ahead| ahead <= (source.limit - source.kept_size) as u64)
+    }
+
     /// Whether the body itself failed.
     pub(crate) fn is_broken(&self) -> bool {
         self.lock().is_broken

@@ -1,26 +1,28 @@
 //! A reqwest client that finds its services by name.
 
+mod names;
 mod read;
+mod timed;
 
 use std::{
-    collections::HashMap,
     error::Error as StdError,
     fmt, io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use http::{HeaderName, HeaderValue, Method, Request, Response};
-use registry_core::{CallError, CallOptions, Client, Endpoint, Instance, Upstreams};
+use registry_core::{CallError, CallOptions, Client, Endpoint, Instance};
 use reqwest::{Body, IntoUrl, ResponseBuilderExt, Url};
+use tokio::time::Instant;
 use tower_service::Service;
 
-use self::read::Read;
+use self::{names::Names, read::Read, timed::timed};
 use crate::{
     BoxError,
-    classify::{Classify, ClassifyHttp, Idempotent},
+    classify::{Classify, ClassifyHttp},
     connect::{Connect, NotSent},
     replay::Replay,
     service::{Balanced, ServiceError},
@@ -37,34 +39,39 @@ const FIRST_VIEW: Duration = Duration::from_secs(5);
 /// [`hosts`](Self::hosts) sets another rule. As URLs have them in lower case, so must the registry.
 ///
 /// With `http://` the endpoint's scheme counts, not the URL's. With `https://` only `https` endpoints are used, whatever
-/// the registry says: an attempt on an instance without one fails. An `https` endpoint must bear the certificate's name.
+/// the registry says: an instance without one is passed over, for another, and isn't blamed. An `https` endpoint must bear the certificate's name.
+///
+/// Each name that is asked for is watched, up to 1,024 at a time: beyond that the least recently used one gives way, before
+/// others one without instances. After an hour without a request, or a minute if it has no instances, a name gives way
+/// to any other one. Where URLs are somebody else's, such as those of webhooks, a rule of your own
+/// ([`hosts`](Self::hosts)) keeps their hosts apart from services.
 ///
 /// Requests are retried as by [`Balanced`], and a pick is held until the response's body ends. Timeouts of `reqwest` hold
-/// for each attempt.
+/// for each attempt; one that runs out while the body is read counts against the instance only if at least half of the
+/// time went into waiting for it.
 ///
 /// Redirects are followed by `reqwest` and aren't balanced: 307 and 308 only for requests without a body, and the
 /// response's `url()` is that of the request, not where redirects led to. A connection that fails after a redirect is no
-/// reason to repeat the request, unless that is [`Idempotent`], by its method or by an `idempotency-key`.
+/// reason to repeat the request, unless that is [`Idempotent`](crate::Idempotent), by its method or by an `idempotency-key`.
 ///
 /// ```
 /// # use registry_tower::ServiceClient;
 /// # async fn example(client: registry_core::Client) -> Result<(), registry_tower::BoxError> {
-/// let http = ServiceClient::new(&client, reqwest::Client::new());
+/// // Before the servers close them: a `POST` that meets the end of a connection isn't repeated.
+/// let http = reqwest::Client::builder().pool_idle_timeout(std::time::Duration::from_secs(15)).build()?;
+/// let http = ServiceClient::new(&client, http);
 /// let lines = http.get("http://orders/lines?of=7").send().await?.error_for_status()?.text().await?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct ServiceClient {
     http: reqwest::Client,
-    upstreams: Arc<Upstreams>,
-    services: Arc<Mutex<Services>>,
+    names: Arc<Names>,
     hosts: Arc<HostRule>,
     classify: Arc<dyn Classify>,
     options: CallOptions,
 }
 
-/// By name, and whether with TLS.
-type Services = HashMap<(String, bool), Balanced<Pool>>;
 type HostRule = dyn Fn(&Url) -> Option<String> + Send + Sync;
 
 /// One request of a [`ServiceClient`].
@@ -91,8 +98,7 @@ impl ServiceClient {
     pub fn new(client: &Client, http: reqwest::Client) -> Self {
         Self {
             http,
-            upstreams: Arc::new(client.upstreams()),
-            services: Arc::default(),
+            names: Arc::new(Names::new(client)),
             hosts: Arc::new(single_label),
             classify: Arc::new(ClassifyHttp),
             options: CallOptions::new(),
@@ -145,7 +151,7 @@ impl ServiceClient {
         ServiceRequest { client: self.clone(), builder: self.http.request(method, url) }
     }
 
-    /// Sends a request. The first one to a service waits up to 5 s until something is known of it.
+    /// Sends a request. While nothing is known of the service it waits for that, up to 5 s or its own timeout.
     ///
     /// # Errors
     /// [`RequestError`]. A status is no error: see [`error_for_status`](reqwest::Response::error_for_status).
@@ -157,8 +163,9 @@ impl ServiceClient {
             return self.http.execute(request).await.map_err(RequestError::Http);
         };
         let url = request.url().clone();
-        let mut balanced =
-            self.balanced(service, url.scheme() == "https").await.map_err(RequestError::Call)?;
+        let within = request.timeout().map_or(FIRST_VIEW, |timeout| FIRST_VIEW.min(*timeout));
+        let balanced = self.balanced(&service, url.scheme() == "https", within).await;
+        let mut balanced = balanced.map_err(RequestError::Call)?;
         let request: Request<Body> = request.try_into().map_err(RequestError::Http)?;
         let answer = balanced.call(request).await.map_err(RequestError::Call)?;
         let (mut head, body) = answer.into_parts();
@@ -170,28 +177,23 @@ impl ServiceClient {
     }
 
     /// The service of this name, once something is known of it.
-    async fn balanced(&self, service: String, is_tls: bool) -> Result<Balanced<Pool>, ServiceError> {
-        let key = (service, is_tls);
-        let known = self.lock().get(&key).cloned();
-        let balanced = match known {
-            Some(balanced) => balanced,
-            None => {
-                let upstream = self.upstreams.get(&key.0).map_err(CallError::NoInstance)?;
-                let balanced = Balanced::new(upstream, Pool { http: self.http.clone(), is_tls })
-                    .classify_by(Arc::clone(&self.classify))
-                    .options(self.options.clone());
-                self.lock().entry(key).or_insert(balanced).clone()
-            }
-        };
+    async fn balanced(
+        &self,
+        service: &str,
+        is_tls: bool,
+        within: Duration,
+    ) -> Result<Balanced<Pool>, ServiceError> {
+        let balanced = self.names.get(service, is_tls, |upstream| {
+            Balanced::new(upstream, Pool { http: self.http.clone(), is_tls })
+                .classify_by(Arc::clone(&self.classify))
+                .options(self.options.clone())
+        });
+        let balanced = balanced.map_err(CallError::NoInstance)?;
         let upstream = balanced.upstream();
         if upstream.snapshot().version() == 0 {
-            upstream.ready_within(0, FIRST_VIEW).await.map_err(CallError::NoInstance)?;
+            upstream.ready_within(0, within).await.map_err(CallError::NoInstance)?;
         }
         Ok(balanced)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Services> {
-        self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -285,13 +287,14 @@ impl Service<Request<Replay<Body>>> for Pool {
     fn call(&mut self, request: Request<Replay<Body>>) -> Self::Future {
         let client = self.http.clone();
         let (head, body) = request.into_parts();
-        let is_idempotent = Idempotent::is(&head);
         Box::pin(async move {
             let (read, body) = Read::watch(body);
             let request = Request::from_parts(head, Body::wrap(body));
             let request = reqwest::Request::try_from(request)?;
+            let began = Instant::now();
             let answer = client.execute(request).await;
-            Ok(answer.map_err(|error| marked(error, is_idempotent || read.is_untouched()))?.into())
+            let answer = answer.map_err(|error| marked(error, read.is_untouched()))?;
+            Ok(timed(answer.into(), began))
         })
     }
 }
@@ -300,8 +303,8 @@ impl Service<Request<Replay<Body>>> for Pool {
 ///
 /// No connection may mean that of a redirect, which came after the request was processed; reqwest doesn't tell, so the
 /// body has to.
-fn marked(error: reqwest::Error, is_repeatable: bool) -> BoxError {
-    if error.is_connect() && is_repeatable {
+fn marked(error: reqwest::Error, is_untouched: bool) -> BoxError {
+    if error.is_connect() && is_untouched {
         return NotSent::new(error).into();
     }
     if error.is_timeout() {
@@ -313,7 +316,7 @@ fn marked(error: reqwest::Error, is_repeatable: bool) -> BoxError {
 impl fmt::Debug for ServiceClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServiceClient")
-            .field("upstreams", &self.upstreams)
+            .field("names", &self.names)
             .field("classify", &self.classify)
             .field("options", &self.options)
             .finish_non_exhaustive()

@@ -5,19 +5,21 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Request, Response, StatusCode, request};
+use http::{HeaderMap, Request, Response, StatusCode, request, response};
 use http_body::Body;
 use registry_core::{Attempt, CallError, CallOptions, Instance, OpenPick, Upstream, balance::Failure};
-use tokio::sync::watch;
 use tower_service::Service;
 
 use crate::{
     BoxError,
-    body::{End, Guard, Until},
+    body::{BodyFault, End, Guard, Until},
     cache::Cache,
     classify::{Classify, ClassifyHttp, Idempotent},
     connect::{Connect, NotSent},
@@ -39,8 +41,12 @@ const REPLAY_LIMIT: usize = 64 * 1024;
 ///
 /// An instance that hangs is survived by a request that is [`Idempotent`] and a
 /// [`per_try_timeout`](CallOptions::per_try_timeout), which limits the time to the response's *head*; none is set by
-/// default. A request that is marked as not idempotent isn't, whatever the options say. Options for one request, such as its hash key, are a [`CallOptions`] in its extensions. Hedges need a body of
-/// known length within the [`replay_limit`](Self::replay_limit).
+/// default. A request that is marked as not idempotent isn't, whatever the options say. Options for one request, such as
+/// its hash key, are a [`CallOptions`] in its extensions.
+///
+/// A [hedge](CallOptions::hedge_after) begins if the whole body can be kept within the [`replay_limit`](Self::replay_limit): its
+/// length is known, or all of it was sent by then. Else the first attempt goes on alone. A response that
+/// counts as failed, such as a 429, isn't the call's answer while another attempt may have a better one.
 pub struct Balanced<C: Connect> {
     upstream: Upstream,
     cache: Arc<Cache<C>>,
@@ -65,12 +71,13 @@ pub enum Cause {
 /// What the body of a response holds: the pick, until the body's end.
 ///
 /// A body that ends, or fails, ends the pick with that verdict and the time since the attempt began; one
-/// that is dropped before ends it by what the head said, without a time.
+/// that is dropped before, or fails by the [reader's own fault](BodyFault), ends it by what the head said, without a time.
 #[derive(Debug)]
 pub struct OpenAnswer {
     /// `None` once it is reported.
     open: Option<OpenPick>,
     failure: Option<Failure>,
+    fault: BodyFault,
     classify: Arc<dyn Classify>,
 }
 
@@ -130,26 +137,23 @@ impl<C: Connect> Balanced<C> {
 
     async fn send<B, R>(&self, request: Request<B>) -> Result<Answer<R>, ServiceError>
     where
-        B: Body,
+        B: Body + Send + 'static,
         C::Service: Service<Request<Replay<B>>, Response = Response<R>, Error: Into<BoxError>>,
         R: Body,
     {
         let (mut head, body) = request.into_parts();
         let options = head.extensions.remove::<CallOptions>();
         let options = options.unwrap_or_else(|| CallOptions::clone(&self.options));
-        let options = self.suited(options, &head, &body);
-        let sending = Sending {
-            head,
-            body: Replay::new(body, self.replay_limit),
-            rejected: Mutex::new(None),
-            exchanges: watch::Sender::new(()),
-        };
+        let body = Replay::new(body, self.replay_limit);
+        let options = suited(options, &head, &body);
+        let sending = Sending { head, body, rejected: Mutex::new(None), exchanges: AtomicUsize::new(0) };
         let held = self.upstream.call_held(&options, |instance| self.attempt(&sending, instance)).await;
         match held {
             Ok(held) => {
                 let ((response, failure), open) = held.into_parts();
-                let guard = OpenAnswer::new(open, failure, Arc::clone(&self.classify));
-                Ok(response.map(|body| Until::new(body, guard)))
+                let (head, body) = response.into_parts();
+                let guard = OpenAnswer::new(open, failure, Arc::clone(&self.classify), &head);
+                Ok(Response::from_parts(head, Until::new(body, guard)))
             }
             Err(error) => match sending.rejected.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 Some(response) if matches!(error.cause(), Some(Cause::Status(_))) => {
@@ -158,20 +162,6 @@ impl<C: Connect> Balanced<C> {
                 _ => Err(error),
             },
         }
-    }
-
-    /// What the request itself says about how it may be called.
-    fn suited<B: Body>(&self, mut options: CallOptions, head: &request::Parts, body: &B) -> CallOptions {
-        if let Some(Idempotent(marked)) = head.extensions.get() {
-            options = options.idempotent(*marked);
-        } else if Idempotent::is(head) {
-            options = options.idempotent(true);
-        }
-        // A hedge begins while the first attempt sends: only what is sure to be kept can be sent twice then.
-        if body.size_hint().upper().is_none_or(|upper| upper > self.replay_limit as u64) {
-            options = options.hedges(0);
-        }
-        options
     }
 
     /// One attempt, on one instance.
@@ -184,15 +174,13 @@ impl<C: Connect> Balanced<C> {
         B: Body,
         C::Service: Service<Request<Replay<B>>, Response = Response<R>, Error: Into<BoxError>>,
     {
-        let rejected = sending.reject(None);
+        let rejected = sending.rejected().take();
         // Gives its connection back before another one is used.
         drop(rejected);
         let Some(body) = sending.body.again() else {
-            // A hedge: the attempt that took the body may still be answered.
-            sending.exchanges.closed().await;
             return Err(Attempt::stop(Cause::Service("the request's body can't be sent again".into())));
         };
-        let exchange = sending.exchanges.subscribe();
+        let exchange = sending.begin();
         let result = self.exchange(&sending.head, body, &instance).await;
         drop(exchange);
         match result {
@@ -200,21 +188,29 @@ impl<C: Connect> Balanced<C> {
                 let (head, body) = response.into_parts();
                 let verdict = self.classify.response(&sending.head, &head);
                 let (status, response) = (head.status, Response::from_parts(head, body));
-                if !verdict.is_retried() || !sending.body.is_replayable() {
+                let cause = Cause::Status(status);
+                let attempt = if verdict.is_retried() && sending.body.is_replayable() {
+                    Attempt::retry(cause)
+                } else if verdict.failure().is_some() && sending.is_under_way() {
+                    Attempt::stop(cause).unless_another_answers()
+                } else {
                     return Ok((response, verdict.failure()));
-                }
-                drop(sending.reject(Some(response)));
-                Err(because(Attempt::retry(Cause::Status(status)), verdict.failure()))
+                };
+                drop(sending.keep(response));
+                Err(because(attempt, verdict.failure()))
             }
+            Err(Fault::Unfit(error)) => Err(Attempt::retry(Cause::Service(error)).blaming_nobody()),
             // The caller's own doing, such as an upload that was broken off: the instance is none the worse for it.
-            Err(error) if sending.body.is_broken() => Err(Attempt::stop(Cause::Service(error))),
-            Err(error) => {
+            Err(Fault::Failed(error)) if sending.body.is_broken() => {
+                Err(Attempt::stop(Cause::Service(error)))
+            }
+            Err(Fault::Failed(error)) => {
                 let verdict = self.classify.error(&sending.head, &error);
                 let cause = Cause::Service(error);
                 let attempt = if verdict.is_retried() && sending.body.is_replayable() {
                     Attempt::retry(cause)
                 } else {
-                    Attempt::stop(cause)
+                    Attempt::stop(cause).unless_another_answers()
                 };
                 Err(because(attempt, verdict.failure()))
             }
@@ -226,34 +222,91 @@ impl<C: Connect> Balanced<C> {
         head: &request::Parts,
         body: Replay<B>,
         instance: &Instance,
-    ) -> Result<Response<R>, BoxError>
+    ) -> Result<Response<R>, Fault>
     where
         B: Body,
         C::Service: Service<Request<Replay<B>>, Response = Response<R>, Error: Into<BoxError>>,
     {
-        let mut route = self.cache.route(&self.upstream, instance).map_err(NotSent::new)?;
+        let mut route = self.cache.route(&self.upstream, instance).map_err(Fault::Unfit)?;
         let mut request = Request::from_parts(head.clone(), body);
         *request.uri_mut() = route.destination.resolve(&head.uri);
         // The clone that is called is the one that became ready.
-        poll_fn(|cx| route.service.poll_ready(cx)).await.map_err(NotSent::new)?;
-        route.service.call(request).await.map_err(Into::into)
+        poll_fn(|cx| route.service.poll_ready(cx))
+            .await
+            .map_err(|e| Fault::Failed(NotSent::new(e).into()))?;
+        route.service.call(request).await.map_err(|error| Fault::Failed(error.into()))
     }
+}
+
+/// Why there is no response.
+enum Fault {
+    /// The [`Connect`] has no service for this instance: its own limits, which say nothing of the instance.
+    Unfit(BoxError),
+    Failed(BoxError),
 }
 
 /// One request, over all its attempts.
 struct Sending<B, R> {
     head: request::Parts,
     body: Replay<B>,
-    /// The last response that another attempt was to better.
+    /// A response that another attempt was to better.
     rejected: Mutex<Option<Response<R>>>,
-    /// Tells when no attempt is under way: each is a receiver meanwhile. Nothing is ever sent.
-    exchanges: watch::Sender<()>,
+    /// How many attempts are under way.
+    exchanges: AtomicUsize,
 }
 
+/// An attempt that is under way.
+struct Exchange<'a>(&'a AtomicUsize);
+
 impl<B, R> Sending<B, R> {
-    fn reject(&self, response: Option<Response<R>>) -> Option<Response<R>> {
-        std::mem::replace(&mut self.rejected.lock().unwrap_or_else(PoisonError::into_inner), response)
+    fn rejected(&self) -> MutexGuard<'_, Option<Response<R>>> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Keeps the response until the call's end, unless there is one already: then that is the one the call ends with.
+    /// The one that isn't kept, to be dropped without the lock.
+    fn keep(&self, response: Response<R>) -> Option<Response<R>> {
+        let mut rejected = self.rejected();
+        if rejected.is_some() {
+            return Some(response);
+        }
+        *rejected = Some(response);
+        None
+    }
+
+    fn begin(&self) -> Exchange<'_> {
+        self.exchanges.fetch_add(1, Ordering::Relaxed);
+        Exchange(&self.exchanges)
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.exchanges.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the request itself says about how it may be called.
+fn suited<B>(mut options: CallOptions, head: &request::Parts, body: &Replay<B>) -> CallOptions
+where
+    B: Body + Send + 'static,
+{
+    if let Some(Idempotent(marked)) = head.extensions.get() {
+        options = options.idempotent(*marked);
+    } else if Idempotent::is(head) {
+        options = options.idempotent(true);
+    }
+    if options.is_hedged()
+        && let Some(body) = body.again()
+    {
+        // The first attempt may be sending it still.
+        options = options.hedge_if(move || body.can_be_shared());
+    }
+    options
 }
 
 fn because(attempt: Attempt<Cause>, failure: Option<Failure>) -> Attempt<Cause> {
@@ -315,8 +368,17 @@ impl<C: Connect> fmt::Debug for Balanced<C> {
 
 impl OpenAnswer {
     /// The pick of a response whose head was judged.
-    pub(crate) fn new(open: OpenPick, failure: Option<Failure>, classify: Arc<dyn Classify>) -> Self {
-        Self { open: Some(open), failure, classify }
+    pub(crate) fn new(
+        open: OpenPick,
+        failure: Option<Failure>,
+        classify: Arc<dyn Classify>,
+        head: &response::Parts,
+    ) -> Self {
+        if failure.is_none() {
+            open.picked().answered();
+        }
+        let fault = head.extensions.get::<BodyFault>().cloned().unwrap_or_default();
+        Self { open: Some(open), failure, fault, classify }
     }
 }
 
@@ -330,7 +392,10 @@ impl Guard for OpenAnswer {
         match (how, self.failure) {
             (End::Complete, None) => open.succeed(),
             (End::Complete, Some(failure)) => open.fail(failure),
-            (End::Failed, failure) => open.fail(failure.unwrap_or(Failure::Server)),
+            (End::Failed, failure) => match failure.or(self.fault.failure()) {
+                None => open.cut_off(),
+                Some(failure) => open.fail(failure),
+            },
         }
     }
 }

@@ -30,6 +30,9 @@ struct Named {
 /// known one up neither blocks nor allocates nor writes to what other threads read. Whoever knows the service
 /// beforehand holds the [`Upstream`] instead: that is twice as fast.
 ///
+/// No name ever gives way to another one, so whoever may ask for any, such as by a `Host` header, can fill the map up for good:
+/// check such names against a list, or [`Client::services`], before they are asked for here.
+///
 /// ```
 /// # async fn example(client: registry_core::Client) -> Result<(), registry_core::Error> {
 /// let upstreams = client.upstreams();

@@ -138,9 +138,20 @@ impl Snapshot {
         USABLE.into_iter().flat_map(|pool| self.pool(pool).iter())
     }
 
+    /// The instances among which a pick that may only take those `accepted` would choose: the serving ones with a
+    /// weight; if there are none, those of weight 0; then the draining, the starting and those that are down, as one
+    /// that may refuse beats none.
+    ///
+    /// Says nothing of ejections. For balancers that aren't this crate's; walks the view twice.
+    pub fn preferred(&self, accepted: impl Fn(&Instance) -> bool) -> impl Iterator<Item = &Arc<Instance>> {
+        let rank = move |instance: &Instance| accepted(instance).then(|| Pool::of(instance) as usize);
+        let best = self.iter().filter_map(|instance| rank(instance)).min();
+        self.iter().filter(move |instance| best.is_some() && rank(instance) == best)
+    }
+
     /// Whether any is [`Serving`](Status::Serving) and not kept apart as ejected; in a panic none is.
     pub(crate) fn has_usable(&self) -> bool {
-        USABLE.into_iter().any(|pool| pool != Pool::Ejected && self.pool(pool).len() > 0)
+        USABLE.into_iter().any(|pool| pool != Pool::Ejected && !self.pool(pool).is_empty())
     }
 
     /// Whether the shrink guard holds this instance: the registry's list no longer has it, which isn't

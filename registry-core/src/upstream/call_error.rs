@@ -27,7 +27,7 @@ pub enum CallError<E> {
         instance: Arc<Instance>,
         /// What the closure returned.
         cause: E,
-        /// The attempts that failed before.
+        /// The attempts that failed before, or [beside it](super::Attempt::unless_another_answers).
         earlier: Vec<FailedAttempt<E>>,
     },
     /// No answer in time, and the call may not be repeated.

@@ -62,6 +62,40 @@ async fn an_instance_that_drains_leaves_unless_nothing_else_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_instance_without_a_weight_leaves_unless_nothing_else_is_left() {
+    let world = World::with(2).await;
+    let mut discovered = Discovered::new(&world.upstream, by_port());
+    assert_eq!(read(&mut discovered).await, ["insert 1", "insert 2"]);
+    let weigh = |at: usize, weight| {
+        let instance = world.registrations[at].instance();
+        world.registrations[at].update(instance.to_builder().weight(weight).build().unwrap()).unwrap();
+    };
+    weigh(0, 7);
+    assert_eq!(read(&mut discovered).await, ["insert 1"]);
+    weigh(0, 0);
+    assert_eq!(read(&mut discovered).await, ["remove"]);
+    weigh(1, 0);
+    assert_eq!(read(&mut discovered).await, ["insert 1", "insert 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_service_of_an_old_record_goes_if_the_new_one_cannot_be_connected_to() {
+    let world = World::with(2).await;
+    let plain = |_: &Instance, endpoint: &Endpoint| match endpoint.scheme() {
+        "http" => Ok::<u16, BoxError>(endpoint.port()),
+        other => Err(format!("{other} isn't spoken").into()),
+    };
+    let mut discovered = Discovered::new(&world.upstream, plain);
+    assert_eq!(read(&mut discovered).await, ["insert 1", "insert 2"]);
+    let first = world.registrations[0].instance();
+    let with = |endpoint| first.to_builder().clear_endpoints().endpoint(endpoint).build().unwrap();
+    world.registrations[0].update(with("https://10.0.0.7:1")).unwrap();
+    assert_eq!(read(&mut discovered).await, ["remove"]);
+    world.registrations[0].update(with("http://10.0.0.7:9")).unwrap();
+    assert_eq!(read(&mut discovered).await, ["insert 9"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_that_comes_late_gets_the_newest_view_only() {
     let mut world = World::with(3).await;
     let mut discovered = Discovered::new(&world.upstream, by_port());

@@ -1,14 +1,14 @@
 //! A pool of plain HTTP connections per instance.
 
 use std::{
-    fmt,
+    fmt, io,
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use http::{Request, Response, Version, header};
+use http::{Request, Response, Uri, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -29,6 +29,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest time a connection is kept unused. A request that meets the server's closing of it is lost, and not repeated
 /// unless it is idempotent; so this is half of what hyper's servers, [`Server`](super::Server) too, wait for a head.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often a connection with requests under way that says nothing is asked whether it lives: else all requests to an
+/// instance that lost its power wait for TCP's 15 min on the one connection they share.
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// How long the answer to a ping may take.
+const PING_WITHIN: Duration = Duration::from_secs(5);
 
 /// Makes a pool of plain HTTP connections for each instance; its idle connections close when the instance leaves.
 ///
@@ -36,17 +41,43 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// the pool speaks HTTP/2 from the first byte (RFC 9113, section 3.3), else HTTP/1. `https` needs a connector with TLS,
 /// which this is not: an instance with nothing else fails.
 ///
-/// A connection has 1 s to open, and is closed when it wasn't used for 15 s: before servers close it that wait 30 s for
+/// A connection has 1 s to open, the resolving of a name included, and is closed when it wasn't used for 15 s: before servers close it that wait 30 s for
 /// the next request, as hyper's do.
 pub struct HttpConnect<B> {
-    connector: HttpConnector,
+    connector: Timed<HttpConnector>,
     body: PhantomData<fn(B)>,
 }
 
 /// The connections to one instance.
 pub struct HttpPool<B> {
-    client: Client<HttpConnector, Replay<B>>,
+    client: Client<Timed<HttpConnector>, Replay<B>>,
     is_http2: bool,
+}
+
+/// Opens connections within a limit that covers all of it: the connector's own leaves out the resolving of a name,
+/// which takes as long as the resolver likes.
+#[derive(Clone, Debug)]
+struct Timed<C> {
+    connector: C,
+    limit: Duration,
+}
+
+impl<C> Service<Uri> for Timed<C>
+where
+    C: Service<Uri, Error: Into<BoxError>, Future: Send + 'static>,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connector.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let opened = tokio::time::timeout(self.limit, self.connector.call(to));
+        Box::pin(async move { opened.await.map_err(io::Error::from)?.map_err(Into::into) })
+    }
 }
 
 impl<B> HttpConnect<B> {
@@ -55,14 +86,13 @@ impl<B> HttpConnect<B> {
     pub fn new() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        Self { connector, body: PhantomData }
+        Self { connector: Timed { connector, limit: CONNECT_TIMEOUT }, body: PhantomData }
     }
 
     /// Another limit for the opening of a connection.
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connector.set_connect_timeout(Some(limit));
+        self.connector.limit = limit;
         self
     }
 }
@@ -95,6 +125,9 @@ where
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .http2_only(is_http2)
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_WITHIN)
+            .http2_keep_alive_while_idle(false)
             .build(self.connector.clone());
         Ok(HttpPool { client, is_http2 })
     }
@@ -150,5 +183,20 @@ impl<B> fmt::Debug for HttpConnect<B> {
 impl<B> fmt::Debug for HttpPool<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpPool").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resolver_that_never_answers_costs_no_more_than_a_connection_may() {
+        let connector = tower::service_fn(|_: Uri| std::future::pending::<Result<(), BoxError>>());
+        let mut timed = Timed { connector, limit: CONNECT_TIMEOUT };
+        let start = tokio::time::Instant::now();
+        let error = timed.call(Uri::from_static("http://orders.example")).await.unwrap_err();
+        assert_eq!(start.elapsed(), CONNECT_TIMEOUT);
+        assert_eq!(error.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, uri::PathAndQuery};
 use http_body::{Body, Frame, SizeHint};
 use registry_core::{Instance, Probe, balance::Failure};
 use tower_service::Service;
@@ -27,22 +27,29 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct HttpProbe {
-    path: Box<str>,
+    path: PathAndQuery,
     connect: HttpConnect<Nothing>,
 }
 
 impl HttpProbe {
-    /// Asks for this path, with a query if it has one.
+    /// Asks for this path, with a query if it has one; a leading `/` may be left out.
+    ///
+    /// # Panics
+    /// If it is no path of a URI (RFC 3986), for one if it has a blank: no instance would ever be well.
     #[must_use]
-    pub fn new(path: impl Into<Box<str>>) -> Self {
-        Self { path: path.into(), connect: HttpConnect::new() }
+    pub fn new(path: impl AsRef<str>) -> Self {
+        let path = path.as_ref();
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let parsed = format!("{slash}{path}").parse();
+        let path = parsed.unwrap_or_else(|error| panic!("{path:?} is no path: {error}"));
+        Self { path, connect: HttpConnect::new() }
     }
 
     async fn ask(&self, instance: &Instance) -> Result<StatusCode, BoxError> {
         let endpoint = self.connect.endpoint(instance);
         // A pool of its own: a connection that was kept from better days would say less.
         let mut pool = self.connect.connect(instance, endpoint)?;
-        let uri = Destination::of(endpoint)?.resolve(&self.path.parse()?);
+        let uri = Destination::of(endpoint)?.resolve(&self.path.clone().into());
         let request = Request::get(uri).body(Replay::new(Nothing, 0))?;
         Ok(pool.call(request).await?.status())
     }

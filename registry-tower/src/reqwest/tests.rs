@@ -159,6 +159,101 @@ async fn a_redirect_that_leads_nowhere_does_not_repeat_the_request() {
 }
 
 #[tokio::test]
+async fn a_redirect_that_leads_nowhere_is_not_told_of_as_a_refused_connection() {
+    let nowhere = format!("http://{}/", closed().await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = Router::new().fallback(any(async move || axum::response::Redirect::to(&nowhere)));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let orders = orders(&[address; 3]).await;
+    // Two refused connections in a row would be enough.
+    for _ in 0..3 {
+        orders.http.get("http://orders/").send().await.unwrap_err();
+    }
+    let upstream = orders.http.names.upstream("orders");
+    assert_eq!(upstream.snapshot().ejected().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_the_first_view_no_longer_than_it_may_take() {
+    let registry = registry_core::MemoryRegistry::new();
+    registry.faults().unavailable(true);
+    let client = Client::from_backend(registry.backend()).await.unwrap();
+    let http = ServiceClient::new(&client, reqwest::Client::builder().no_proxy().build().unwrap());
+    let start = Instant::now();
+    let limit = Duration::from_millis(200);
+    http.get("http://orders/").timeout(limit).send().await.unwrap_err();
+    assert!(start.elapsed() < 2 * limit, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn names_that_are_made_up_take_no_places_for_good() {
+    let orders = orders(&[serve().await]).await;
+    for name in 0..1_100 {
+        let error = orders.http.get(format!("http://made-up-{name}/")).send().await.unwrap_err();
+        let RequestError::Call(CallError::NoInstance(error)) = error else { panic!("{error:?}") };
+        assert_eq!(error.kind(), ErrorKind::NoInstance, "{name}");
+    }
+    assert_eq!(orders.http.get("http://orders/").send().await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_not_used_is_no_longer_watched() {
+    let registry = registry_core::MemoryRegistry::new();
+    let client = Client::from_backend(registry.backend()).await.unwrap();
+    // Without a lease that the leaps of the clock might end.
+    registry.faults().put_foreign(Instance::new("orders", "http://10.0.0.7:1").unwrap());
+    let http = ServiceClient::new(&client, reqwest::Client::builder().no_proxy().build().unwrap());
+    let known = async |name: &str| http.balanced(name, false, FIRST_VIEW).await.unwrap();
+    for name in ["orders", "nobody", "no-one"] {
+        known(name).await;
+    }
+    registry.until(|registry| registry.watch_count() == 3).await;
+    tokio::time::advance(Duration::from_secs(61)).await;
+    let last = known("somebody").await;
+    registry.until(|registry| registry.watch_count() == 2).await;
+    assert_eq!(http.names.upstream("orders").snapshot().len(), 1);
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    known("nobody").await;
+    registry.until(|registry| registry.watch_count() == 2).await;
+    drop(last);
+    registry.until(|registry| registry.watch_count() == 1).await;
+}
+
+/// A service whose every answer begins and never ends.
+async fn endless() -> crate::world::World {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = Router::new().fallback(any(async || {
+        let part = futures_util::stream::iter([Ok::<_, io::Error>("part")]);
+        let parts = futures_util::StreamExt::chain(part, futures_util::stream::pending());
+        axum::body::Body::from_stream(parts)
+    }));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    crate::world::World::of([format!("http://{address}")]).await
+}
+
+#[tokio::test]
+async fn a_timeout_while_the_caller_reads_slowly_is_not_the_instances_fault() {
+    use http_body_util::BodyExt;
+    use registry_core::balance::Failure;
+    let limit = Duration::from_millis(400);
+    for (is_slow, blamed) in [(true, None), (false, Some(Failure::Timeout))] {
+        let world = endless().await;
+        let http = reqwest::Client::builder().no_proxy().timeout(limit).build().unwrap();
+        let mut service = Balanced::new(world.upstream.clone(), Pool { http, is_tls: false });
+        let request = Request::get("http://orders/").body(Body::default()).unwrap();
+        let mut body = service.call(request).await.unwrap().into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "part");
+        if is_slow {
+            tokio::time::sleep(3 * limit).await;
+        }
+        assert!(body.frame().await.unwrap().unwrap_err().is_timeout());
+        assert_eq!(world.ledger.outcomes()[0].get_failure(), blamed);
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_to_the_same_place_is_no_sign_that_nothing_was_sent() {
     for body in ["two", ""] {
         // As a page is shown after its form was sent; by then the instance is gone.

@@ -1,7 +1,10 @@
 use std::{
     collections::BTreeSet,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -244,6 +247,71 @@ async fn a_hedge_that_can_not_send_the_body_leaves_the_call_to_the_first_attempt
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 5_000);
 }
 
+/// The first attempt is answered with `first` after 500 ms, the second one, the hedge, with `hedge` after 100 ms more than
+/// its delay of 100 ms.
+async fn hedged(first: u16, hedge: u16) -> (StatusCode, Vec<Option<Failure>>) {
+    let world = World::with(2).await;
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let answers = answering(move |_, _| {
+        let is_first = attempts.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            let (wait, code) = if is_first { (500, first) } else { (100, hedge) };
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            Ok(status(code))
+        }
+    });
+    let hedging = CallOptions::new().hedge_after(Duration::from_millis(100)).attempts(2);
+    let service = Balanced::new(world.upstream.clone(), answers).options(hedging);
+    let answer = service.oneshot(request(Method::GET)).await.unwrap();
+    let status = answer.status();
+    answer.into_body().collect().await.unwrap();
+    assert_eq!(world.ledger.open(), 0);
+    (status, world.ledger.failures())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_is_turned_away_is_no_answer_while_another_may_come() {
+    let throttled = Some(Failure::Throttled);
+    assert_eq!(hedged(200, 429).await, (StatusCode::OK, vec![throttled, None]));
+    assert_eq!(hedged(200, 501).await, (StatusCode::OK, vec![Some(Failure::Server), None]));
+    let both = hedged(429, 429).await;
+    assert_eq!(both, (StatusCode::TOO_MANY_REQUESTS, vec![throttled; 2]));
+    // It is the best there is.
+    let worse = hedged(503, 429).await;
+    assert_eq!(worse, (StatusCode::TOO_MANY_REQUESTS, vec![throttled, Some(Failure::Server)]));
+    assert_eq!(hedged(200, 404).await, (StatusCode::NOT_FOUND, vec![None, None]), "that is an answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_of_unknown_length_is_hedged_once_it_was_sent() {
+    for is_sent in [false, true] {
+        let world = World::with(2).await;
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let connect = move |_: &Instance, _: &Endpoint| -> Result<_, BoxError> {
+            let attempts = Arc::clone(&attempts);
+            Ok(service_fn(move |request: Request<Replay<_>>| {
+                let attempt = attempts.fetch_add(1, Ordering::SeqCst) + 1;
+                async move {
+                    let mut body = request.into_body();
+                    let part = body.frame().await.unwrap()?.into_data().unwrap();
+                    if is_sent {
+                        assert!(body.frame().await.is_none());
+                    }
+                    tokio::time::sleep(Duration::from_millis(if attempt == 1 { 500 } else { 10 })).await;
+                    let answer = [part, Bytes::from(attempt.to_string())].concat();
+                    Ok::<_, BoxError>(Response::new(Full::new(Bytes::from(answer))))
+                }
+            }))
+        };
+        let hedging = CallOptions::new().hedge_after(Duration::from_millis(100));
+        let service = Balanced::new(world.upstream.clone(), connect).options(hedging);
+        let part = futures_util::stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"part ")))]);
+        let request = Request::put("http://orders/").body(StreamBody::new(part)).unwrap();
+        let answer = service.oneshot(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(answer, if is_sent { "part 2" } else { "part 1" });
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_an_instance_the_call_fails_at_once_with_a_typed_error() {
     let world = World::with(0).await;
@@ -291,4 +359,24 @@ async fn services_live_as_long_as_their_instances_and_no_longer() {
     drop(world.registrations.pop().unwrap());
     let is_gone = async || (service.cached() == 2).then_some(());
     eventually("the service goes with its instance", Duration::from_secs(60), is_gone).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_the_connector_has_nothing_for_is_passed_over_without_blame() {
+    let world = World::with(2).await;
+    let connect = |_: &Instance, endpoint: &Endpoint| -> Result<Pool, BoxError> {
+        if endpoint.port() == 1 {
+            return Err("it wants what isn't spoken here".into());
+        }
+        Ok(BoxCloneService::new(service_fn(|_| async { Ok(status(200)) })))
+    };
+    let orders = Balanced::new(world.upstream.clone(), connect);
+    for _ in 0..10 {
+        assert_eq!(orders.clone().oneshot(request(Method::POST)).await.unwrap().status(), 200);
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(world.ledger.open(), 0);
+    let ended = world.ledger.ended();
+    assert!(ended.iter().flatten().all(|outcome| outcome.get_failure().is_none()), "{ended:?}");
+    assert!(ended.iter().any(Option::is_none), "the first one was never picked");
 }

@@ -148,6 +148,9 @@ impl GrpcChannelBuilder {
     }
 
     /// How calls are made: attempts, time per attempt, … A [`CallOptions`] in a request's extensions comes first.
+    ///
+    /// A [hedge](CallOptions::hedge_after) of an [idempotent](Self::idempotent) call begins if its request was wholly sent by then and kept,
+    /// see [`replay_limit`](Self::replay_limit): not while the connection is being made, nor while messages are streamed.
     pub fn options(mut self, options: CallOptions) -> Self {
         self.options = options;
         self

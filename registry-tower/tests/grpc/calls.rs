@@ -211,6 +211,22 @@ async fn an_instance_that_hangs_costs_the_time_of_one_attempt_if_the_call_is_ide
 }
 
 #[tokio::test]
+async fn an_instance_that_hangs_costs_the_hedges_delay_if_the_call_is_idempotent() {
+    let world = World::of(2).await;
+    let (upstream, ledger) = world.observed().await;
+    let channel = GrpcChannel::builder(upstream)
+        .options(CallOptions::new().hedge_after(Duration::from_millis(200)))
+        .idempotent(true)
+        .build();
+    let mut client = GreeterClient::new(channel);
+    let answer = tokio::time::timeout(SOON, client.say_hello(hello("wait n0"))).await;
+    let answer = answer.expect("a hedge").unwrap();
+    assert_eq!(answer.into_inner().instance, "n1");
+    assert_eq!(world.calls().into_values().collect::<Vec<_>>(), [1, 1]);
+    assert_eq!((ledger.open(), ledger.failures()), (0, vec![None; 2]), "who was slow isn't blamed");
+}
+
+#[tokio::test]
 async fn the_callers_timeout_is_over_all_attempts_and_blames_who_was_slow() {
     let world = World::of(2).await;
     let (upstream, ledger) = world.observed().await;

@@ -22,6 +22,7 @@ pub struct Attempt<E> {
     pub(super) cause: E,
     pub(super) retry: bool,
     pub(super) blame: Blame,
+    pub(super) yields: bool,
 }
 
 /// What a failed attempt says of its instance.
@@ -38,17 +39,25 @@ impl<E> Attempt<E> {
     /// Try another instance. Reported as [`Failure::Connect`] unless [`because`](Self::because) or
     /// [`blaming_nobody`](Self::blaming_nobody) says otherwise.
     pub fn retry(cause: E) -> Self {
-        Self { cause, retry: true, blame: Blame::It(Failure::Connect) }
+        Self { cause, retry: true, blame: Blame::It(Failure::Connect), yields: false }
     }
 
     /// Give up. Nothing is reported about the instance unless [`because`](Self::because) blames it.
     pub fn stop(cause: E) -> Self {
-        Self { cause, retry: false, blame: Blame::Unclear }
+        Self { cause, retry: false, blame: Blame::Unclear, yields: false }
     }
 
     /// What failed on the instance's side.
     pub fn because(mut self, failure: Failure) -> Self {
         self.blame = Blame::It(failure);
+        self
+    }
+
+    /// A [`stop`](Self::stop) that leaves the other attempts in flight, which there are only with
+    /// [hedges](crate::CallOptions::hedge_after), their chance: no further one is made, and the call stops with this
+    /// one's cause if none of them is answered. A [`retry`](Self::retry) leaves it to them anyway.
+    pub fn unless_another_answers(mut self) -> Self {
+        self.yields = true;
         self
     }
 

@@ -1,5 +1,7 @@
 //! What a call decides: whether to try again, where, and what to say at last.
 
+use std::{sync::Arc, time::Duration};
+
 use tokio::time::Instant;
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, metrics,
-    model::{InstanceKey, Status},
+    model::{Instance, InstanceKey, Status},
     upstream::{
         AttemptCause, CallError, Exhaustion, FailedAttempt, Picked, TimeLimit, Upstream, unusable::NoneUsable,
     },
@@ -25,6 +27,8 @@ pub(super) struct Course<'a, E> {
     /// Instances of attempts that failed; with hedging, of those in flight too.
     tried: Vec<InstanceKey>,
     failed: Vec<FailedAttempt<E>>,
+    /// The attempt after which no further one is to be made, while others are in flight.
+    stopped: Option<(Arc<Instance>, E, Duration)>,
     hedge_at: Option<Instant>,
     /// Numbers of the attempts that are hedges.
     hedges: Vec<u32>,
@@ -50,6 +54,7 @@ impl<'a, E> Course<'a, E> {
             in_flight: 0,
             tried: Vec::new(),
             failed: Vec::new(),
+            stopped: None,
             hedge_at: None,
             hedges: Vec::new(),
         }
@@ -121,8 +126,20 @@ impl<'a, E> Course<'a, E> {
                 return Ok(Step::Answer(answer));
             }
             Verdict::Stop(cause) => {
-                let earlier = std::mem::take(&mut self.failed);
-                return Err(CallError::Stopped { instance, cause, earlier });
+                if let Some((instance, cause, latency)) = self.stopped.take() {
+                    self.note_failed(instance, AttemptCause::Failed(cause), latency);
+                }
+                return Err(self.stop(instance, cause));
+            }
+            Verdict::Yield(cause) => {
+                self.hedge_at = None;
+                // The first one's word counts.
+                if self.stopped.is_none() {
+                    self.stopped = Some((instance, cause, latency));
+                } else {
+                    self.note_failed(instance, AttemptCause::Failed(cause), latency);
+                }
+                return self.rest();
             }
             Verdict::Retry(cause) => (AttemptCause::Failed(cause), true),
             Verdict::TimedOut | Verdict::OutOfTime => (AttemptCause::TimedOut, self.options.idempotent),
@@ -130,7 +147,10 @@ impl<'a, E> Course<'a, E> {
         let key = instance.key();
         tracing::debug!(instance = %key, ?latency, timeout = matches!(cause, AttemptCause::TimedOut), "attempt failed");
         self.note_tried(key);
-        self.failed.push(FailedAttempt { instance, cause, latency });
+        self.note_failed(instance, cause, latency);
+        if self.stopped.is_some() {
+            return self.rest();
+        }
         let because = match self.another(may_repeat) {
             Ok(picked) => {
                 metrics::retried(self.upstream.service());
@@ -146,9 +166,24 @@ impl<'a, E> Course<'a, E> {
         })
     }
 
+    /// No further attempt is to be made: those in flight may still be answered.
+    fn rest<T>(&mut self) -> Result<Step<T>, CallError<E>> {
+        match self.stopped.take_if(|_| self.in_flight == 0) {
+            Some((instance, cause, _)) => Err(self.stop(instance, cause)),
+            None => Ok(Step::Wait),
+        }
+    }
+
+    fn stop(&mut self, instance: Arc<Instance>, cause: E) -> CallError<E> {
+        CallError::Stopped { instance, cause, earlier: std::mem::take(&mut self.failed) }
+    }
+
     /// The attempts in flight are slow: another one joins them, if it may.
     pub(super) fn hedge<T>(&mut self) -> Step<T> {
         self.hedge_at = None;
+        if !self.options.may_hedge() {
+            return Step::Wait;
+        }
         match self.another(true) {
             Ok(picked) => {
                 tracing::debug!(instance = %picked.key(), "hedging");
@@ -212,6 +247,10 @@ impl<'a, E> Course<'a, E> {
         if !self.tried.contains(&key) {
             self.tried.push(key);
         }
+    }
+
+    fn note_failed(&mut self, instance: Arc<Instance>, cause: AttemptCause<E>, latency: Duration) {
+        self.failed.push(FailedAttempt { instance, cause, latency });
     }
 
     fn none_usable(&self) -> Option<NoneUsable> {

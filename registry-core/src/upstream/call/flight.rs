@@ -35,6 +35,8 @@ pub(super) enum Verdict<T, E> {
     Retry(E),
     /// The closure says that no other attempt is to be made.
     Stop(E),
+    /// The same, but those in flight may still answer.
+    Yield(E),
     /// The attempt's own time was over.
     TimedOut,
     /// The call's time was over.
@@ -47,7 +49,7 @@ impl<T, E> Verdict<T, E> {
         match self {
             Self::Answer(_) => "ok",
             Self::Retry(_) => "retry",
-            Self::Stop(_) => "stop",
+            Self::Stop(_) | Self::Yield(_) => "stop",
             Self::TimedOut | Self::OutOfTime => "timeout",
         }
     }
@@ -100,13 +102,17 @@ pub(super) async fn attempt<T, E>(
     let instance = Arc::clone(picked.instance());
     let verdict = match result {
         Some(Ok(answer)) => Verdict::Answer(Held::new(answer, picked, began)),
-        Some(Err(Attempt { cause, retry, blame })) => {
+        Some(Err(Attempt { cause, retry, blame, yields })) => {
             match blame {
                 Blame::It(failure) => picked.report(Outcome::failure(failure).took(latency)),
                 Blame::Unclear => drop(picked),
                 Blame::Nobody => picked.unused(),
             }
-            if retry { Verdict::Retry(cause) } else { Verdict::Stop(cause) }
+            match (retry, yields) {
+                (true, _) => Verdict::Retry(cause),
+                (false, false) => Verdict::Stop(cause),
+                (false, true) => Verdict::Yield(cause),
+            }
         }
         None => {
             let is_over = end.is_some_and(|end| Instant::now() >= end);

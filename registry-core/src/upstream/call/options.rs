@@ -1,6 +1,6 @@
 //! How a call is made.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{balance::PickContext, model::InstanceKey};
 
@@ -42,8 +42,19 @@ pub struct CallOptions {
     pub(super) hedge_after: Option<Duration>,
     pub(super) hedges: u32,
     pub(super) usable_only: bool,
+    hedge_if: Option<Condition>,
     hash_key: Option<u64>,
     zone: Option<String>,
+}
+
+/// Whether a hedge may begin, asked when it is due.
+#[derive(Clone)]
+struct Condition(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Condition")
+    }
 }
 
 impl Default for CallOptions {
@@ -57,6 +68,7 @@ impl Default for CallOptions {
             hedge_after: None,
             hedges: 1,
             usable_only: false,
+            hedge_if: None,
             hash_key: None,
             zone: None,
         }
@@ -121,6 +133,16 @@ impl CallOptions {
         self
     }
 
+    /// Asked when a hedge is due; if the answer is no, none begins beside the attempts that are under way then. For a
+    /// request that can't be sent twice before it was sent once. Further conditions have to hold too.
+    pub fn hedge_if(mut self, may_begin: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.hedge_if = Some(Condition(match self.hedge_if.take() {
+            None => Arc::new(may_begin),
+            Some(Condition(earlier)) => Arc::new(move || earlier() && may_begin()),
+        }));
+        self
+    }
+
     /// Whether to fail with [`CallError::NoneUsable`](crate::CallError::NoneUsable) rather than to try instances that
     /// drain, start, or say that they are down, where no other is left; no by default, as the view may be wrong about
     /// them. Nor is an [ejected](crate::Ejection) instance usable, except in a panic and by the one request that tries
@@ -151,6 +173,17 @@ impl CallOptions {
             context = context.zone(zone);
         }
         context
+    }
+
+    /// Whether slow attempts get hedges: there is a delay, at least one hedge, and the call is idempotent.
+    #[must_use]
+    pub fn is_hedged(&self) -> bool {
+        self.hedge_delay().is_some()
+    }
+
+    /// Whether a hedge that is due may begin.
+    pub(super) fn may_hedge(&self) -> bool {
+        self.hedge_if.as_ref().is_none_or(|condition| (condition.0)())
     }
 
     /// After which time without an end another attempt joins, if any may.

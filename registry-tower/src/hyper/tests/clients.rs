@@ -240,6 +240,7 @@ async fn a_probe_tells_the_well_from_the_broken_the_leaving_and_the_dead() {
     let ask = async |path: &str| HttpProbe::new(path).probe(&instance).await;
     assert_eq!(ask("/").await, Ok(()));
     assert_eq!(ask("/broken?deeply").await, Err(Failure::Server));
+    assert_eq!(ask("broken").await, Err(Failure::Server), "a path without its slash is that path");
 
     let request = host.client.in_flight().enter();
     let leaving = host.leave();
