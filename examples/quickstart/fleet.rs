@@ -1,5 +1,7 @@
 //! What the story asks of the place it is told in.
 
+use std::time::Duration;
+
 use service_registry::Client;
 
 use crate::Result;
@@ -11,6 +13,9 @@ pub(crate) const SERVICE: &str = "orders";
 pub(crate) trait Fleet: Send + Sync {
     /// The registry, for the headline.
     fn registry(&self) -> String;
+
+    /// How long anything may take to come true that the registry has to notice.
+    fn soon(&self) -> Duration;
 
     /// A client for the callers.
     fn client(&self) -> impl Future<Output = Result<Client>> + Send;

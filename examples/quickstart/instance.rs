@@ -42,9 +42,9 @@ async fn work(name: String, in_flight: InFlight) -> String {
     name
 }
 
-/// How an instance leaves here: it serves on for a second while the news of its removal travels.
+/// How an instance leaves here: it serves on while the news of its removal travels, as long as the registry needs.
 pub(crate) fn how_to_leave() -> Drain {
-    Drain::new().budget(Duration::from_secs(8)).propagate(Duration::from_secs(1))
+    Drain::new().budget(Duration::from_secs(12))
 }
 
 impl Running {

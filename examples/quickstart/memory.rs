@@ -45,6 +45,10 @@ impl Fleet for MemoryFleet {
         "a registry in this process".to_owned()
     }
 
+    fn soon(&self) -> Duration {
+        2 * TTL
+    }
+
     async fn client(&self) -> Result<Client> {
         Ok(connect(&self.registry).await?)
     }

@@ -12,10 +12,10 @@ use crate::{
     timeline::{self, wait_for, wait_until},
 };
 
-/// How long anything may take to come true: a time to live of 3 s, and some air.
-const SOON: Duration = Duration::from_secs(6);
 /// How long a leaving instance may take.
-const LEAVING: Duration = Duration::from_secs(8);
+const LEAVING: Duration = Duration::from_secs(14);
+/// How often the registry is asked how many it knows.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How many calls must be made in an outage before it counts as survived.
 const CALLS_IN_OUTAGE: usize = 40;
 
@@ -28,17 +28,17 @@ pub(crate) async fn tell(mut fleet: impl Fleet) -> Result<()> {
         fleet.start(name).await?;
     }
     let upstream = client.discover(SERVICE).await?;
-    wait_for("all three are discovered", SOON, upstream.ready(3)).await??;
+    wait_for("all three are discovered", fleet.soon(), upstream.ready(3)).await??;
     say!("a caller discovers all three and starts to call");
     let narrator = tokio::spawn(narrate(upstream.clone()));
     let load = Load::start(upstream.clone())?;
 
-    all_answer(&load, &["orders-1", "orders-2", "orders-3"]).await?;
+    all_answer(&fleet, &load, &["orders-1", "orders-2", "orders-3"]).await?;
     a_crash(&mut fleet, &upstream, &load).await?;
     a_drain(&mut fleet, &upstream, &load).await?;
     a_newcomer(&mut fleet, &load).await?;
     an_outage(&mut fleet, &upstream, &load).await?;
-    all_answer(&load, &["orders-3", "orders-4"]).await?;
+    all_answer(&fleet, &load, &["orders-3", "orders-4"]).await?;
 
     let counts = load.finish().await?;
     client.close().await;
@@ -60,9 +60,9 @@ async fn a_crash(fleet: &mut impl Fleet, upstream: &Upstream, load: &Load) -> Re
     let before = load.counts();
     fleet.crash("orders-1").await?;
     let met = || load.counts().misses_of("orders-1") > before.misses_of("orders-1");
-    wait_until("a call meets the dead instance", SOON, met).await?;
+    wait_until("a call meets the dead instance", fleet.soon(), met).await?;
     say!("a call met the dead instance and is tried again elsewhere");
-    wait_until("the dead instance is removed", SOON, || !knows(upstream, "orders-1")).await?;
+    wait_until("the dead instance is removed", fleet.soon(), || !knows(upstream, "orders-1")).await?;
     nothing_failed(load, &before, "since the crash")
 }
 
@@ -70,8 +70,8 @@ async fn a_drain(fleet: &mut impl Fleet, upstream: &Upstream, load: &Load) -> Re
     let before = load.counts();
     say!("orders-2 is asked to leave");
     wait_for("orders-2 leaves", LEAVING, fleet.drain("orders-2")).await??;
-    say!("orders-2 left: deregistered, served on for a second, finished what was in flight");
-    wait_until("orders-2 is removed", SOON, || !knows(upstream, "orders-2")).await?;
+    say!("orders-2 left: deregistered, served on while the news travelled, finished what was in flight");
+    wait_until("orders-2 is removed", fleet.soon(), || !knows(upstream, "orders-2")).await?;
     let misses = load.counts().misses_of("orders-2") - before.misses_of("orders-2");
     if misses > 0 {
         return Err(format!("{misses} calls met an instance that was leaving cleanly").into());
@@ -81,7 +81,7 @@ async fn a_drain(fleet: &mut impl Fleet, upstream: &Upstream, load: &Load) -> Re
 
 async fn a_newcomer(fleet: &mut impl Fleet, load: &Load) -> Result<()> {
     fleet.start("orders-4").await?;
-    wait_until("orders-4 gets traffic", SOON, || load.counts().answers_of("orders-4") > 0).await?;
+    wait_until("orders-4 gets traffic", fleet.soon(), || load.counts().answers_of("orders-4") > 0).await?;
     say!("orders-4 got its first call");
     Ok(())
 }
@@ -90,35 +90,35 @@ async fn an_outage(fleet: &mut impl Fleet, upstream: &Upstream, load: &Load) -> 
     let before = load.counts();
     fleet.registry_goes_away().await?;
     let stale = || upstream.freshness().state == ViewState::Stale;
-    wait_until("the caller notices", SOON, stale).await?;
+    wait_until("the caller notices", fleet.soon(), stale).await?;
     say!("the caller knows that its view is stale, and goes on with it");
     fleet.registry_forgets().await?;
     let survived = || load.counts().calls >= before.calls + CALLS_IN_OUTAGE;
-    wait_until("calls go on without the registry", SOON, survived).await?;
+    wait_until("calls go on without the registry", fleet.soon(), survived).await?;
     nothing_failed(load, &before, "without the registry")?;
 
     let before = load.counts();
     fleet.registry_comes_back().await?;
     let again = async {
         while fleet.registered().await? < 2 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     };
-    wait_for("everybody is registered again", SOON, again).await??;
+    wait_for("everybody is registered again", fleet.soon(), again).await??;
     say!("everybody is registered again");
     let fresh = || upstream.freshness().state == ViewState::Fresh;
-    wait_until("the view is fresh", SOON, fresh).await?;
+    wait_until("the view is fresh", fleet.soon(), fresh).await?;
     say!("the caller's view is fresh again");
     nothing_failed(load, &before, "since the registry is back")
 }
 
 /// Each of them answers at least twice from now on.
-async fn all_answer(load: &Load, names: &[&str]) -> Result<()> {
+async fn all_answer(fleet: &impl Fleet, load: &Load, names: &[&str]) -> Result<()> {
     let before = load.counts();
     let answered =
         |counts: &Counts| names.iter().all(|name| counts.answers_of(name) >= before.answers_of(name) + 2);
-    wait_until("everybody answers", SOON, || answered(&load.counts())).await?;
+    wait_until("everybody answers", fleet.soon(), || answered(&load.counts())).await?;
     say!("{} answer in turn", names.join(", "));
     Ok(())
 }

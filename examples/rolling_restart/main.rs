@@ -1,20 +1,24 @@
 //! Five instances are replaced one after another while callers go on, over HTTP and gRPC: not one request fails.
 //!
 //! `cargo run --features axum,tonic-server --example rolling_restart` needs no server: the registry lives in this
-//! process, and so do the instances, each with a client of its own. With `--features axum,tonic-server,etcd` and the
-//! arguments `-- --registry etcd://127.0.0.1:2379` each instance is a process of its own and is replaced by SIGTERM, as
-//! by a deployment.
+//! process, and so do the instances, each with a client of its own. With `--features axum,tonic-server,consul` and the
+//! arguments `-- --registry consul://127.0.0.1:8500` each instance is a process of its own and is replaced by SIGTERM, as
+//! by a deployment; `etcd`, `eureka` and `nacos` as well. Where the URL names no host, as in `consul://`, a server is
+//! started that `cargo xtask servers` has built.
 //!
 //! `instance.rs` is what a service does, `load.rs` what its callers do, `fleet.rs` where they run.
 
-#[cfg(feature = "etcd")]
-mod etcd;
 mod fleet;
 #[path = "../greeter/mod.rs"]
 mod greeter;
 mod instance;
 mod load;
 mod memory;
+#[cfg(unix)]
+mod served;
+#[cfg(unix)]
+#[path = "../server/mod.rs"]
+mod server;
 
 use std::{env, error::Error, process::ExitCode, time::Duration};
 
@@ -46,23 +50,17 @@ async fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
         [] => told(async || restart(memory::MemoryFleet::new()).await).await,
-        #[cfg(feature = "etcd")]
-        ["--registry", url] => told(async || restart(etcd::EtcdFleet::new(url)?).await).await,
-        // With an etcd of its own, for those who have built one for the tests.
-        #[cfg(feature = "etcd")]
-        ["--own-etcd"] => match registry_testkit::Etcd::start().await {
-            Ok(server) => {
-                let url = format!("etcd://{}", server.address());
-                told(async || restart(etcd::EtcdFleet::new(&url)?).await).await
-            }
-            Err(error) => Err(error.into()),
+        #[cfg(unix)]
+        ["--registry", url] => match server::Server::open(url).await {
+            Ok(server) => told(async || restart(served::ServedFleet::new(&server)).await).await,
+            Err(error) => Err(error),
         },
         // How the example starts its own instances.
-        #[cfg(feature = "etcd")]
-        ["--instance", name, url] => etcd::be_instance(name, url).await,
-        #[cfg(not(feature = "etcd"))]
-        ["--registry" | "--own-etcd", ..] => Err("build it with `--features etcd` for that".into()),
-        _ => Err("usage: rolling_restart [--registry etcd://HOST:PORT | --own-etcd]".into()),
+        #[cfg(unix)]
+        ["--instance", name, url] => served::be_instance(name, url).await,
+        #[cfg(not(unix))]
+        ["--registry", _] => Err("processes are started and ended as on Unix".into()),
+        _ => Err("usage: rolling_restart [--registry SCHEME://[HOST:PORT]]".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 //! No step is passed over silently: each leaves a row that says it passed, failed, or did not run and why.
 
 mod served;
+mod stories;
 mod supply;
 
 use std::path::PathBuf;
@@ -108,41 +109,13 @@ impl Suite {
         });
         self.minimum_toolchain();
         self.thorough("examples compile", || run(&mut cargo(&["build", "--examples", "--all-features"])));
-        // With the default features, as somebody would who has just found the crate.
-        self.step("example quickstart", None, || run(&mut cargo(&["run", "--example", "quickstart"])));
         self.thorough("example tonic_balanced", || {
             run(&mut cargo(&["run", "--features", "tonic-server", "--example", "tonic_balanced"]))
         });
         self.step("example own_backend", None, || run(&mut cargo(&["run", "--example", "own_backend"])));
-        self.rolling_restarts(&supplies);
+        self.stories(&supplies);
         self.thorough("packages", || package::assemble(&root));
         self.crates_apart();
-    }
-
-    /// All instances replaced under load, without a failed request: in one process, and as processes on etcd.
-    fn rolling_restarts(&mut self, supplies: &Supplies) {
-        const CHECK: &str = "example rolling_restart";
-        let root = self.root.clone();
-        let restart = |arguments: &[&str]| {
-            let mut command = cargo(&root);
-            // The features of the step that has compiled the examples.
-            command.args(["run", "--all-features", "--example", "rolling_restart", "--"]).args(arguments);
-            command
-        };
-        if self.selection.quick {
-            return self.not_run(CHECK, None, QUICK);
-        }
-        self.step(CHECK, Some(Registry::Memory), || run(&mut restart(&[])));
-        match &supplies.etcd {
-            Supply::There(server) => self.step(CHECK, Some(Registry::Etcd), || {
-                let mut command = restart(&["--own-etcd"]);
-                server.announce(&mut command);
-                run(&mut command)?;
-                Ok(Done { version: Some(server.version.to_string()), ..Done::default() })
-            }),
-            Supply::LeftOut(reason) => self.not_run(CHECK, Some(Registry::Etcd), reason),
-            Supply::Absent => self.not_run(CHECK, Some(Registry::Etcd), "there is no server for it"),
-        }
     }
 
     /// Those that are not in this workspace.

@@ -1,4 +1,4 @@
-//! With an etcd: each instance is a process of its own, and leaves on SIGTERM.
+//! With any registry: each instance is a process of its own, and leaves on SIGTERM.
 
 use std::{
     collections::HashMap,
@@ -21,6 +21,7 @@ use crate::{
     Result,
     fleet::Fleet,
     instance::{self, BUDGET, Left},
+    server::Server,
 };
 
 /// How long a process may take to be registered.
@@ -30,8 +31,11 @@ const UP: &str = "up";
 /// What it says last, in front of how long leaving took, in milliseconds, and whether it was clean.
 const LEFT: &str = "left";
 
-/// A namespace of an etcd that is this run's alone, and the processes in it.
-pub(crate) struct EtcdFleet {
+/// In seconds; long enough for a machine that has its hands full.
+const TTL_SECONDS: u32 = 5;
+
+/// A namespace of a registry that is this run's alone, and the processes in it.
+pub(crate) struct ServedFleet {
     url: String,
     instances: HashMap<String, Process>,
 }
@@ -41,19 +45,16 @@ struct Process {
     facts: Lines<BufReader<ChildStdout>>,
 }
 
-impl EtcdFleet {
-    /// Reads `etcd://HOST:PORT`.
-    pub(crate) fn new(url: &str) -> Result<Self> {
-        let server = url.strip_prefix("etcd://").unwrap_or_default().trim_end_matches('/');
-        if server.is_empty() || server.contains(['/', '?']) {
-            return Err(format!("the example needs a plain etcd://HOST:PORT, not {url:?}").into());
-        }
-        let url = format!("etcd://{server}/rolling-restart-{:016x}?ttl=5s", fastrand::u64(..));
-        Ok(Self { url, instances: HashMap::new() })
+impl ServedFleet {
+    /// The server has to outlive it.
+    pub(crate) fn new(server: &Server) -> Self {
+        let namespace = format!("rolling-restart-{:016x}", fastrand::u64(..));
+        let url = server.url(&server.address(), &namespace, TTL_SECONDS);
+        Self { url, instances: HashMap::new() }
     }
 }
 
-impl Fleet for EtcdFleet {
+impl Fleet for ServedFleet {
     fn registry(&self) -> String {
         format!("{}; each instance is a process", self.url)
     }

@@ -1,0 +1,123 @@
+//! Spring Cloud: its discovery clients, and its load balancer behind a `RestClient`.
+
+use std::{collections::BTreeSet, time::Duration};
+
+#[cfg(feature = "consul")]
+use registry_testkit::Consul;
+#[cfg(feature = "eureka")]
+use registry_testkit::Eureka;
+#[cfg(feature = "nacos")]
+use registry_testkit::{Nacos, NacosLine};
+use registry_testkit::{SpringPeer, eventually};
+use service_registry::{Attempt, tower::ServiceClient};
+use tokio::time::timeout;
+
+use crate::service::{Service, hello};
+
+/// Until news have arrived; both sides look every second or sooner.
+const LONG: Duration = Duration::from_secs(30);
+/// Calls in each direction.
+const CALLS: usize = 20;
+
+#[cfg(feature = "eureka")]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs eureka: cargo xtask servers"]
+async fn spring_and_ours_call_each_other_on_eureka() {
+    // A change that comes while an answer is put together leaves the old one in the cache, by default for 3 minutes.
+    let keep = "eureka.server.response-cache-auto-expiration-in-seconds";
+    let eureka = Eureka::builder().property(keep, "1").start().await.unwrap();
+    meet(&eureka.url(), "poll=300ms").await;
+}
+
+#[cfg(feature = "consul")]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn spring_and_ours_call_each_other_on_consul() {
+    let consul = Consul::start().await.unwrap();
+    meet(&consul.url(), "wait=5s").await;
+}
+
+#[cfg(feature = "nacos")]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nacos: cargo xtask servers"]
+async fn spring_and_ours_call_each_other_on_nacos() {
+    let nacos = Nacos::start(NacosLine::V3).await.unwrap();
+    meet(&nacos.url(), "poll=1s").await;
+}
+
+#[cfg(feature = "nacos")]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nacos: cargo xtask servers"]
+async fn spring_and_ours_call_each_other_on_the_previous_nacos() {
+    let nacos = Nacos::start(NacosLine::V2).await.unwrap();
+    meet(&nacos.url(), "poll=1s").await;
+}
+
+/// Spring calls two instances of ours, ours call Spring, and one of ours leaves while Spring goes on calling.
+async fn meet(server: &str, options: &str) {
+    let url = format!("{server}?{options}");
+    let one = Service::start(&url, "orders", "one").await;
+    let two = Service::start(&url, "orders", "two").await;
+    let spring = SpringPeer::start("billing", server).await.unwrap();
+
+    let both = BTreeSet::from([one.uri().to_owned(), two.uri().to_owned()]);
+    eventually("Spring sees both", LONG, async || {
+        let seen: BTreeSet<_> = spring.instances("orders").await.ok()?.into_iter().collect();
+        (seen == both).then_some(())
+    })
+    .await
+    .unwrap();
+    let told = spring.instances_in_full("orders").await.unwrap();
+    for instance in told.as_array().unwrap() {
+        assert_eq!(instance["metadata"]["language"], "Rust", "{instance}");
+        assert_eq!(instance["secure"], false, "{instance}");
+    }
+    let mut answers = BTreeSet::new();
+    for _ in 0..CALLS {
+        answers.insert(spring.call("orders", "/hello").await.unwrap());
+    }
+    assert_eq!(answers, BTreeSet::from([hello("one"), hello("two")]));
+
+    ours_calls(&url, &spring).await;
+
+    let leaving = tokio::spawn(one.leave());
+    let mut calls = 0;
+    while !leaving.is_finished() {
+        spring.call("orders", "/hello").await.unwrap();
+        calls += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let report = leaving.await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert!(calls >= CALLS, "{calls} calls while an instance left are too few to tell");
+    for _ in 0..CALLS {
+        assert_eq!(spring.call("orders", "/hello").await.unwrap(), hello("two"));
+    }
+    two.leave().await;
+}
+
+/// By a call of an upstream, and by a URL with the service's name as host.
+async fn ours_calls(url: &str, spring: &SpringPeer) {
+    const ANSWER: &str = r#"{"name":"billing"}"#;
+    let http = reqwest::Client::builder().no_proxy().timeout(LONG).build().unwrap();
+    let client = service_registry::connect(url).await.unwrap();
+    let billing = client.discover("billing").await.unwrap();
+    timeout(LONG, billing.ready(1)).await.expect("Spring is found").unwrap();
+    let found: Vec<_> = billing.snapshot().iter().map(|instance| instance.endpoint().to_string()).collect();
+    assert_eq!(found, [format!("http://{}", spring.address())]);
+    for _ in 0..CALLS {
+        let answer = billing
+            .call(async |instance| {
+                let sent = http.get(format!("{}/whoami", instance.endpoint())).send().await;
+                sent.map_err(Attempt::stop)?.text().await.map_err(Attempt::stop)
+            })
+            .await;
+        assert_eq!(answer.unwrap(), ANSWER);
+    }
+    let by_name = ServiceClient::new(&client, http);
+    for _ in 0..CALLS {
+        let answer = by_name.get("http://billing/whoami").send().await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), ANSWER);
+    }
+    client.close().await;
+}
