@@ -243,6 +243,7 @@ async fn rounds(leaking: &str) -> History {
         }
         assert_eq!(caller.upstream.snapshot().ejected().count(), 0, "round {round}");
         caller.history = History::new();
+        #[expect(clippy::mem_forget, reason = "a leak is what is to be found")]
         match leaking {
             "tasks" if round % 100 == 0 => drop(tokio::spawn(std::future::pending::<()>())),
             "descriptors" if round % 100 == 0 => std::mem::forget(File::open("/dev/null").unwrap()),
