@@ -29,8 +29,9 @@ impl EurekaServer {
 
 impl Fixture for EurekaServer {
     async fn open(&self, stage: Stage) -> Backend {
-        // The cases wait for changes; the server's own timers are as short.
-        let url: RegistryUrl = format!("{}?poll=300ms", self.0.url()).parse().expect("a URL");
+        // The cases wait for changes; the server's own timers are as short. It may be slow while it warms up.
+        let url: RegistryUrl =
+            format!("{}?poll=300ms&request_timeout=5s", self.0.url()).parse().expect("a URL");
         let context = ConnectContext::new(stage.namespace, stage.ttl);
         EurekaConnector::new().connect(&url, &context).await.expect("the configuration is right")
     }

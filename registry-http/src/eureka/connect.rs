@@ -12,6 +12,7 @@ use super::{
     catalogue::EurekaCatalogue,
     config::{EurekaConfig, OPTIONS},
     discovery::EurekaDiscovery,
+    lease::AT_ONCE,
     names::Names,
     registry::EurekaRegistry,
     session::Hub,
@@ -72,6 +73,8 @@ fn capabilities(config: &EurekaConfig) -> Capabilities {
     capabilities.delivery = Delivery::Poll { every: config.poll };
     capabilities.proof_within = 3 * config.poll + config.common.request_timeout;
     capabilities.propagation = Duration::from_secs(5);
+    // A request or two each: as many as are on their way at once, so that a slow server has time for each of them.
+    capabilities.publish_batch = AT_ONCE;
     capabilities
 }
 

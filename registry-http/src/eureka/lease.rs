@@ -25,7 +25,7 @@ use super::{
 };
 
 /// Requests of one call that are on their way at once.
-const AT_ONCE: usize = 32;
+pub(crate) const AT_ONCE: usize = 32;
 /// What a renewal leaves of its time to tell the result: at least, at most.
 const MARGIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
@@ -89,6 +89,10 @@ impl EurekaLease {
     async fn publish_one(&self, record: &Publish, until: Instant) -> Outcome {
         let key = record.instance.key();
         let place = self.place(&key);
+        let _turn = timeout_at(until, self.ledger.turn()).await.map_err(|_| {
+            Error::new(ErrorKind::Unavailable, "too many publications are on their way")
+                .with_context(super::NAME, "publish")
+        })?;
         let standing = self.standing(&place, "publish", until).await?;
         if record.on_duplicate == OnDuplicate::Reject
             && standing.as_ref().is_some_and(|standing| !self.is_ours(standing))

@@ -10,6 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use registry_core::{Clock, Error, InstanceKey, Lease, Registry, backend::Grant};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{api::Api, codec::lease_seconds, lease::EurekaLease, names::Names};
 use crate::http::invalid;
@@ -26,11 +27,16 @@ pub(crate) struct EurekaRegistry {
     leases: AtomicU64,
 }
 
+/// Publications that are on their way at once, of all leases of a client.
+const PUBLICATIONS: usize = 64;
+
 /// Which lease holds which instance, of all leases of a client. An instance is held by the one that published it last.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     stamps: Stamps,
     holdings: Mutex<HashMap<InstanceKey, Holding>>,
+    /// The core hands over all batches at once.
+    publications: Semaphore,
 }
 
 /// What a lease holds.
@@ -54,7 +60,7 @@ struct Stamps {
 impl EurekaRegistry {
     pub(crate) fn new(api: Arc<Api>, names: Arc<Names>, clock: Arc<dyn Clock>) -> Self {
         let stamps = Stamps { clock, last: AtomicU64::new(0) };
-        let ledger = Arc::new(Ledger { stamps, holdings: Mutex::default() });
+        let ledger = Arc::new(Ledger::new(stamps));
         Self { api, names, ledger, leases: AtomicU64::new(0) }
     }
 }
@@ -83,6 +89,15 @@ impl Registry for EurekaRegistry {
 }
 
 impl Ledger {
+    fn new(stamps: Stamps) -> Self {
+        Self { stamps, holdings: Mutex::default(), publications: Semaphore::new(PUBLICATIONS) }
+    }
+
+    /// Waits until a publication may begin; it may last as long as the permit is held.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.publications.acquire().await.ok()
+    }
+
     /// A timestamp for a registration of `key`, where `existing` stands: larger than both that and our last for this key,
     /// as far as there are any. A server keeps the record that it has if the new one's is smaller, without a word.
     pub(crate) fn stamp(&self, key: &InstanceKey, existing: Option<u64>) -> u64 {
