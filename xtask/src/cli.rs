@@ -13,7 +13,8 @@ usage: cargo xtask COMMAND
              --quick  the checks one wants between two edits; the table names what was left out
   matrix [--backend NAME,…] [--write]
              run the fault suite, end in a table of faults and backends
-             --backend  only these: memory, etcd, naive (the usual hand-written client, which fails)
+             --backend  only these: memory, etcd, consul, eureka, nacos, naive (the usual hand-written client,
+                        which fails)
              --write    put the table into docs/faults.md
   chaos [--backend etcd] [--minutes N] [--seed S] [--plan]
              random faults on three members; the seed is printed and repeats the run

@@ -141,12 +141,16 @@ impl Watcher {
         self.pace.weigh(told.bytes);
         let mut is_back = went_back(&view.told, &told);
         if !is_back && (is_doubtful(&view.told, &told) || (is_empty(&answer) && !view.is_empty)) {
+            // A second read in one round counts as well, or a server whose answers are all like this is asked twice as
+            // often as it may be.
+            sleep_until(self.pace.take(Instant::now())).await;
             answer = self.reader().ask_leader(view.at).await?;
             told = Told::of(&answer);
             is_back = went_back(&view.told, &told);
         }
         if is_back {
             self.session.doubt().await;
+            sleep_until(self.pace.take(Instant::now())).await;
             let found = self.reader().list(view.at, ConsulRead::Default, None).await?;
             tracing::debug!(service = %self.query.service, from = ?view.told.index, to = ?found.told.index, "the index went back");
             return Ok(self.reset(found).await);

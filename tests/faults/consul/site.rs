@@ -46,6 +46,7 @@ impl Site for ConsulSite {
             // An audit of 2 s comes within 1.2 times its period.
             superseded: Duration::from_millis(2400) + Duration::from_secs(1),
             stale: WAIT + WAIT / 16 + Duration::from_secs(5),
+            names_removed: false,
             removal: Duration::from_secs(1),
         }
     }

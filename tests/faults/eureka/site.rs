@@ -52,6 +52,7 @@ impl Site for EurekaSite {
             // An audit of 2 s comes within 1.2 times its period.
             superseded: Duration::from_millis(2400) + CALL,
             stale: 3 * POLL + CALL,
+            names_removed: true,
             removal: Duration::from_secs(1),
         }
     }

@@ -2,12 +2,10 @@
 //! does that is overloaded, closed or broken.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -34,12 +32,23 @@ pub(crate) enum Manner {
     Storm(&'static [u64]),
 }
 
+/// How often which path was asked for, without its query.
+#[derive(Debug, Default)]
+struct Asked(Mutex<BTreeMap<String, u64>>);
+
+impl Asked {
+    fn note(&self, path: &str) {
+        let path = path.split('?').next().unwrap_or_default().to_owned();
+        *self.0.lock().unwrap().entry(path).or_default() += 1;
+    }
+}
+
 /// A listener on 127.0.0.1; ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Front {
     address: SocketAddr,
     manner: watch::Sender<Manner>,
-    asked: Arc<AtomicU64>,
+    asked: Arc<Asked>,
     accepting: AbortHandle,
 }
 
@@ -48,7 +57,7 @@ impl Front {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let manner = watch::Sender::new(manner);
-        let asked = Arc::new(AtomicU64::new(0));
+        let asked = Arc::new(Asked::default());
         let (manners, counted) = (manner.subscribe(), Arc::clone(&asked));
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -77,7 +86,12 @@ impl Front {
 
     /// How many requests it has answered itself.
     pub(crate) fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
+        self.paths().values().sum()
+    }
+
+    /// Which they were.
+    pub(crate) fn paths(&self) -> BTreeMap<String, u64> {
+        self.asked.0.lock().unwrap().clone()
     }
 }
 
@@ -87,7 +101,7 @@ impl Drop for Front {
     }
 }
 
-async fn serve(mut stream: TcpStream, manner: Manner, asked: &AtomicU64) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, manner: Manner, asked: &Asked) -> io::Result<()> {
     match manner {
         Manner::Open(server) => {
             let mut server = TcpStream::connect(server).await?;
@@ -100,8 +114,7 @@ async fn serve(mut stream: TcpStream, manner: Manner, asked: &AtomicU64) -> io::
         }
         Manner::Endless => {
             let mut stream = BufReader::new(stream);
-            request(&mut stream).await?;
-            asked.fetch_add(1, Ordering::Relaxed);
+            asked.note(&request(&mut stream).await?);
             let head =
                 b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 104857600\r\n\r\n{";
             stream.write_all(head).await?;
@@ -113,8 +126,7 @@ async fn serve(mut stream: TcpStream, manner: Manner, asked: &AtomicU64) -> io::
         Manner::Says(status, headers) => {
             let mut stream = BufReader::new(stream);
             loop {
-                request(&mut stream).await?;
-                asked.fetch_add(1, Ordering::Relaxed);
+                asked.note(&request(&mut stream).await?);
                 let answer = format!("HTTP/1.1 {status} Said\r\n{headers}content-length: 0\r\n\r\n");
                 stream.write_all(answer.as_bytes()).await?;
             }
@@ -122,8 +134,7 @@ async fn serve(mut stream: TcpStream, manner: Manner, asked: &AtomicU64) -> io::
         Manner::Storm(indexes) => {
             let mut stream = BufReader::new(stream);
             for index in indexes.iter().cycle() {
-                request(&mut stream).await?;
-                asked.fetch_add(1, Ordering::Relaxed);
+                asked.note(&request(&mut stream).await?);
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json";
                 let answer = format!("{head}\r\nx-consul-index: {index}\r\ncontent-length: 2\r\n\r\n[]");
                 stream.write_all(answer.as_bytes()).await?;
@@ -133,13 +144,16 @@ async fn serve(mut stream: TcpStream, manner: Manner, asked: &AtomicU64) -> io::
     }
 }
 
-/// Reads a request with its body, if it says how long that is.
-async fn request(stream: &mut BufReader<TcpStream>) -> io::Result<()> {
-    let mut length = 0;
+/// Reads a request with its body, if it says how long that is, and gives its target.
+async fn request(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+    let (mut target, mut length) = (String::new(), 0);
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if target.is_empty() {
+            target = line.split(' ').nth(1).unwrap_or_default().to_owned();
         }
         let line = line.trim_end().to_ascii_lowercase();
         if let Some(value) = line.strip_prefix("content-length:") {
@@ -150,5 +164,6 @@ async fn request(stream: &mut BufReader<TcpStream>) -> io::Result<()> {
         }
     }
     let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.map(drop)
+    stream.read_exact(&mut body).await?;
+    Ok(target)
 }

@@ -69,6 +69,9 @@ pub(crate) struct Bounds {
     pub(crate) superseded: Duration,
     /// Until a reader that is cut off in silence says that it is stale.
     pub(crate) stale: Duration,
+    /// Whether a reader is told who was removed, and not only who is there: each such word counts at once, until they
+    /// are many.
+    pub(crate) names_removed: bool,
     /// Until a removal is seen by a reader: its next look, and the server's own cache.
     pub(crate) removal: Duration,
 }

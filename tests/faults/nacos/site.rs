@@ -44,6 +44,7 @@ impl Site for NacosSite {
             // An audit of 2 s comes within 1.2 times its period.
             superseded: Duration::from_millis(2400) + CACHE + POLL,
             stale: 3 * POLL,
+            names_removed: false,
             removal: CACHE + POLL,
         }
     }

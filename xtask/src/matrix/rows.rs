@@ -15,10 +15,14 @@ pub(crate) struct Fault {
     pub(crate) memory: Option<&'static str>,
     /// How it is made with a real etcd; a row without it needs no test there.
     pub(crate) etcd: Option<&'static str>,
+    /// How it is made where no other registry can have it.
+    pub(crate) consul: Option<&'static str>,
 }
 
-/// The rows that are told once for the servers that are spoken to over HTTP, and which of them each has.
+/// The rows that are told once for all servers that are spoken to over HTTP.
 const OVER_HTTP: &[u8] = &[1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 15, 16, 20, 21, 22, 24, 25, 28, 29, 36, 38];
+/// A leader and indexes: no other of them has these.
+const ON_CONSUL_ALONE: &[u8] = &[9, 26];
 
 impl Fault {
     /// Whether there has to be a test with this backend.
@@ -26,7 +30,8 @@ impl Fault {
         match backend {
             Backend::Memory => self.memory.is_some(),
             Backend::Etcd => self.etcd.is_some(),
-            Backend::Consul | Backend::Eureka | Backend::Nacos => OVER_HTTP.contains(&self.number),
+            Backend::Consul => OVER_HTTP.contains(&self.number) || ON_CONSUL_ALONE.contains(&self.number),
+            Backend::Eureka | Backend::Nacos => OVER_HTTP.contains(&self.number),
             Backend::Naive => false,
         }
     }
@@ -39,19 +44,23 @@ const fn both(
     memory: &'static str,
     etcd: &'static str,
 ) -> Fault {
-    Fault { number, fault, holds, memory: Some(memory), etcd: Some(etcd) }
+    Fault { number, fault, holds, memory: Some(memory), etcd: Some(etcd), consul: None }
 }
 
 const fn in_process(number: u8, fault: &'static str, holds: &'static str, memory: &'static str) -> Fault {
-    Fault { number, fault, holds, memory: Some(memory), etcd: None }
+    Fault { number, fault, holds, memory: Some(memory), etcd: None, consul: None }
 }
 
 /// Needs processes, clocks or connections that are real.
 const fn on_etcd(number: u8, fault: &'static str, holds: &'static str, etcd: &'static str) -> Fault {
-    Fault { number, fault, holds, memory: None, etcd: Some(etcd) }
+    Fault { number, fault, holds, memory: None, etcd: Some(etcd), consul: None }
 }
 
-/// The faults that the registries of this release can show. Missing numbers belong to other registries (26, 27, 39), or
+const fn on_consul(number: u8, fault: &'static str, holds: &'static str, consul: &'static str) -> Fault {
+    Fault { number, fault, holds, memory: None, etcd: None, consul: Some(consul) }
+}
+
+/// The faults that the registries of this release can show. Missing numbers belong to other registries (27, 39), or
 /// are the random run itself (35).
 pub(crate) const FAULTS: &[Fault] = &[
     both(1, "killed, back with its data", "R1 R4 D1 D2 D7", "outage on command", "kill -9, restart"),
@@ -109,6 +118,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "ports without a server",
     ),
     in_process(25, "throttled, with a delay asked for", "obeyed, capped", "refused calls"),
+    on_consul(26, "index back, 0, or at once", "a paced watch", "a server that is none"),
     both(28, "operator deletes the record", "back within the audit", "direct delete", "etcdctl del"),
     both(29, "update during an outage", "R1 with the new content", "outage on command", "cut link"),
     in_process(30, "verbs interleaved at every await", "R2 R4", "seeded schedules"),
@@ -130,14 +140,14 @@ pub(crate) const FAULTS: &[Fault] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::{FAULTS, OVER_HTTP};
+    use super::{Backend, FAULTS, ON_CONSUL_ALONE, OVER_HTTP};
 
     #[test]
     fn every_fault_a_registry_of_this_release_can_show_is_asked_for() {
         let asked: Vec<u8> = FAULTS.iter().map(|fault| fault.number).collect();
-        let wanted = (1..=25).chain(28..=34).chain(36..=38).chain([40]);
+        let wanted = (1..=26).chain(28..=34).chain(36..=38).chain([40]);
         assert_eq!(asked, wanted.collect::<Vec<u8>>());
-        assert!(FAULTS.iter().all(|fault| fault.memory.is_some() || fault.etcd.is_some()));
-        assert!(OVER_HTTP.iter().all(|number| asked.contains(number)));
+        assert!(FAULTS.iter().all(|fault| Backend::ALL.iter().any(|backend| fault.is_asked_of(*backend))));
+        assert!(OVER_HTTP.iter().chain(ON_CONSUL_ALONE).all(|number| asked.contains(number)));
     }
 }

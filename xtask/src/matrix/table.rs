@@ -74,7 +74,7 @@ fn made_by(fault: &Fault) -> String {
     match (fault.memory, fault.etcd) {
         (Some(memory), Some(etcd)) if memory != etcd => format!("{memory}; etcd: {etcd}"),
         (Some(how), _) | (None, Some(how)) => how.to_owned(),
-        (None, None) => "–".to_owned(),
+        (None, None) => fault.consul.unwrap_or("–").to_owned(),
     }
 }
 
