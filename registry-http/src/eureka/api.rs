@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     config::EurekaConfig,
-    error::{malformed, refused, unready},
+    error::{malformed, misled, refused, unready},
 };
 use crate::http::{Answer, Call, Credentials, Path, Servers};
 
@@ -78,7 +78,11 @@ impl Api {
     pub(crate) async fn register(&self, app: &str, body: Vec<u8>, until: Instant) -> Result<(), Error> {
         let call = Call::post("publish", self.path("apps").segment(app)).json(body).repeatable();
         let answer = self.send(call.until(until)).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(refused(&answer, "publish")) }
+        match answer.status {
+            StatusCode::NOT_FOUND => Err(misled(&answer, "publish")),
+            status if status.is_success() => Ok(()),
+            _ => Err(refused(&answer, "publish")),
+        }
     }
 
     /// One beat; whether the server knows the instance, in this version at least.
@@ -157,6 +161,7 @@ impl Api {
         }
         match answer.status {
             StatusCode::FORBIDDEN => Err(unready(&answer, operation)),
+            StatusCode::NOT_FOUND => Err(misled(&answer, operation)),
             status if status.is_success() => Ok(Body { bytes: answer.body, server: answer.server }),
             _ => Err(refused(&answer, operation)),
         }

@@ -12,7 +12,6 @@ use registry_core::{
 use super::{
     codec::{self, Reading},
     config::Address,
-    envelope::Application,
     error::malformed,
     names::Names,
     replica::{Fetched, Record, Replica},
@@ -86,28 +85,24 @@ impl Discovery for EurekaDiscovery {
         let wanted = self.wanted(target).map_err(|error| error.with_context(super::NAME, OPERATION))?;
         let (api, regions) = (&self.hub.api, wanted.regions.as_deref());
         let whole = regions.is_some() || wanted.vip.is_some();
-        let body = match whole {
-            true => Some(api.all(regions, OPERATION, read.avoid.clone()).await?),
+        let one = match whole {
+            true => None,
             false => api.application(&wanted.app, read.avoid.clone()).await?,
         };
-        // There is no such application: nobody can tell where it isn't.
-        let Some(body) = body else { return Ok(Listing::default()) };
-        let bad = |error: serde_json::Error| malformed(&body.server, OPERATION, error);
+        let (body, whole) = match one {
+            Some(body) => (body, false),
+            // There is no such application, or it wasn't Eureka who said so: the list tells.
+            None => (api.all(regions, OPERATION, read.avoid.clone()).await?, true),
+        };
         let text = body.text(OPERATION)?;
-        let mut found = Found::default();
-        if whole {
-            let all = Replica::of(Fetched::parse(text).map_err(bad)?.items);
-            found = wanted.find(&all);
-        } else {
-            let mut seen = HashSet::new();
-            for raw in Application::parse(text).map_err(bad)?.instances {
-                found.add(wanted.read(raw), &mut seen);
-            }
-        }
+        let fetched = if whole { Fetched::parse(text) } else { Fetched::parse_one(text) };
+        let all = fetched.map_err(|error| malformed(&body.server, OPERATION, error))?.items;
+        let all = Replica::of(all);
+        let found = wanted.find(&all);
         let mut evidence = Evidence::default();
         // Another server's answer is a second opinion on the same instances, not the beginning of another life.
         if read.avoid.is_none() {
-            evidence.source = self.hub.source_of(regions, &body.server);
+            evidence.source = self.hub.source_of(regions, &body.server, &all);
         }
         evidence.endpoint = Some(body.server);
         let mut listing = Listing::new(found.instances, evidence);

@@ -3,6 +3,7 @@
 //! | answer | kind |
 //! |---|---|
 //! | 403 on a full fetch or a delta: not ready yet | `Unavailable` |
+//! | 404 on a full fetch or a registration, which Eureka never gives: a proxy's, or a wrong context | `Unavailable` |
 //! | 404 on a beat: no error, the instance is lost | |
 //! | JSON that isn't what it should be, XML, HTML | `Protocol` |
 //! | everything else | by HTTP's own meaning, see [`status_error`] |
@@ -24,6 +25,15 @@ impl fmt::Display for Why {
 }
 
 impl StdError for Why {}
+
+/// A 404 where Eureka has none to give. `NotFound` would be an answer about the data: that there are none.
+pub(crate) fn misled(answer: &Answer, operation: &'static str) -> Error {
+    let message = format!(
+        "{} answered {}, as Eureka never does here; is the option context right?",
+        answer.server, answer.status
+    );
+    Error::new(ErrorKind::Unavailable, message).with_context(super::NAME, operation)
+}
 
 /// A status that is no success.
 pub(crate) fn refused(answer: &Answer, operation: &'static str) -> Error {

@@ -11,7 +11,7 @@ use registry_core::backend::SourceId;
 use serde::Deserialize;
 
 use super::{
-    envelope::Applications,
+    envelope::{Application, Applications},
     wire::{DataCenter, Lease, Loose},
 };
 
@@ -72,6 +72,16 @@ impl Fetched {
         let all = Applications::parse(body)?;
         let items = all.instances().filter_map(|(app, raw)| item(app, raw)).collect();
         Ok(Self { hash: all.hash, items })
+    }
+
+    /// The answer to a look at one application.
+    ///
+    /// # Errors
+    /// What is malformed, if the whole is.
+    pub(crate) fn parse_one(body: &str) -> Result<Self, serde_json::Error> {
+        let app = Application::parse(body)?;
+        let items = app.instances.iter().filter_map(|raw| item(app.name.as_deref(), raw)).collect();
+        Ok(Self { hash: None, items })
     }
 }
 
@@ -175,6 +185,13 @@ impl Replica {
 
     pub(crate) fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.apps.values().flat_map(|app| app.values())
+    }
+
+    /// Whether this may be a part of the same memory as `earlier`: unless all that both have came anew.
+    pub(crate) fn continues(&self, earlier: &Self) -> bool {
+        let known = |record: &&Arc<Record>| earlier.apps.get(&record.app)?.get(&record.id).cloned();
+        let mut both = self.records().filter_map(|now| Some((now, known(&now)?))).peekable();
+        both.peek().is_none() || both.any(|(now, then)| now.registered == then.registered)
     }
 
     fn put(&mut self, record: Arc<Record>) -> Option<Arc<Record>> {

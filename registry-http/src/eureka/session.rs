@@ -97,9 +97,20 @@ impl Hub {
         session
     }
 
-    /// The source of a look at one application.
-    pub(crate) fn source_of(&self, regions: Option<&str>, server: &str) -> Option<SourceId> {
-        self.polls().get(&regions.map(Box::from))?.continuity.source_of(server)
+    /// The source of what a look at `server` found beside the poll.
+    pub(crate) fn source_of(&self, regions: Option<&str>, server: &str, found: &Replica) -> Option<SourceId> {
+        let polls = self.polls();
+        let known = polls.get(&regions.map(Box::from))?;
+        let source = known.continuity.source_of(server)?;
+        let session = known.running.upgrade();
+        let latest = session.as_ref().and_then(|session| session.shared.state().latest.clone());
+        match latest {
+            // It has started anew, which the poll will find out too.
+            Some(latest) if *latest.server == *server && !found.continues(&latest.all) => {
+                Some(SourceId::new(format!("{server}?")))
+            }
+            _ => Some(source),
+        }
     }
 
     fn polls(&self) -> MutexGuard<'_, HashMap<Option<Box<str>>, Known>> {

@@ -6,4 +6,5 @@ mod operators;
 mod outages;
 mod peers;
 mod rivals;
+mod spring;
 mod world;

@@ -97,7 +97,7 @@ impl Consumer {
         self.fewest.load(Ordering::Relaxed)
     }
 
-    pub(crate) async fn sees(&self, id: &str, what: &str, is: impl Fn(&Instance) -> bool) {
+    pub(crate) async fn sees(&self, id: &str, what: &str, is: impl Fn(&Instance) -> bool + Send + Sync) {
         let seen = eventually(what, LONG, async || {
             let snapshot = self.upstream.snapshot();
             snapshot.iter().any(|instance| instance.id().as_str() == id && is(instance)).then_some(())

@@ -21,6 +21,7 @@ fn application(ids: &[&str]) -> Reply {
 async fn a_lookup_asks_for_one_application_and_an_absent_one_is_empty() {
     let fake = Fake::start(|seen| match &*seen.target {
         "/eureka/v2/apps/ORDERS" => application(&["a"]),
+        "/eureka/apps/" => list(&[]),
         _ => Reply::status(404, ""),
     })
     .await;
@@ -30,6 +31,18 @@ async fn a_lookup_asks_for_one_application_and_an_absent_one_is_empty() {
     assert_eq!(listing.evidence.endpoint.as_deref(), Some(&*fake.address));
     let elsewhere = backend(&[&fake.address], "").await;
     assert!(lookup(&elsewhere, &Read::default()).await.unwrap().instances.is_empty());
+}
+
+#[tokio::test]
+async fn a_proxy_that_knows_no_eureka_doesn_t_say_that_there_is_nothing() {
+    let fake = Fake::start(|_| Reply::status(404, "default backend")).await;
+    let backend = backend(&[&fake.address], "").await;
+    assert_eq!(lookup(&backend, &Read::default()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(next(&mut watch(&backend)).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let services = backend.catalogue.as_ref().unwrap().services().await;
+    assert_eq!(services.unwrap_err().kind(), ErrorKind::Unavailable);
+    let outcome = lease(&backend).await.publish(&[record(&instance("a"))]).await.remove(0);
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Unavailable, "it passes, and is tried again soon");
 }
 
 #[tokio::test]

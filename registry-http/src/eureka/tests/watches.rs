@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use registry_core::ErrorKind;
+use registry_core::{ErrorKind, backend::Read};
 
 use super::*;
 
@@ -201,6 +201,36 @@ async fn a_memory_is_recognised_across_sessions() {
     }
     assert_eq!(sources[0], sources[1]);
     assert_ne!(sources[1], sources[2], "it forgot everything meanwhile");
+}
+
+#[tokio::test]
+async fn a_look_tells_a_memory_that_started_anew_too() {
+    let at = |id: &str, registered: u64| {
+        let mut item = listed(id, "ADDED");
+        item["leaseInfo"]["registrationTimestamp"] = registered.into();
+        item
+    };
+    let looks = [vec![at("a", 8), at("b", 7)], vec![at("c", 9)], vec![], vec![at("a", 8), at("b", 9)]];
+    let mut looks = looks.into_iter();
+    let fake = Fake::start(move |seen| match &*seen.target {
+        LIST => list(&["a", "b"]),
+        DELTA => delta("UP_2_", &[]),
+        _ => Reply::ok(json!({"application": {"name": "ORDERS", "instance": looks.next()}}).to_string()),
+    })
+    .await;
+    let backend = backend(&[&fake.address], "").await;
+    let mut watch = watch(&backend);
+    let source = next(&mut watch).await.unwrap().evidence.source;
+    let mut same = Vec::new();
+    for _ in 0..4 {
+        let look = backend.discovery.as_ref().unwrap().lookup(&target(), &Read::default()).await;
+        same.push(look.unwrap().evidence.source == source);
+    }
+    assert_eq!(
+        same,
+        [true, true, true, false],
+        "one that it knew has its time; none is known; all came anew"
+    );
 }
 
 #[tokio::test]
