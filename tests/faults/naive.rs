@@ -12,10 +12,12 @@ use registry_testkit::faults::{
     r3_no_false_life, r4_callback_discipline,
 };
 
-use crate::etcd::{
-    self, Row,
-    run::bounded,
-    world::{BACK_WITHIN, READER, TTL},
+use crate::{
+    etcd::{
+        self, Row,
+        world::{BACK_WITHIN, READER, TTL},
+    },
+    live::run::bounded,
 };
 
 /// A row, and what the naive way is known to break there; nothing where it gets through.

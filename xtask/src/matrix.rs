@@ -11,7 +11,7 @@ pub(crate) use self::measured::{Backend, Measured};
 use crate::cli::USAGE;
 use crate::failure::{Failure, Result};
 use crate::process::{cargo, stream};
-use crate::servers::{self, Server};
+use crate::servers::{self, Apart, Missing, Server};
 use crate::tally::Tally;
 
 /// The document that holds the table.
@@ -49,8 +49,10 @@ pub(crate) fn options(mut arguments: impl Iterator<Item = String>) -> Result<Opt
 
 fn backends(names: &str) -> Result<Vec<Backend>> {
     let find = |name: &str| {
-        Backend::named(name.trim())
-            .ok_or_else(|| Failure::new(format!("--backend takes memory, etcd, naive; there is no `{name}`")))
+        Backend::named(name.trim()).ok_or_else(|| {
+            let known = Backend::ALL.map(Backend::name).join(", ");
+            Failure::new(format!("--backend takes {known}; there is no `{name}`"))
+        })
     };
     let mut named = names.split(',').map(find).collect::<Result<Vec<_>>>()?;
     named.sort_unstable();
@@ -64,19 +66,53 @@ fn backends(names: &str) -> Result<Vec<Backend>> {
 ///
 /// If a row failed, has no test, or could not run.
 pub(crate) fn perform(root: &Path, options: &Options) -> Result<()> {
-    let server = match options.backends[..] {
-        [Backend::Memory] => None,
-        _ => Some(servers::newest_or_distribution(root)?),
-    };
     let mut measured = Measured::default();
-    let (_, outcome) = run(root, &options.backends, server.as_ref(), &mut measured)?;
+    let mut findings = Vec::new();
+    for &backend in &options.backends {
+        let ground = Ground::prepare(root, backend)?;
+        let (_, outcome) = run(root, &[backend], &ground, &mut measured)?;
+        findings.extend(outcome.err().map(|failure| failure.to_string()));
+    }
     println!("\n{}", table::print(&measured));
     if options.write {
         table::write(&root.join(DOCUMENT), &measured)?;
         println!("written to {DOCUMENT}");
     }
-    outcome
+    Failure::list("the fault matrix", &findings).map_or(Ok(()), Err)
 }
+
+/// What the rows of a backend need: its server, and for some a network of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Ground {
+    server: Option<Server>,
+    apart: Option<Apart>,
+}
+
+impl Ground {
+    /// With this server.
+    pub(crate) fn with(server: &Server, apart: Option<&Apart>) -> Self {
+        Self { server: Some(server.clone()), apart: apart.cloned() }
+    }
+
+    fn prepare(root: &Path, backend: Backend) -> Result<Self> {
+        let recipe = match backend {
+            Backend::Memory => return Ok(Self::default()),
+            Backend::Etcd | Backend::Naive => {
+                return Ok(Self { server: Some(servers::newest_or_distribution(root)?), apart: None });
+            }
+            Backend::Consul => &servers::CONSUL,
+            Backend::Eureka => &servers::EUREKA,
+            Backend::Nacos => &servers::NACOS_NEWEST,
+        };
+        let server = servers::ensure(root, recipe).map_err(Missing::into_failure)?;
+        let apart = if backend == Backend::Nacos { Some(Apart::find(root)?) } else { None };
+        Ok(Self { server: Some(server), apart })
+    }
+}
+
+/// How many rows of these run at a time, if not as many as there are cores: most of a row on servers that are slow to
+/// forget is waiting, and those that need a server of their own take turns.
+const WAITING: u32 = 8;
 
 /// Runs the fault suite on some backends and adds what it showed; returns the counts and whether that is good.
 ///
@@ -86,7 +122,7 @@ pub(crate) fn perform(root: &Path, options: &Options) -> Result<()> {
 pub(crate) fn run(
     root: &Path,
     backends: &[Backend],
-    server: Option<&Server>,
+    ground: &Ground,
     measured: &mut Measured,
 ) -> Result<(Tally, Result<()>)> {
     let figures = root.join(FIGURES);
@@ -100,10 +136,16 @@ pub(crate) fn run(
     for backend in backends {
         let mut command = cargo(root);
         // As the other runs do, or cargo would compile the dependencies once more.
-        command.args(["test", "--workspace", "--all-features", "--test", "faults", "--"]);
-        command.args(["--include-ignored", &format!("{}::", backend.name())]);
+        command.args(["test", "--workspace", "--all-features"]);
+        if let Some(apart) = &ground.apart {
+            command.args(["--config", &apart.runner()]);
+        }
+        command.args(["--test", "faults", "--", "--include-ignored", &format!("{}::", backend.name())]);
+        if matches!(backend, Backend::Consul | Backend::Eureka | Backend::Nacos) {
+            command.arg(format!("--test-threads={WAITING}"));
+        }
         command.env("FIGURES", &figures);
-        if let Some(server) = server {
+        if let Some(server) = &ground.server {
             server.announce(&mut command);
         }
         succeeded &= stream(&mut command, |line| tally.read(line))?;
@@ -147,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for line in ["--backend", "--backend consul", "--fast", "all"] {
+        for line in ["--backend", "--backend zookeeper", "--fast", "all"] {
             assert_eq!(read(line), None, "{line}");
         }
     }

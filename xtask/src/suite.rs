@@ -15,7 +15,7 @@ use crate::chaos;
 use crate::cli::{Registry, Selection};
 use crate::deps;
 use crate::failure::Result;
-use crate::matrix::{self, Backend, Measured};
+use crate::matrix::{self, Backend, Ground, Measured};
 use crate::metadata::{FACADE, Metadata};
 use crate::msrv;
 use crate::package;
@@ -170,29 +170,37 @@ impl Suite {
         let mut measured = Measured::default();
         if self.selection.includes(Registry::Memory) {
             self.step_with_tests(MATRIX, Some(Registry::Memory), Some("in process".to_owned()), || {
-                matrix::run(&root, &[Backend::Memory], None, &mut measured)
+                matrix::run(&root, &[Backend::Memory], &Ground::default(), &mut measured)
             });
         } else {
             self.not_run(MATRIX, Some(Registry::Memory), self.selection.reason_against());
         }
-        let server = match &supplies.etcd {
+        let Supplies { etcd, consul, eureka, nacos, apart, .. } = supplies;
+        for (registry, backends, supply) in [
+            (Registry::Etcd, &[Backend::Etcd, Backend::Naive][..], etcd),
+            (Registry::Consul, &[Backend::Consul], consul),
+            (Registry::Eureka, &[Backend::Eureka], eureka),
+            (Registry::Nacos, &[Backend::Nacos], nacos),
+        ] {
+            let server = match supply {
+                Supply::There(server) if !self.selection.quick => server,
+                without => {
+                    self.not_run(MATRIX, Some(registry), without.reason());
+                    continue;
+                }
+            };
+            let apart = apart.as_ref().filter(|_| registry == Registry::Nacos);
+            let version = server.version.to_string();
+            self.step_with_tests(MATRIX, Some(registry), Some(version), || {
+                matrix::run(&root, backends, &Ground::with(server, apart), &mut measured)
+            });
+        }
+        matrix::print(&measured);
+        let server = match etcd {
             Supply::There(server) if !self.selection.quick => server,
-            supply => {
-                let reason = match supply {
-                    Supply::There(_) => QUICK,
-                    Supply::LeftOut(reason) => reason,
-                    Supply::Absent => "there is no server for it",
-                };
-                self.not_run(MATRIX, Some(Registry::Etcd), reason);
-                self.not_run(CHAOS, Some(Registry::Etcd), reason);
-                return matrix::print(&measured);
-            }
+            without => return self.not_run(CHAOS, Some(Registry::Etcd), without.reason()),
         };
         let version = server.version.to_string();
-        self.step_with_tests(MATRIX, Some(Registry::Etcd), Some(version.clone()), || {
-            matrix::run(&root, &[Backend::Etcd, Backend::Naive], Some(server), &mut measured)
-        });
-        matrix::print(&measured);
         self.step(CHAOS, Some(Registry::Etcd), || {
             let note = chaos::run(&root, &chaos::Options::USUAL, Some(server))?;
             Ok(Done { version: Some(version), note: Some(note), ..Done::default() })

@@ -9,7 +9,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use crate::model::{Instance, InstanceKey};
+use crate::model::{Instance, InstanceId, InstanceKey, ServiceName};
 
 /// Remembers the last complete list of a registry that gives nothing else, and decodes only what is new in the next.
 ///
@@ -48,10 +48,14 @@ pub struct Relist {
 #[non_exhaustive]
 pub struct Relisted {
     /// Everything that was decoded, now or before, in the order of the list.
+    ///
+    /// Where two entries have one key, as when an instance is listed at two addresses, both are here. Which of them
+    /// counts is for the caller to say, by this list and not by what changed in it: `changed` may have only one of them.
     pub instances: Vec<Arc<Instance>>,
-    /// Those of `instances` that the last list hadn't, or not with these bytes.
+    /// Those of `instances` that the last list hadn't, or not with these bytes, in the order of the list. Also, of a key
+    /// with several entries of which one is gone or has other bytes now, all that are left.
     pub changed: Vec<Arc<Instance>>,
-    /// What the last list had and this one has not, under any bytes.
+    /// The keys that the last list had and this one has not, under any bytes; each once, in the order of the last list.
     pub gone: Vec<InstanceKey>,
     /// The keys of entries that can't be decoded, as far as `decode` could tell them.
     pub rejected: Vec<InstanceKey>,
@@ -87,6 +91,13 @@ enum Met {
     New,
 }
 
+/// A key without its making, which costs more than to look one up.
+type Name<'a> = (&'a ServiceName, &'a InstanceId);
+
+fn name(instance: &Arc<Instance>) -> Name<'_> {
+    (instance.service(), instance.id())
+}
+
 impl Last {
     fn meet(&mut self, hash: u64) -> Met {
         let at = match self.entries.get(self.at) {
@@ -108,17 +119,29 @@ impl Last {
         }
     }
 
-    /// What the next list hadn't, under any bytes.
-    fn gone(self, next: &Relisted) -> Vec<InstanceKey> {
-        let left = self.entries.into_iter().filter_map(|entry| entry.decoded?.ok());
-        let mut gone: HashSet<InstanceKey> = left.map(|instance| instance.key()).collect();
-        if !gone.is_empty() {
-            for key in next.changed.iter().map(|instance| instance.key()).chain(next.rejected.iter().cloned())
-            {
-                gone.remove(&key);
+    /// The keys that the next list hasn't, under any bytes. Of a key that only lost an entry, what is left of it has
+    /// changed: it may be what counts from now on.
+    fn gone(self, next: &mut Relisted) -> Vec<InstanceKey> {
+        let lost = self.entries.into_iter().filter_map(|entry| entry.decoded?.ok());
+        let lost: Vec<Arc<Instance>> = lost.collect();
+        if lost.is_empty() {
+            return Vec::new();
+        }
+        let names: HashSet<Name<'_>, RandomState> = lost.iter().map(name).collect();
+        let mut here: HashSet<Name<'_>, RandomState> =
+            next.rejected.iter().map(|key| (&key.service, &key.id)).collect();
+        let mut fresh = std::mem::take(&mut next.changed).into_iter().peekable();
+        for instance in &next.instances {
+            let is_fresh = fresh.next_if(|fresh| Arc::ptr_eq(fresh, instance)).is_some();
+            let is_left = names.contains(&name(instance));
+            if is_left {
+                here.insert(name(instance));
+            }
+            if is_fresh || is_left {
+                next.changed.push(Arc::clone(instance));
             }
         }
-        gone.into_iter().collect()
+        lost.iter().filter(|instance| here.insert(name(instance))).map(|instance| instance.key()).collect()
     }
 
     fn index(&mut self) -> &mut HashMap<u64, usize, RandomState> {
@@ -176,7 +199,7 @@ impl Relist {
             }
             self.entries.push(Entry { hash, decoded: Some(decoded) });
         }
-        list.gone = last.gone(&list);
+        list.gone = last.gone(&mut list);
         list
     }
 
@@ -262,6 +285,35 @@ mod tests {
     #[test]
     fn a_repeated_entry_counts_once() {
         assert_eq!(next(&mut Relist::new(), &["a", "a"]).0.instances.len(), 1);
+    }
+
+    fn versions(instances: &[Arc<Instance>]) -> Vec<&str> {
+        instances.iter().map(|instance| instance.version().unwrap()).collect()
+    }
+
+    #[test]
+    fn of_two_entries_with_one_key_one_may_go_while_the_other_is_told_again() {
+        let mut list = Relist::new();
+        let (first, _) = next(&mut list, &["a=1", "b", "a=2", "c"]);
+        assert_eq!(versions(&first.instances), ["1", "1", "2", "1"], "both, in the order of the list");
+        let (second, decoded) = next(&mut list, &["b", "a=2", "c"]);
+        assert_eq!((second.gone.len(), decoded), (0, 0), "the key is still there");
+        assert_eq!(versions(&second.changed), ["2"]);
+        assert!(Arc::ptr_eq(&second.changed[0], &first.instances[2]));
+        let (third, _) = next(&mut list, &["c"]);
+        assert_eq!(ids(&third.gone), ["b", "a"], "in the order of the last list");
+    }
+
+    #[test]
+    fn of_two_entries_with_one_key_one_may_change_or_turn_malformed_while_the_other_stays() {
+        let mut list = Relist::new();
+        next(&mut list, &["a=1", "b", "a=2"]);
+        let (second, _) = next(&mut list, &["a=3", "c", "a=2", "b"]);
+        assert_eq!(second.gone.len(), 0);
+        assert_eq!(versions(&second.changed), ["3", "1", "2"], "in the order of the list, each once");
+        let (third, _) = next(&mut list, &["!a", "a=2", "b"]);
+        assert_eq!((ids(&third.gone), ids(&third.rejected)), (vec!["c"], vec!["a"]));
+        assert_eq!(versions(&third.changed), ["2"]);
     }
 
     #[test]

@@ -99,6 +99,12 @@ impl Holdings {
 }
 
 impl Agent<'_> {
+    /// Which agent answers now, of all that are configured.
+    pub(super) async fn answering(&self) -> Result<Arc<str>, Error> {
+        let path = self.session.path("/v1/agent/services", None);
+        self.session.call(Call::get(self.operation, path).list()).await.map(|answer| answer.server)
+    }
+
     /// All it holds, as far as the token may know.
     pub(super) async fn holdings(&self) -> Result<Holdings, Error> {
         let services = self.list("/v1/agent/services");

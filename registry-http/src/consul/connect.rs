@@ -13,6 +13,7 @@ use super::{
     config::{ConsulConfig, OPTIONS},
     discovery::ConsulDiscovery,
     names::Names,
+    pace::LONGEST_PAUSE,
     registry::ConsulRegistry,
     session::Session,
 };
@@ -68,10 +69,17 @@ fn capabilities(config: &ConsulConfig) -> Capabilities {
     capabilities.audit = true;
     capabilities.delivery = Delivery::LongPoll;
     capabilities.max_record = MAX_RECORD;
-    // One round, with what Consul adds and what an answer may take.
-    let round = config.wait.max(config.poll);
-    capabilities.proof_within = round + round / 16 + Duration::from_secs(5);
+    capabilities.proof_within = proof_within(config);
     capabilities
+}
+
+/// What one round of a watch may take while all is well.
+fn proof_within(config: &ConsulConfig) -> Duration {
+    // A long list's turn comes late; then Consul holds the answer back, and adds a sixteenth.
+    let held = LONGEST_PAUSE + config.wait + config.wait / 16;
+    // The answer itself, and a look at each data centre in front or at the leader.
+    let reads = 1 + u32::try_from(config.datacenters.len().max(1)).unwrap_or(u32::MAX - 1);
+    held.max(config.poll).saturating_add(config.common.request_timeout.saturating_mul(reads))
 }
 
 #[async_trait]
@@ -86,5 +94,24 @@ impl Connector for ConsulConnector {
 
     async fn connect(&self, url: &RegistryUrl, context: &ConnectContext) -> Result<Backend, Error> {
         self.backend(ConsulConfig::from_url(url)?, context).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proof_within(options: &str) -> Duration {
+        capabilities(&format!("consul://h?{options}").parse().unwrap()).proof_within
+    }
+
+    #[test]
+    fn a_sign_of_life_comes_at_the_latest_after_all_that_a_round_may_take() {
+        let seconds = Duration::from_secs_f64;
+        // What a long list waits for its turn, the hold, Consul's sixteenth, the answer and one read.
+        assert_eq!(proof_within("wait=60s"), seconds(15.0 + 60.0 + 60.0 / 16.0 + 2.0 * 2.5));
+        assert_eq!(proof_within("wait=16s&request_timeout=1s&dc=a,b,c"), seconds(15.0 + 16.0 + 1.0 + 4.0));
+        // A prepared query is executed after a pause, without a hold.
+        assert_eq!(proof_within("wait=1s&poll=10m"), seconds(600.0 + 2.0 * 2.5));
     }
 }

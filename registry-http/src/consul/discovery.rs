@@ -158,7 +158,7 @@ impl Reader<'_> {
         let mut answer = self.session.success(Call::get(self.operation, path).list().avoiding(avoid)).await?;
         if Told::of(&answer).is_streaming && is_empty(&answer) {
             // See `watch`: an agent's view may be empty for want of rights, and doesn't say so.
-            answer = self.from_leader(at).await?;
+            answer = self.ask_leader(at).await?;
         }
         let mut relist = Relist::new();
         relist.is_same(&answer.body);
@@ -167,7 +167,7 @@ impl Reader<'_> {
     }
 
     /// One answer, at once, from who has the data.
-    pub(super) async fn from_leader(&self, at: usize) -> Result<Answer, Error> {
+    pub(super) async fn ask_leader(&self, at: usize) -> Result<Answer, Error> {
         let dc = self.query.datacenters[at].as_deref();
         let path = self.query.path(self.session, dc, ConsulRead::Default);
         self.session.success(Call::get(self.operation, path).list()).await

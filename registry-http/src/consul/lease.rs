@@ -18,7 +18,7 @@ use registry_core::{
     Error, ErrorKind, Instance, InstanceKey, Lease, OnDuplicate, Status,
     backend::{Grant, Lifetime, Outcome, Presence, Publish, Renewal},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     agent::{Agent, Holding, Holdings, Maintenance},
@@ -90,6 +90,19 @@ impl ConsulLease {
         holding.version.is_some_and(|version| version.incarnation == self.grant.incarnation)
     }
 
+    /// The agent of this lease; as long as nothing was registered, one that answers now. Where there are several, the
+    /// one that is preferred may be as dead as the others were when they were asked last, and only its own time in
+    /// quarantine would bring the next one's turn.
+    async fn agent_to_write_to(&self) -> Result<Agent<'_>, Error> {
+        let agent = self.agent("publish");
+        if self.session.config.common.servers.len() < 2 || self.state().is_bound {
+            return Ok(agent);
+        }
+        let server = agent.answering().await?;
+        self.state().agent = Some(Arc::clone(&server));
+        Ok(Agent { server, ..agent })
+    }
+
     async fn publish_one(&self, agent: &Agent<'_>, holdings: &Holdings, record: &Publish) -> Outcome {
         let instance = &record.instance;
         let id = self.names.id(&instance.key());
@@ -112,9 +125,15 @@ impl ConsulLease {
             Some(Maintenance::Ours(_)) => wanted != Status::Serving,
             None => false,
         };
-        self.state().held.insert(instance.key(), id.clone());
+        let is_new = self.state().held.insert(instance.key(), id.clone()).is_none();
         self.owners.set(&id, self.number);
-        agent.register(body, !keep).await?;
+        if let Err(error) = agent.register(body, !keep).await {
+            // What may have happened all the same is kept alive.
+            if is_new && !error.kind().is_ambiguous() {
+                self.state().held.remove(&instance.key());
+            }
+            return Err(error);
+        }
         self.state().is_bound = true;
         let said = Maintenance::Ours(wanted.as_str().to_owned());
         if wanted != Status::Serving
@@ -137,8 +156,6 @@ impl ConsulLease {
 
     async fn withdraw_one(&self, agent: &Agent<'_>, holdings: &Holdings, key: &InstanceKey) -> Outcome {
         let id = self.names.id(key);
-        // Whatever comes of it, it isn't to be kept alive.
-        self.state().held.remove(key);
         if holdings.get(&id).is_some_and(|holding| self.is_ours(holding)) {
             agent.deregister(&id).await?;
         }
@@ -192,7 +209,10 @@ impl Lease for ConsulLease {
     }
 
     async fn publish(&self, records: &[Publish]) -> Vec<Outcome> {
-        let agent = self.agent("publish");
+        let agent = match self.agent_to_write_to().await {
+            Ok(agent) => agent,
+            Err(error) => return records.iter().map(|_| Err(error.clone())).collect(),
+        };
         let act = |record, holdings: Arc<Holdings>| {
             let agent = &agent;
             async move { self.publish_one(agent, &holdings, record).await }
@@ -203,6 +223,13 @@ impl Lease for ConsulLease {
     async fn withdraw(&self, instances: &[Arc<Instance>]) -> Vec<Outcome> {
         let agent = self.agent("withdraw");
         let keys: Vec<InstanceKey> = instances.iter().map(|instance| instance.key()).collect();
+        {
+            // Whatever comes of it, they aren't to be kept alive.
+            let mut state = self.state();
+            for key in &keys {
+                state.held.remove(key);
+            }
+        }
         let act = |key, holdings: Arc<Holdings>| {
             let agent = &agent;
             async move { self.withdraw_one(agent, &holdings, key).await }
@@ -230,7 +257,15 @@ impl Lease for ConsulLease {
             .into_iter()
             .map(|(key, id)| {
                 let agent = &agent;
-                async move { (key, agent.pass(&id, Some(by)).await) }
+                async move {
+                    // Also one that waits for a token.
+                    let answer = timeout_at(by, agent.pass(&id, Some(by))).await;
+                    let late = |_| {
+                        let message = format!("the beat got no answer from {} in time", agent.server);
+                        Err(Error::new(ErrorKind::Timeout, message).with_context(super::NAME, "renew"))
+                    };
+                    (key, answer.unwrap_or_else(late))
+                }
             })
             .collect();
         let answers: Vec<_> = stream::iter(beats).buffer_unordered(BEATS).collect().await;
@@ -306,12 +341,10 @@ impl Lease for ConsulLease {
         let act = |key, holdings: Arc<Holdings>| {
             let agent = &agent;
             async move {
-                let outcome = self.withdraw_one(agent, &holdings, key).await;
-                if outcome.is_err() {
-                    // To be tried again.
-                    self.state().held.insert(key.clone(), self.names.id(key));
-                }
-                outcome
+                self.withdraw_one(agent, &holdings, key).await?;
+                // The others are to be tried again.
+                self.state().held.remove(key);
+                Ok(())
             }
         };
         let outcomes = self.each(&agent, &hanging, act).await;

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 const BURST: u32 = 8;
 /// The shortest time to earn another read.
 const LEAST: Duration = Duration::from_millis(100);
-/// The longest.
-const MOST: Duration = Duration::from_secs(15);
+/// The longest, and so the longest pause of who waits for each.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Bytes of lists that are worth a second.
 const BYTES: f64 = 1024.0 * 1024.0;
 
@@ -34,7 +34,7 @@ impl Pace {
     pub(super) fn weigh(&mut self, bytes: usize) {
         #[expect(clippy::cast_precision_loss, reason = "a rough price")]
         let seconds = bytes as f64 / BYTES;
-        self.price = Duration::from_secs_f64(seconds).clamp(LEAST, MOST);
+        self.price = Duration::from_secs_f64(seconds).clamp(LEAST, LONGEST_PAUSE);
     }
 
     /// Takes one read; returns when it may be made.
@@ -89,6 +89,6 @@ mod tests {
         assert!(at - start >= Duration::from_secs(12), "{:?}", at - start);
         pace.weigh(usize::MAX);
         pace.take(at);
-        assert!(pace.take(at) - at <= 2 * MOST);
+        assert!(pace.take(at) - at <= 2 * LONGEST_PAUSE);
     }
 }

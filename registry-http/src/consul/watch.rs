@@ -141,7 +141,7 @@ impl Watcher {
         self.pace.weigh(told.bytes);
         let mut is_back = went_back(&view.told, &told);
         if !is_back && (is_doubtful(&view.told, &told) || (is_empty(&answer) && !view.is_empty)) {
-            answer = self.reader().from_leader(view.at).await?;
+            answer = self.reader().ask_leader(view.at).await?;
             told = Told::of(&answer);
             is_back = went_back(&view.told, &told);
         }

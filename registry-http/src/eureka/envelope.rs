@@ -86,6 +86,15 @@ fn one_or_many(raw: &RawValue) -> Result<Vec<&RawValue>, serde_json::Error> {
     }
 }
 
+/// Whether an element of the list may have instances. One that hasn't costs nobody the others.
+fn is_application(raw: &&RawValue) -> bool {
+    let is = raw.get().starts_with('{');
+    if !is {
+        tracing::debug!(bytes = raw.get().len(), "skipped an element that is no application");
+    }
+    is
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Applications<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Keys;
@@ -103,7 +112,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Applications<'a> {
                     match &*key {
                         "application" => {
                             let raw = one_or_many(map.next_value()?).map_err(de::Error::custom)?;
-                            let apps = raw.into_iter().map(|raw| serde_json::from_str(raw.get()));
+                            let apps = raw.into_iter().filter(is_application);
+                            let apps = apps.map(|raw| serde_json::from_str(raw.get()));
                             all.apps = apps.collect::<Result<_, _>>().map_err(de::Error::custom)?;
                         }
                         key if key.starts_with("apps") => {
@@ -186,6 +196,15 @@ mod tests {
             assert_eq!(split(body), (Some(String::new()), vec![]), "{body}");
         }
         assert_eq!(split(r#"{"applications":{"apps__hashcode":null}}"#), (None, vec![]));
+    }
+
+    #[test]
+    fn what_is_no_application_is_skipped() {
+        let body = r#"{"applications":{"apps__hashcode":"UP_1_","application":
+            [null,{"name":"A","instance":[{"a":1}]},"B",7,[],{"name":"C","instance":"D"}]}}"#;
+        let expected =
+            [(Some("A".to_owned()), vec![r#"{"a":1}"#.to_owned()]), (Some("C".to_owned()), vec![])];
+        assert_eq!(split(body), (Some("UP_1_".to_owned()), expected.to_vec()));
     }
 
     #[test]

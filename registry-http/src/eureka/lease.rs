@@ -97,7 +97,7 @@ impl EurekaLease {
             let message = format!("{key} is registered by another process");
             return Err(Error::new(ErrorKind::Conflict, message).with_context(super::NAME, "publish"));
         }
-        let dirty = self.ledger.stamp(standing.as_ref().and_then(|standing| standing.dirty));
+        let dirty = self.ledger.stamp(&key, standing.as_ref().and_then(|standing| standing.dirty));
         let marks = Marks { version: record.version, dirty, ttl: self.ttl };
         let body = codec::encode(&self.names, &record.instance, &marks)
             .map_err(|error| error.with_context(super::NAME, "publish"))?;

@@ -14,6 +14,9 @@ use registry_core::{Clock, Error, InstanceKey, Lease, Registry, backend::Grant};
 use super::{api::Api, codec::lease_seconds, lease::EurekaLease, names::Names};
 use crate::http::invalid;
 
+/// The last timestamp there is: Java reads it as a long.
+const LAST: u64 = i64::MAX.unsigned_abs();
+
 /// Publishing in Eureka, which has no leases but one per instance: those that are granted here are virtual.
 #[derive(Debug)]
 pub(crate) struct EurekaRegistry {
@@ -41,8 +44,7 @@ pub(crate) struct Holding {
     pub(crate) beats: bool,
 }
 
-/// `lastDirtyTimestamp`s: the wall clock's, but each larger than the one before, wherever the clock is set. A server
-/// ignores a registration with an older one than it has.
+/// `lastDirtyTimestamp`s: the wall clock's, but each larger than the one before, wherever the clock is set.
 #[derive(Debug)]
 struct Stamps {
     clock: Arc<dyn Clock>,
@@ -81,9 +83,14 @@ impl Registry for EurekaRegistry {
 }
 
 impl Ledger {
-    /// A timestamp larger than any given before and than `existing`.
-    pub(crate) fn stamp(&self, existing: Option<u64>) -> u64 {
-        self.stamps.next(existing)
+    /// A timestamp for a registration of `key`, where `existing` stands: larger than both that and our last for this key,
+    /// as far as there are any. A server keeps the record that it has if the new one's is smaller, without a word.
+    pub(crate) fn stamp(&self, key: &InstanceKey, existing: Option<u64>) -> u64 {
+        let ours = self.holdings().get(key).map(|held| held.dirty);
+        let theirs = existing.filter(|existing| *existing <= LAST);
+        let above = ours.max(theirs).map_or(0, |before| before.saturating_add(1));
+        // The last is as good as itself.
+        self.stamps.next().max(above).min(LAST)
     }
 
     pub(crate) fn hold(&self, key: InstanceKey, holding: Holding) {
@@ -131,18 +138,17 @@ impl Ledger {
 }
 
 impl Stamps {
-    fn next(&self, existing: Option<u64>) -> u64 {
-        let now = u64::try_from(self.clock.wall().as_millis()).unwrap_or(u64::MAX / 2);
-        let least = now.max(existing.map_or(0, |existing| existing.saturating_add(1)));
-        let given = |last: u64| Some(least.max(last + 1));
-        let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, given);
-        last.map_or(least, |last| least.max(last + 1))
+    fn next(&self) -> u64 {
+        let now = u64::try_from(self.clock.wall().as_millis()).unwrap_or(LAST);
+        let after = |last: u64| now.max(last.saturating_add(1));
+        let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(after(last)));
+        last.map_or(now, after)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use registry_core::ManualClock;
+    use registry_core::{InstanceId, ManualClock, ServiceName};
 
     use super::*;
 
@@ -150,13 +156,21 @@ mod tests {
     async fn timestamps_grow_though_the_clock_is_set_back_and_a_server_is_ahead() {
         let clock = Arc::new(ManualClock::new());
         let stamps = Stamps { clock: Arc::clone(&clock) as Arc<dyn Clock>, last: AtomicU64::new(0) };
-        let first = stamps.next(None);
+        let ledger = Ledger { stamps, holdings: Mutex::default() };
+        let key =
+            |id: &str| InstanceKey::new(ServiceName::new("orders").unwrap(), InstanceId::new(id).unwrap());
+        let (a, b) = (key("a"), key("b"));
+        let first = ledger.stamp(&a, None);
         assert_eq!(u128::from(first), clock.wall().as_millis());
-        assert_eq!(stamps.next(None), first + 1);
+        assert_eq!(ledger.stamp(&a, None), first + 1);
         clock.step(-60_000);
-        assert_eq!(stamps.next(None), first + 2);
-        assert_eq!(stamps.next(Some(first + 500)), first + 501);
+        assert_eq!(ledger.stamp(&a, None), first + 2);
+        let ahead = ledger.stamp(&a, Some(first + 500));
+        assert_eq!(ahead, first + 501);
+        ledger.hold(a.clone(), Holding { lease: 1, dirty: ahead, status: "UP", beats: true });
+        assert_eq!(ledger.stamp(&a, None), first + 502, "though a copy of the server lacks it");
+        assert_eq!(ledger.stamp(&b, None), first + 5, "a server's clock counts for what it has");
         clock.step(120_000);
-        assert_eq!(stamps.next(None), first + 60_000);
+        assert_eq!(ledger.stamp(&a, None), first + 60_000);
     }
 }

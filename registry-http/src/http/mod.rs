@@ -12,6 +12,8 @@ mod path;
 mod pool;
 mod servers;
 
+#[cfg(feature = "nacos")]
+pub(crate) use self::credentials::LONGEST_LIFE;
 pub(crate) use self::{
     answer::Answer,
     call::Call,

@@ -118,10 +118,16 @@ impl<'a> List<'a> {
     }
 }
 
-/// What the body of a write says. v1 says `ok`; all that is no refusal counts as that.
+/// What the body of a write says. v1 says `ok` and nothing else, also to the removal of what isn't there.
+///
+/// # Errors
+/// `Protocol` if it is no answer to a write: somebody else's in between.
 pub(crate) fn refusal(api: Api, body: &[u8]) -> Result<Option<Refused>, Error> {
     if api == Api::V1 {
-        return Ok(None);
+        return match text(body)?.trim() {
+            "ok" => Ok(None),
+            other => Err(malformed(&format!("not \"ok\" but {:?}", crate::http::said(other)))),
+        };
     }
     let wrapped: Wrapped<'_> = wrapped(text(body)?)?;
     Ok(refused(&wrapped))

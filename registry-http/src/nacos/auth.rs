@@ -17,7 +17,7 @@ use super::{
     answer::{self, Login, malformed},
     error::{is_gone, is_unwelcome},
 };
-use crate::http::{Call, Credentials, Path, Servers};
+use crate::http::{Call, Credentials, LONGEST_LIFE, Path, Servers};
 
 /// From the newest to the oldest server that has it.
 const LOGINS: [&str; 3] = ["/v3/auth/user/login", "/v1/auth/users/login", "/v1/auth/login"];
@@ -51,7 +51,7 @@ impl Token {
     fn new(text: &str, generation: u64, ttl: Duration) -> Option<Self> {
         let mut header = HeaderValue::from_str(&format!("Bearer {text}")).ok()?;
         header.set_sensitive(true);
-        let now = Instant::now();
+        let (now, ttl) = (Instant::now(), ttl.min(LONGEST_LIFE));
         // Early by a 15th to a 10th, as the reference client does, so that a fleet doesn't log in at once.
         let early = ttl.mul_f64(1.0 / 15.0 + fastrand::f64() * (1.0 / 10.0 - 1.0 / 15.0));
         Some(Self { header, generation, given: now, refresh_at: now + ttl - early, ends: now + ttl })
@@ -234,5 +234,18 @@ fn parse(body: &[u8]) -> Result<Login, Error> {
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Auth").field("credentials", &self.credentials).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_may_say_that_it_never_ends() {
+        for ttl in [Duration::from_secs(u64::MAX), Duration::MAX] {
+            let token = Token::new("t", 1, ttl).unwrap();
+            assert!(token.given < token.refresh_at && token.refresh_at < token.ends);
+        }
     }
 }

@@ -62,9 +62,11 @@ fn capabilities(config: &NacosConfig) -> Capabilities {
     // Found silent up to 5 s after its time, which is at least as long.
     capabilities.grace = 2.0;
     capabilities.min_ttl = MIN_TTL;
+    // A beat proves that an instance is at this address, not that it is ours: who is taken over learns it here.
+    capabilities.audit = true;
     // A push is a hint; what is gone is told by a list.
     capabilities.delivery = Delivery::Poll { every: config.poll };
-    capabilities.proof_within = 3 * config.poll;
+    capabilities.proof_within = 3 * config.poll + config.common.request_timeout;
     capabilities
 }
 
@@ -80,5 +82,19 @@ impl Connector for NacosConnector {
 
     async fn connect(&self, url: &RegistryUrl, context: &ConnectContext) -> Result<Backend, Error> {
         self.backend(NacosConfig::from_url(url)?, context).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_sign_of_life_may_take_as_long_as_an_answer_on_top_of_the_polls() {
+        let proof_within = |url: &str| capabilities(&url.parse().unwrap()).proof_within;
+        assert_eq!(proof_within("nacos://h"), Duration::from_millis(17_500));
+        assert_eq!(proof_within("nacos://h?poll=1s&request_timeout=20s"), Duration::from_secs(23));
     }
 }

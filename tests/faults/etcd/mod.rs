@@ -21,7 +21,6 @@ mod mute;
 mod operator;
 mod outages;
 mod process;
-pub(crate) mod run;
 mod serving;
 mod tls;
 mod truth;
@@ -57,7 +56,8 @@ macro_rules! rows {
         #[ignore = "needs etcd: cargo xtask servers"]
         async fn $name() {
             let index = ROWS.iter().position(|row| row.name == stringify!($name));
-            $crate::etcd::run::test(module_path!(), ROWS[index.unwrap()]).await;
+            let row = ROWS[index.unwrap()];
+            $crate::live::run::test(module_path!(), row.name, row.story).await;
         })+
     };
 }

@@ -10,6 +10,8 @@ use registry_testkit::{
 use service_registry::Instance;
 use tokio::{sync::Mutex, time::timeout};
 
+use crate::live::truth::Ask;
+
 /// The namespace of all stories.
 pub(crate) const PREFIX: &str = "/stories/";
 /// For one question to one member.
@@ -78,6 +80,12 @@ impl Truth {
                 Some(decode(living.map(|key| key.value.as_slice())))
             }
         }
+    }
+}
+
+impl From<Truth> for Ask {
+    fn from(truth: Truth) -> Self {
+        Self::new(move || truth.clone().ask())
     }
 }
 

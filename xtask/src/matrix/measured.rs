@@ -15,19 +15,29 @@ pub(crate) enum Backend {
     Memory,
     /// A real etcd.
     Etcd,
+    /// A real Consul.
+    Consul,
+    /// A real Eureka.
+    Eureka,
+    /// A real Nacos.
+    Nacos,
     /// The usual hand-written client on a real etcd, which is expected to fail.
     Naive,
 }
 
 impl Backend {
     /// All columns, in their order.
-    pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::Etcd, Self::Naive];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Memory, Self::Etcd, Self::Consul, Self::Eureka, Self::Nacos, Self::Naive];
 
     /// Its name: on the command line, in the figures, and the module its tests are in.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Etcd => "etcd",
+            Self::Consul => "consul",
+            Self::Eureka => "eureka",
+            Self::Nacos => "nacos",
             Self::Naive => "naive",
         }
     }
@@ -118,13 +128,10 @@ impl Measured {
         }
         let field = (fault.number, backend);
         let figures = || self.figures.get(&field).into_iter().flatten().cloned().collect();
-        let asked = match backend {
-            Backend::Memory => fault.memory.is_some(),
-            Backend::Etcd => fault.etcd.is_some(),
-            Backend::Naive => {
-                return if self.figures.contains_key(&field) { Cell::Told(figures()) } else { Cell::NotMade };
-            }
-        };
+        if backend == Backend::Naive {
+            return if self.figures.contains_key(&field) { Cell::Told(figures()) } else { Cell::NotMade };
+        }
+        let asked = fault.is_asked_of(backend);
         match self.tests.get(&field) {
             Some(tests) if tests.values().all(|passed| *passed) => Cell::Passed(figures()),
             Some(tests) => Cell::Failed(
@@ -254,7 +261,7 @@ mod tests {
             "",
             "ROW",
             "ROW\tx\tetcd\ta\tb",
-            "ROW\t1\tconsul\ta\tb",
+            "ROW\t1\tzookeeper\ta\tb",
             "ROW\t1\tetcd\ta",
             "LINE\t1\tetcd\ta\tb",
         ] {

@@ -1,5 +1,7 @@
 //! The faults of the matrix and how each is made: the list a run is held against.
 
+use super::measured::Backend;
+
 /// One row: a fault, and how it is injected on each registry.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -13,6 +15,21 @@ pub(crate) struct Fault {
     pub(crate) memory: Option<&'static str>,
     /// How it is made with a real etcd; a row without it needs no test there.
     pub(crate) etcd: Option<&'static str>,
+}
+
+/// The rows that are told once for the servers that are spoken to over HTTP, and which of them each has.
+const OVER_HTTP: &[u8] = &[1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 15, 16, 20, 21, 22, 24, 25, 28, 29, 36, 38];
+
+impl Fault {
+    /// Whether there has to be a test with this backend.
+    pub(crate) fn is_asked_of(&self, backend: Backend) -> bool {
+        match backend {
+            Backend::Memory => self.memory.is_some(),
+            Backend::Etcd => self.etcd.is_some(),
+            Backend::Consul | Backend::Eureka | Backend::Nacos => OVER_HTTP.contains(&self.number),
+            Backend::Naive => false,
+        }
+    }
 }
 
 const fn both(
@@ -113,7 +130,7 @@ pub(crate) const FAULTS: &[Fault] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::FAULTS;
+    use super::{FAULTS, OVER_HTTP};
 
     #[test]
     fn every_fault_a_registry_of_this_release_can_show_is_asked_for() {
@@ -121,5 +138,6 @@ mod tests {
         let wanted = (1..=25).chain(28..=34).chain(36..=38).chain([40]);
         assert_eq!(asked, wanted.collect::<Vec<u8>>());
         assert!(FAULTS.iter().all(|fault| fault.memory.is_some() || fault.etcd.is_some()));
+        assert!(OVER_HTTP.iter().all(|number| asked.contains(number)));
     }
 }

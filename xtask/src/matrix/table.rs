@@ -49,8 +49,9 @@ fn replace(text: &str, table: &str) -> Option<String> {
 }
 
 fn markdown(measured: &Measured) -> String {
-    let mut text =
-        String::from("| # | fault | must hold | made by | memory | etcd | naive |\n|--|--|--|--|--|--|--|\n");
+    let names = Backend::ALL.map(Backend::name).join(" | ");
+    let lines = "--|".repeat(Backend::ALL.len());
+    let mut text = format!("| # | fault | must hold | made by | {names} |\n|--|--|--|--|{lines}\n");
     for fault in FAULTS {
         let cells = Backend::ALL.map(|backend| {
             let result = shown(&measured.cell(fault, backend)).unwrap_or_else(|| "–".to_owned());
@@ -129,7 +130,7 @@ mod tests {
         let table = markdown(&measured());
         let first = table.lines().nth(2).expect("a row");
         assert!(first.starts_with("| 1 | killed, back with its data |"), "{first}");
-        assert!(first.ends_with("| pass | – | – |"), "{first}");
+        assert!(first.ends_with("| pass | – | – | – | – | – |"), "{first}");
     }
 
     #[test]

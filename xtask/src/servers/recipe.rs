@@ -146,6 +146,7 @@ const NACOS_REHEARSAL: &[&str] = &[
     "-Dnacos.home={home}",
     "-Dnacos.member.list=",
     "-Dderby.stream.error.file={home}/derby.log",
+    "-Ddb.pool.config.connectionTimeout=60000",
 ];
 
 /// The newest line.

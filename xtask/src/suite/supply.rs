@@ -120,6 +120,15 @@ fn build(root: &Path, recipe: &'static Recipe) -> Result<(Server, Option<String>
 }
 
 impl Supply {
+    /// Why something that takes long doesn't run with it.
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::There(_) => QUICK,
+            Self::LeftOut(reason) => reason,
+            Self::Absent => "there is no server for it",
+        }
+    }
+
     /// The server, or a failure that says that there is none.
     pub(super) fn server(&self) -> Result<&Server> {
         match self {

@@ -1,7 +1,9 @@
 //! Refused updates, waits without end, upstreams of closed clients, callbacks that block.
 
 use super::*;
-use crate::{ClientConfig, Damping, Discover, SlowStart, Subset, Target, Upstream};
+use crate::{
+    ClientConfig, Damping, Discover, Lease, Registry, SlowStart, Subset, Target, Upstream, backend::Grant,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_update_takes_no_readiness_away_and_the_drain_still_waits_for_the_news() {
@@ -187,4 +189,37 @@ async fn a_drain_whose_budget_left_too_little_for_propagation_finishes_and_is_no
     let fault = report.fault.as_ref().expect("the registry needs 2 s of propagation");
     assert!(fault.to_string().contains("too short"), "{fault}");
     assert!(!report.is_clean(), "what the next requests may be lost by");
+}
+
+/// Refuses whatever has metadata, without being asked to publish it.
+#[derive(Debug)]
+struct Picky(Arc<dyn Registry>);
+
+#[async_trait::async_trait]
+impl Registry for Picky {
+    async fn grant(&self, grant: &Grant) -> Result<Arc<dyn Lease>, Error> {
+        self.0.grant(grant).await
+    }
+
+    fn check(&self, instance: &Instance) -> Result<(), Error> {
+        match instance.metadata().is_empty() {
+            true => Ok(()),
+            false => Err(Error::invalid("no metadata here")),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_registry_can_not_hold_is_refused_at_once_and_changes_nothing() {
+    let registry = MemoryRegistry::new();
+    let backend = registry.backend();
+    let picky = Picky(backend.registry.clone().unwrap());
+    let client = Client::builder().backend(backend.with_registry(Arc::new(picky))).build().await.unwrap();
+    let large = orders("a").to_builder().metadata("team", "core").build().unwrap();
+    let error = client.register(large.clone()).await.unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::InvalidArgument, "no metadata here"));
+    let registration = client.register(orders("a")).await.unwrap();
+    let error = registration.update(large).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert_eq!((registration.phase(), registration.instance().metadata().len()), (Phase::Live, 0));
 }

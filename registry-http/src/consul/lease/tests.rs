@@ -1,6 +1,11 @@
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
-use registry_core::{Incarnation, Namespace, Registry, model::RecordVersion};
+use registry_core::{
+    Credential, CredentialProvider, Incarnation, Namespace, Registry, Secret, model::RecordVersion,
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -79,6 +84,43 @@ async fn an_unknown_check_is_lost_and_silence_is_missed_while_the_others_count()
     assert_eq!(renewal.missed, keys(&["mute"]));
 }
 
+/// Gives one token and then no other, without a word.
+#[derive(Debug)]
+struct OneToken(AtomicBool);
+
+#[async_trait]
+impl CredentialProvider for OneToken {
+    async fn credential(&self) -> Result<Credential, Error> {
+        if self.0.swap(true, Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        Ok(Credential { user: None, secret: Secret::new("one"), expires_in: None })
+    }
+}
+
+#[tokio::test]
+async fn a_beat_that_waits_for_a_token_is_missed_and_the_others_count() {
+    let fake = agent(json!({}), json!({}), |seen| {
+        let is_bad = seen.target.contains("check/update/service%3Aorders%3Abad");
+        is_bad.then(|| Reply::status(403, "ACL not found"))
+    })
+    .await;
+    let config: ConsulConfig = format!("consul://{}", fake.address).parse().unwrap();
+    let session = Session::new(config, Some(Arc::new(OneToken(AtomicBool::new(false)))));
+    session.has_token().await;
+    let registry = ConsulRegistry::new(session, Names::new(&Namespace::default()));
+    let lease = registry.grant(&Grant::new(Duration::from_secs(15), OURS)).await.unwrap();
+    lease.publish(&serving(&["a", "bad"])).await;
+    // Until a refusal means that the token is too old.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::resume();
+    let deadline = Instant::now() + Duration::from_millis(500);
+    let renewal = timeout_at(deadline, lease.renew(deadline)).await;
+    let renewal = renewal.expect("in time for the others").unwrap();
+    assert_eq!((renewal.lost, renewal.missed), (vec![], keys(&["bad"])));
+}
+
 #[tokio::test]
 async fn when_nobody_answers_the_reason_is_told() {
     let fake = agent(json!({}), json!({}), |seen| {
@@ -127,13 +169,12 @@ async fn a_lone_agent_that_is_away_never_loses_the_lease() {
 
 #[tokio::test]
 async fn a_first_publication_goes_to_an_agent_that_is_there() {
-    let (dead, fake) = (closed_port().await, agent(json!({}), json!({}), |_| None).await);
-    let lease = lease(&format!("{dead},{}", fake.address), Duration::from_secs(15)).await;
-    let mut outcomes = lease.publish(&serving(&["a"])).await;
-    if outcomes[0].is_err() {
-        // The dead one was preferred; it isn't any more.
-        outcomes = lease.publish(&serving(&["a"])).await;
-    }
+    let fake = agent(json!({}), json!({}), |_| None).await;
+    let dead = [closed_port().await, closed_port().await, closed_port().await];
+    let hosts = format!("{},{}", dead.each_ref().map(ToString::to_string).join(","), fake.address);
+    let lease = lease(&hosts, Duration::from_secs(15)).await;
+    // At once, whichever is preferred: behind dead ones its turn may be minutes away.
+    let outcomes = lease.publish(&serving(&["a"])).await;
     assert!(outcomes[0].is_ok(), "{outcomes:?}");
 }
 
@@ -197,4 +238,30 @@ async fn one_bad_record_does_not_fail_the_others() {
     let outcomes = lease.publish(&serving(&["a", "bad", "c"])).await;
     let kinds: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().err().map(Error::kind)).collect();
     assert_eq!(kinds, [None, Some(ErrorKind::InvalidArgument), None]);
+    lease.renew(Instant::now() + Duration::from_secs(1)).await.unwrap();
+    let seen = fake.seen();
+    let beats = sent(&seen, "/v1/agent/check/update/service%3Aorders%3Abad");
+    assert!(beats.is_empty(), "what was refused isn't kept alive");
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_gets_no_beat_even_if_that_fails() {
+    let counted = Mutex::new(0);
+    let fake = agent(json!({}), json!({}), move |seen| {
+        if seen.target != "/v1/agent/services" {
+            return None;
+        }
+        let mut count = counted.lock().unwrap();
+        *count += 1;
+        (*count > 1).then(|| Reply::status(500, "no"))
+    })
+    .await;
+    let lease = lease(&fake.address, Duration::from_secs(15)).await;
+    let records = serving(&["a", "b"]);
+    lease.publish(&records).await;
+    assert!(lease.withdraw(&[Arc::clone(&records[0].instance)]).await[0].is_err());
+    lease.renew(Instant::now() + Duration::from_secs(1)).await.unwrap();
+    let seen = fake.seen();
+    let beats = sent(&seen, "/v1/agent/check/update/service%3Aorders%3Aa");
+    assert_eq!(beats.len(), 1, "only the one of its registration");
 }

@@ -1,4 +1,4 @@
-use registry_core::{ErrorKind, InstanceKey, Status, backend::Presence};
+use registry_core::{ErrorKind, InstanceKey, Status, SystemClock, backend::Presence};
 use tokio::time::Instant;
 
 use super::*;
@@ -121,6 +121,35 @@ async fn a_registration_is_newer_than_the_one_that_stands_there() {
     publish(&lease, &["a"]).await;
     let body: Value = serde_json::from_slice(&fake.seen()[1].body).unwrap();
     assert_eq!(body["instance"]["lastDirtyTimestamp"], (future + 1).to_string());
+}
+
+#[tokio::test]
+async fn a_timestamp_beyond_reason_counts_for_its_own_instance_only() {
+    let most = u64::MAX / 2;
+    for (foreign, at_least) in [(most, most), (most - 1, most), (u64::MAX, 0)] {
+        let fake = Fake::start(move |seen| match &*seen.method {
+            "GET" if seen.target.contains("orders%3Aa") => {
+                standing(THEIRS, &instance("a"), "UP", "UNKNOWN", foreign)
+            }
+            "GET" => Reply::status(404, ""),
+            _ => Reply::status(204, ""),
+        })
+        .await;
+        let lease = lease(&backend(&[&fake.address], "").await).await;
+        publish(&lease, &["a"]).await;
+        publish(&lease, &["a"]).await;
+        publish(&lease, &["b"]).await;
+        let seen = fake.seen();
+        let stamps = seen.iter().filter(|seen| seen.method == "POST").map(|seen| {
+            let body: Value = serde_json::from_slice(&seen.body).unwrap();
+            body["instance"]["lastDirtyTimestamp"].as_str().unwrap().parse::<u64>().unwrap()
+        });
+        let stamps: Vec<u64> = stamps.collect();
+        assert!(stamps[..2].iter().all(|stamp| (at_least..=most).contains(stamp)), "{stamps:?}");
+        assert!(stamps[0] <= stamps[1], "{stamps:?}");
+        let now = u64::try_from(SystemClock::shared().wall().as_millis()).unwrap();
+        assert!(stamps[2] <= now + 1000, "{stamps:?}, now {now}");
+    }
 }
 
 #[tokio::test]

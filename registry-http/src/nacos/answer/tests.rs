@@ -85,3 +85,11 @@ fn a_refused_write_is_no_success_whatever_its_status() {
     assert_eq!((refused.code, refused.message.as_str()), (21001, "weight error"));
     assert_eq!(refusal(Api::V3, b"ok").unwrap_err().kind(), ErrorKind::Protocol);
 }
+
+#[test]
+fn what_the_first_version_does_not_answer_with_ok_is_no_success() {
+    assert_eq!(refusal(Api::V1, b" ok\n").unwrap(), None);
+    for body in [&b""[..], b"<html>a proxy</html>", br#"{"code":500,"message":"no"}"#, b"ok?", b"\xff"] {
+        assert_eq!(refusal(Api::V1, body).unwrap_err().kind(), ErrorKind::Protocol, "{body:?}");
+    }
+}

@@ -208,3 +208,53 @@ fn a_native_record_that_was_written_by_hand_comes_back_too() {
         instance
     );
 }
+
+/// One of many instances, by chance.
+fn any_instance(rng: &mut fastrand::Rng) -> Instance {
+    const TEXTS: [&str; 8] =
+        ["a", "größe 漢字 🦀", "a=b;c,d", r#""q" \ {"j":1}"#, "line\nline", "", " ", "x/y%20"];
+    const KEYS: [&str; 9] =
+        ["team", "version", "zone", "sr.", "sr.m.sr.id", "preserved.x", "kind", "secure", "key ü=1"];
+    const STATUSES: [Status; 4] = [Status::Starting, Status::Serving, Status::Draining, Status::Down];
+    const ENDPOINTS: [&str; 5] = [
+        "http://10.0.0.7:80",
+        "https://h.internal:1",
+        "grpc://[2001:db8::7]:9",
+        "http://h:2",
+        "tcp://10.0.0.8:65535",
+    ];
+    let mut builder = InstanceBuilder::of(service("orders"))
+        .parsed_id(
+            InstanceId::foreign(format!("{}{}", rng.u8(..), rng.choice(["", "a/b", "ü", ":80"]).unwrap()))
+                .unwrap(),
+        )
+        .weight(rng.u32(..=1_000_000))
+        .status(*rng.choice(&STATUSES).unwrap());
+    for _ in 0..rng.usize(1..4) {
+        builder = builder.endpoint(rng.choice(ENDPOINTS).unwrap());
+    }
+    for _ in 0..rng.usize(..3) {
+        builder = builder.tag(rng.choice(["eu", "a,b=c", "ü"]).unwrap());
+    }
+    if rng.bool() {
+        builder = builder.version("2.4.1").zone("zone / ü");
+    }
+    if rng.bool() {
+        builder = builder.group("blue");
+    }
+    for _ in 0..rng.usize(..6) {
+        builder = builder.metadata(*rng.choice(&KEYS).unwrap(), *rng.choice(&TEXTS).unwrap());
+    }
+    builder.build().unwrap()
+}
+
+#[test]
+fn any_instance_comes_back_as_it_was_written() {
+    for seed in 0..2000 {
+        let instance = any_instance(&mut fastrand::Rng::with_seed(seed));
+        let address = Address::of(&instance, DEFAULT_CLUSTER);
+        let record = Record::of(&instance, Some(version()), Some(Patience::of(Duration::from_secs(7))));
+        let entry = listed(&address, &record);
+        assert_eq!(usable(instance.service(), &entry), instance, "seed {seed}: {entry}");
+    }
+}

@@ -117,3 +117,19 @@ fn of_two_records_with_one_id_the_later_of_one_life_counts() {
         assert_eq!((all.len(), all[0].endpoint().port(), all[0].status()), (1, winner, Status::Serving));
     }
 }
+
+#[test]
+fn an_id_at_two_addresses_is_there_while_one_of_them_is_usable() {
+    let entry = |port: u16, healthy: bool| {
+        format!(r#"{{"ip":"10.0.0.7","port":{port},"healthy":{healthy},"metadata":{{"sr.id":"a"}}}}"#)
+    };
+    let mut lists = lists();
+    let mut news = |hosts: &[String]| {
+        let body = format!(r#"{{"hosts":[{}]}}"#, hosts.join(","));
+        lists.take(&List::of_info(&body).unwrap()).unwrap()
+    };
+    news(&[entry(1, true), entry(2, true)]);
+    let news = news(&[entry(1, false), entry(2, true)]);
+    let [Change::Upsert(other)] = &news.changes[..] else { panic!("{news:?}") };
+    assert_eq!(other.endpoint().port(), 2);
+}

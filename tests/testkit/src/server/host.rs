@@ -222,9 +222,7 @@ macro_rules! controls {
                         self.ready().await
                     };
                     match started.await {
-                        Err(error)
-                            if error.is_port_taken() && attempt < crate::server::host::PORT_ATTEMPTS =>
-                        {
+                        Err(error) if error.passes() && attempt < crate::server::host::PORT_ATTEMPTS => {
                             attempt += 1;
                         }
                         started => return started,

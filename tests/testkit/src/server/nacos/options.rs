@@ -67,7 +67,7 @@ impl NacosBuilder {
             let nacos = Nacos::prepare(&self)?;
             match nacos.begin().await {
                 Ok(()) => return Ok(nacos),
-                Err(error) if error.is_port_taken() && attempt < PORT_ATTEMPTS => attempt += 1,
+                Err(error) if error.passes() && attempt < PORT_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
             }
         }

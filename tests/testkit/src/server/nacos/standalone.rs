@@ -139,6 +139,8 @@ impl Nacos {
             .arg("-Dnacos.standalone=true")
             .arg(format!("-Dnacos.home={}", data.display()))
             .arg(format!("-Dderby.stream.error.file={}", data.join("derby.log").display()))
+            // By itself Nacos gives its own database 3 s and ends when a busy machine needs longer.
+            .arg("-Ddb.pool.config.connectionTimeout=60000")
             // Without it Nacos looks for the other members of a cluster.
             .arg("-Dnacos.member.list=");
         if self.options.line == NacosLine::V3 {

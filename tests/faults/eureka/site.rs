@@ -1,0 +1,93 @@
+//! Eureka as a place for faults.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use registry_testkit::{Eureka, HttpApi, ServerError};
+use service_registry::{Instance, eureka::EurekaConnector};
+use tokio::sync::Mutex;
+
+use crate::live::{Bounds, Server, Site, site::server, truth::Ask};
+
+/// Ends with the last row that holds it.
+static RUNNING: Mutex<Weak<Eureka>> = Mutex::const_new(Weak::new());
+
+const TTL: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(300);
+/// How often the server looks for expired leases, as `tests/servers/eureka` has it.
+const EVICTION: Duration = Duration::from_millis(500);
+/// One call, as the client has it.
+const CALL: Duration = Duration::from_millis(2500);
+/// A beat comes within a third of the time to live, and what it shows takes two calls to mend.
+const MENDED: Duration = Duration::from_millis(2200);
+
+pub(super) struct EurekaSite;
+
+/// Eureka invalidates a cached answer when somebody registers, but not one that is being made just then. Such an answer
+/// lacks an instance until the next change, or for 180 s. That is its own affair, so it forgets answers after a second
+/// here.
+async fn start() -> Result<Eureka, ServerError> {
+    Eureka::builder().property("eureka.server.response-cache-auto-expiration-in-seconds", "1").start().await
+}
+
+server!(Eureka, |_eureka| Ok(()));
+
+#[async_trait(?Send)]
+impl Site for EurekaSite {
+    fn name(&self) -> &'static str {
+        "eureka"
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            ttl: TTL,
+            keeps: false,
+            // The server adds the duration of a lease to its end a second time, once it was renewed.
+            forgets: 2 * TTL + EVICTION + POLL,
+            noticed: MENDED,
+            // An audit of 2 s comes within 1.2 times its period.
+            superseded: Duration::from_millis(2400) + CALL,
+            stale: 3 * POLL + CALL,
+            removal: Duration::from_secs(1),
+        }
+    }
+
+    async fn shared(&self) -> Result<Arc<dyn Server>, ServerError> {
+        let mut running = RUNNING.lock().await;
+        if let Some(eureka) = running.upgrade() {
+            return Ok(eureka);
+        }
+        let eureka = Arc::new(start().await?);
+        *running = Arc::downgrade(&eureka);
+        Ok(eureka)
+    }
+
+    async fn own(&self) -> Result<Arc<dyn Server>, ServerError> {
+        Ok(Arc::new(start().await?))
+    }
+
+    fn url(&self, endpoints: &[SocketAddr], namespace: &str) -> String {
+        let hosts: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+        format!("eureka://{}/{namespace}?ttl=5s&poll=300ms", hosts.join(","))
+    }
+
+    fn truth(&self, server: SocketAddr, namespace: &str) -> Ask {
+        Ask::by(EurekaConnector::new(), &format!("eureka://{server}/{namespace}"), namespace)
+    }
+
+    async fn delete(
+        &self,
+        server: SocketAddr,
+        namespace: &str,
+        instance: &Instance,
+    ) -> Result<(), ServerError> {
+        let service = instance.service();
+        let app = format!("{namespace}:{service}").to_ascii_uppercase();
+        let path = format!("/eureka/apps/{app}/{namespace}:{service}:{}", instance.id());
+        HttpApi::new(server).delete(&path).await?.success().map(drop)
+    }
+}

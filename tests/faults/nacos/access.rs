@@ -1,0 +1,48 @@
+//! Row 11: tokens that end, and a password that is wrong.
+
+use std::time::Duration;
+
+use registry_testkit::{
+    Nacos, NacosLine,
+    faults::{Figure, FleetFactory, History, Losses, Policy, Violation, s1_no_secrets},
+};
+use service_registry::{ErrorKind, nacos::NacosConnector};
+use tokio::time::Instant;
+
+use crate::live::{
+    Site,
+    site::COUNT,
+    truth::Ask,
+    world::{Must, Stage, call, ensure, instance, outage},
+};
+
+/// The life of a token; the shortest that Nacos likes.
+const TOKEN: Duration = Duration::from_secs(5);
+
+pub(super) async fn tokens(
+    site: &dyn Site,
+    fleets: &dyn FleetFactory,
+    history: &History,
+) -> Result<Figure, Violation> {
+    let nacos = Nacos::builder(NacosLine::V3).auth(TOKEN).start().await.must("nacos")?;
+    let (user, password) = Nacos::ADMIN;
+    let url_of = |password: &str| {
+        let url = site.url(&[nacos.address()], "guarded");
+        url.replacen("://", &format!("://{user}:{password}@"), 1)
+    };
+    let truth = Ask::by(NacosConnector::new(), &url_of(password).replace("ttl=5s&", ""), "guarded");
+    let stage = Stage::new(&url_of(password), truth.aged(Duration::from_secs(1)));
+    let world = stage.ttl(site.bounds().ttl).count(COUNT).open(fleets, history).await?;
+    let intruder = fleets.open("intruder", &url_of("hunter3"), history).await.must("opening")?;
+    let refused = call(history, "intrusion", intruder.register(instance("a"), Policy::default())).await;
+    let kind = refused.err().map(|error| error.kind());
+    ensure(kind == Some(ErrorKind::Unauthenticated), format!("a wrong password was answered with {kind:?}"))?;
+    intruder.close().await;
+    drop(intruder);
+    // Three lives of a token.
+    outage(Instant::now(), 3 * TOKEN).await;
+    history.usable("all the time");
+    let figure = world.recovers(Losses::None).await?;
+    s1_no_secrets(history, &[password, "hunter3"])?;
+    Ok(figure)
+}

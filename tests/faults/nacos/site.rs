@@ -1,0 +1,90 @@
+//! Nacos as a place for faults.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use registry_testkit::{HttpApi, Nacos, NacosLine, ServerError};
+use service_registry::{Instance, nacos::NacosConnector};
+use tokio::sync::Mutex;
+
+use crate::live::{Bounds, Server, Site, site::server, truth::Ask};
+
+/// Ends with the last row that holds it.
+static RUNNING: Mutex<Weak<Nacos>> = Mutex::const_new(Weak::new());
+
+const TTL: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_secs(1);
+/// How often the server looks for who is silent.
+const SWEEP: Duration = Duration::from_secs(5);
+/// A list is up to a second old at the server.
+const CACHE: Duration = Duration::from_secs(1);
+/// A beat comes within a third of the time to live, and what it shows takes two calls to mend.
+const MENDED: Duration = Duration::from_millis(2200);
+
+pub(super) struct NacosSite;
+
+server!(Nacos, |nacos| nacos.wipe().await);
+
+#[async_trait(?Send)]
+impl Site for NacosSite {
+    fn name(&self) -> &'static str {
+        "nacos"
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            ttl: TTL,
+            keeps: false,
+            forgets: TTL + SWEEP + CACHE + POLL,
+            noticed: MENDED + CACHE,
+            // An audit of 2 s comes within 1.2 times its period.
+            superseded: Duration::from_millis(2400) + CACHE + POLL,
+            stale: 3 * POLL,
+            removal: CACHE + POLL,
+        }
+    }
+
+    async fn shared(&self) -> Result<Arc<dyn Server>, ServerError> {
+        let mut running = RUNNING.lock().await;
+        if let Some(nacos) = running.upgrade() {
+            return Ok(nacos);
+        }
+        let nacos = Arc::new(Nacos::start(NacosLine::V3).await?);
+        *running = Arc::downgrade(&nacos);
+        Ok(nacos)
+    }
+
+    async fn own(&self) -> Result<Arc<dyn Server>, ServerError> {
+        Ok(Arc::new(Nacos::start(NacosLine::V3).await?))
+    }
+
+    fn url(&self, endpoints: &[SocketAddr], namespace: &str) -> String {
+        let hosts: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+        format!("nacos://{}/{namespace}?ttl=5s&poll=1s", hosts.join(","))
+    }
+
+    fn truth(&self, server: SocketAddr, namespace: &str) -> Ask {
+        Ask::by(NacosConnector::new(), &format!("nacos://{server}/{namespace}"), namespace).aged(CACHE)
+    }
+
+    async fn delete(
+        &self,
+        server: SocketAddr,
+        namespace: &str,
+        instance: &Instance,
+    ) -> Result<(), ServerError> {
+        let endpoint = instance.endpoint();
+        let path = format!(
+            "/nacos/v3/client/ns/instance?namespaceId={namespace}&groupName=DEFAULT_GROUP&serviceName={}&ip={}\
+             &port={}&clusterName=DEFAULT&ephemeral=true",
+            instance.service(),
+            endpoint.host(),
+            endpoint.port()
+        );
+        HttpApi::new(server).delete(&path).await?.success().map(drop)
+    }
+}
