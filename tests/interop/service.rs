@@ -1,5 +1,7 @@
 //! A service of ours, as others meet it.
 
+use std::time::Duration;
+
 use axum::{Router, routing::get};
 use service_registry::{Client, Drain, DrainReport, Instance, tower::Server};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -14,10 +16,11 @@ pub(crate) struct Service {
 impl Service {
     /// Starts one; done when it is registered.
     pub(crate) async fn start(url: &str, service: &str, name: &'static str) -> Self {
-        let client = service_registry::connect(url).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let instance = Instance::from_listener(service, &listener).unwrap();
-        let instance = instance.to_builder().id(name).metadata("language", "Rust").build().unwrap();
+        let client = service_registry::connect(url).await.expect("the URL is right");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+        let instance = Instance::from_listener(service, &listener).expect("a valid name");
+        let instance = instance.to_builder().id(name).metadata("language", "Rust").build();
+        let instance = instance.expect("all of it is valid");
         let uri = instance.endpoint().to_string();
         let app = Router::new().route("/hello", get(async move || hello(name)));
         let server = Server::new(listener, app).register_instance(instance).drain(Drain::new());
@@ -25,7 +28,7 @@ impl Service {
         let running = tokio::spawn(async move { server.run(&of_server).await.expect("it serves") });
         while !client.health().is_registered() || client.health().registrations.is_empty() {
             assert!(!running.is_finished(), "it left before it was registered");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Self { client, uri, running }
     }

@@ -58,7 +58,7 @@ async fn meet(server: &str, options: &str) {
     let url = format!("{server}?{options}");
     let one = Service::start(&url, "orders", "one").await;
     let two = Service::start(&url, "orders", "two").await;
-    let spring = SpringPeer::start("billing", server).await.unwrap();
+    let spring = SpringPeer::start("billing", server).await.expect("Spring starts");
 
     let both = BTreeSet::from([one.uri().to_owned(), two.uri().to_owned()]);
     eventually("Spring sees both", LONG, async || {
@@ -66,15 +66,15 @@ async fn meet(server: &str, options: &str) {
         (seen == both).then_some(())
     })
     .await
-    .unwrap();
-    let told = spring.instances_in_full("orders").await.unwrap();
-    for instance in told.as_array().unwrap() {
+    .expect("they are registered");
+    let told = spring.instances_in_full("orders").await.expect("Spring answers");
+    for instance in told.as_array().expect("a list") {
         assert_eq!(instance["metadata"]["language"], "Rust", "{instance}");
         assert_eq!(instance["secure"], false, "{instance}");
     }
     let mut answers = BTreeSet::new();
     for _ in 0..CALLS {
-        answers.insert(spring.call("orders", "/hello").await.unwrap());
+        answers.insert(spring.call("orders", "/hello").await.expect("no call fails"));
     }
     assert_eq!(answers, BTreeSet::from([hello("one"), hello("two")]));
 
@@ -83,15 +83,15 @@ async fn meet(server: &str, options: &str) {
     let leaving = tokio::spawn(one.leave());
     let mut calls = 0;
     while !leaving.is_finished() {
-        spring.call("orders", "/hello").await.unwrap();
+        spring.call("orders", "/hello").await.expect("no call fails");
         calls += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let report = leaving.await.unwrap();
+    let report = leaving.await.expect("it doesn't panic");
     assert!(report.is_clean(), "{report:?}");
     assert!(calls >= CALLS, "{calls} calls while an instance left are too few to tell");
     for _ in 0..CALLS {
-        assert_eq!(spring.call("orders", "/hello").await.unwrap(), hello("two"));
+        assert_eq!(spring.call("orders", "/hello").await.expect("no call fails"), hello("two"));
     }
     two.leave().await;
 }
@@ -99,10 +99,10 @@ async fn meet(server: &str, options: &str) {
 /// By a call of an upstream, and by a URL with the service's name as host.
 async fn ours_calls(url: &str, spring: &SpringPeer) {
     const ANSWER: &str = r#"{"name":"billing"}"#;
-    let http = reqwest::Client::builder().no_proxy().timeout(LONG).build().unwrap();
-    let client = service_registry::connect(url).await.unwrap();
-    let billing = client.discover("billing").await.unwrap();
-    timeout(LONG, billing.ready(1)).await.expect("Spring is found").unwrap();
+    let http = reqwest::Client::builder().no_proxy().timeout(LONG).build().expect("a client");
+    let client = service_registry::connect(url).await.expect("the URL is right");
+    let billing = client.discover("billing").await.expect("a valid name");
+    timeout(LONG, billing.ready(1)).await.expect("Spring is found").expect("the client is open");
     let found: Vec<_> = billing.snapshot().iter().map(|instance| instance.endpoint().to_string()).collect();
     assert_eq!(found, [format!("http://{}", spring.address())]);
     for _ in 0..CALLS {
@@ -112,12 +112,12 @@ async fn ours_calls(url: &str, spring: &SpringPeer) {
                 sent.map_err(Attempt::stop)?.text().await.map_err(Attempt::stop)
             })
             .await;
-        assert_eq!(answer.unwrap(), ANSWER);
+        assert_eq!(answer.expect("no call fails"), ANSWER);
     }
     let by_name = ServiceClient::new(&client, http);
     for _ in 0..CALLS {
-        let answer = by_name.get("http://billing/whoami").send().await.unwrap();
-        assert_eq!(answer.text().await.unwrap(), ANSWER);
+        let answer = by_name.get("http://billing/whoami").send().await.expect("no call fails");
+        assert_eq!(answer.text().await.expect("it is whole"), ANSWER);
     }
     client.close().await;
 }

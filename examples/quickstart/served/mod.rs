@@ -201,7 +201,6 @@ impl Fleet for ServedFleet {
 }
 
 /// Starts a server of ours again. Its future can't be sent between threads, so far as the compiler can see.
-#[expect(clippy::future_not_send, reason = "it is run where it is made")]
 async fn restart(place: &Place) -> Result<()> {
     match place {
         Place::Outside(_) => {}

@@ -1,7 +1,10 @@
 //! The instances of a service, which are their addresses, see <https://nacos.io/docs/v2/guide/user/open-api/>.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::Value;
+use tokio::time::sleep;
 
 use super::Api;
 use crate::{Result, fleet::SERVICE};
@@ -22,5 +25,7 @@ pub(super) async fn delete(api: &Api, namespace: &str) -> Result<usize> {
         );
         api.ask(Method::DELETE, &path, String::new()).await?;
     }
+    // Lists show it up to a second later: who counted sooner would count what was.
+    sleep(Duration::from_secs(1)).await;
     Ok(addresses.len())
 }
