@@ -171,7 +171,7 @@ mod tests {
     async fn timestamps_grow_though_the_clock_is_set_back_and_a_server_is_ahead() {
         let clock = Arc::new(ManualClock::new());
         let stamps = Stamps { clock: Arc::clone(&clock) as Arc<dyn Clock>, last: AtomicU64::new(0) };
-        let ledger = Ledger { stamps, holdings: Mutex::default() };
+        let ledger = Ledger::new(stamps);
         let key =
             |id: &str| InstanceKey::new(ServiceName::new("orders").unwrap(), InstanceId::new(id).unwrap());
         let (a, b) = (key("a"), key("b"));
