@@ -147,7 +147,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Application<'a> {
 mod tests {
     use super::*;
 
-    fn split(body: &str) -> (Option<String>, Vec<(Option<String>, Vec<String>)>) {
+    type Split = (Option<String>, Vec<(Option<String>, Vec<String>)>);
+
+    fn split(body: &str) -> Split {
         let all = Applications::parse(body).unwrap();
         let texts = |raw: &[&str]| raw.iter().map(|raw| (*raw).to_owned()).collect();
         let apps = all.apps.iter().map(|app| (app.name.as_deref().map(str::to_owned), texts(&app.instances)));
