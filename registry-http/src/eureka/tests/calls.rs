@@ -63,7 +63,7 @@ async fn a_server_that_fails_is_followed_by_another() {
         let bad = Fake::start(move |_| broken.clone()).await;
         let good = Fake::start(|_| application(&["a"])).await;
         for _ in 0..4 {
-            let backend = backend(&[&bad.address, &good.address], "request_timeout=1s").await;
+            let backend = backend(&[&bad.address, &good.address], "request_timeout=3s").await;
             assert_eq!(lookup(&backend, &Read::default()).await.unwrap().instances.len(), 1);
         }
     }

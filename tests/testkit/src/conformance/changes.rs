@@ -65,9 +65,11 @@ pub async fn a_made_up_cursor_is_answered_with_a_reset_or_an_error(fixture: &imp
         let mut watch = subject.watch(&service("orders"), Some(Cursor::new(cursor)));
         match watch.item().await.expect("a session says something") {
             Ok(event) => {
+                // A poll may answer from a cache that is older than the record.
+                let polled = matches!(subject.backend.capabilities.delivery, Delivery::Poll { .. });
                 let opening = event.changes.first();
                 assert!(
-                    matches!(opening, Some(Change::Reset(all)) if all.len() == 1),
+                    matches!(opening, Some(Change::Reset(all)) if all.len() == 1 || polled && all.is_empty()),
                     "{cursor:?}: {event:?}"
                 );
             }

@@ -9,11 +9,14 @@ use std::{
 use futures_util::StreamExt;
 use registry_core::{
     InstanceKey,
-    backend::{Change, Cursor, Event, WatchStream},
+    backend::{Change, Cursor, Delivery, Event, WatchStream},
 };
 use tokio::time::Instant;
 
-use super::{DEADLINE, subject::within_time};
+use super::{
+    DEADLINE,
+    subject::{Subject, within_time},
+};
 
 pub(super) struct Watch {
     stream: WatchStream,
@@ -62,6 +65,20 @@ impl Watch {
                 return event;
             }
         }
+    }
+
+    /// Reads the opening, and on until the view is as it has to be where a registry is polled: its answer may come from
+    /// a cache that is older than what stands there.
+    pub(super) async fn opened_as(&mut self, subject: &Subject, is: impl Fn(&Self) -> bool) -> Event {
+        let opening = self.opened().await;
+        if matches!(subject.backend.capabilities.delivery, Delivery::Poll { .. }) {
+            let deadline = Instant::now() + DEADLINE;
+            while !is(self) {
+                self.event(deadline - Instant::now()).await;
+            }
+        }
+        assert!(is(self), "{self:?}");
+        opening
     }
 
     /// Reads until the view holds exactly these ids with these weights.
