@@ -20,7 +20,7 @@ pub(crate) struct NacosServer {
 impl NacosServer {
     pub(crate) async fn start(line: NacosLine, options: &'static str) -> Self {
         let shared = if line == NacosLine::V2 { &LINE_2 } else { &LINE_3 };
-        let nacos = shared.get(async || Nacos::start(line).await).await.expect("nacos starts");
+        let nacos = shared.get(Nacos::start(line)).await.expect("nacos starts");
         Self { nacos, options }
     }
 }

@@ -21,7 +21,7 @@ static LINE_3: Shared<Nacos> = Shared::new();
 /// A server that others use too: for tests that don't hurt it.
 pub(crate) async fn shared(line: NacosLine) -> Arc<Nacos> {
     let shared = if line == NacosLine::V2 { &LINE_2 } else { &LINE_3 };
-    shared.get(async || Nacos::start(line).await).await.unwrap()
+    shared.get(Nacos::start(line)).await.unwrap()
 }
 
 /// A backend in a namespace that no other test uses, and the client life it writes for.
