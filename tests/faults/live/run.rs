@@ -90,7 +90,7 @@ fn silence(history: &History) -> Duration {
         last = entry.until.max(entry.at);
     }
     // A world that never stood has no truth to tell.
-    let end = entries.iter().map(|entry| entry.until).max().unwrap_or_default();
+    let end = history.now();
     if is_calm(last, end) { longest.max(end.saturating_sub(last)) } else { longest }
 }
 

@@ -144,11 +144,11 @@ pub(crate) struct Place<'a> {
 
 impl<'a> Place<'a> {
     pub(crate) async fn shared(site: &'a dyn Site) -> Result<Self, Violation> {
-        Ok(Self::at(site, site.shared().await.must("the server")?))
+        Ok(Self::at(site, started(site.shared().await)?))
     }
 
     pub(crate) async fn own(site: &'a dyn Site) -> Result<Self, Violation> {
-        Ok(Self::at(site, site.own().await.must("the server")?))
+        Ok(Self::at(site, started(site.own().await)?))
     }
 
     pub(crate) fn at(site: &'a dyn Site, server: Arc<dyn Server>) -> Self {
@@ -189,6 +189,11 @@ impl<'a> Place<'a> {
         history.record(Observation::Gone { key: instance.key(), why });
         Ok(())
     }
+}
+
+/// With what it printed, if it has not started.
+fn started(server: Result<Arc<dyn Server>, ServerError>) -> Result<Arc<dyn Server>, Violation> {
+    server.map_err(|error| Violation::run(format!("the server: {error:?}")))
 }
 
 /// Says that the registry has forgotten these.
