@@ -77,7 +77,7 @@ impl Server {
             _ if !address.is_empty() => Place::Outside(address.to_owned()),
             Kind::Etcd => Place::Etcd(Box::new(Etcd::start().await?)),
             Kind::Consul => Place::Consul(Box::new(Consul::start().await?)),
-            Kind::Eureka => Place::Eureka(Box::new(own_eureka().await?)),
+            Kind::Eureka => Place::Eureka(Box::new(Eureka::start().await?)),
             Kind::Nacos => Place::Nacos(Box::new(Nacos::start(NacosLine::V3).await?)),
         };
         Ok(Self { kind, place })
@@ -99,11 +99,4 @@ impl Server {
         let ttl = ttl_seconds.max(self.kind.least_ttl());
         format!("{}://{address}/{namespace}?ttl={ttl}s&{}", self.kind.scheme(), self.kind.haste())
     }
-}
-
-/// A Eureka that keeps no answer for long. By default it may be 3 minutes: a change that comes while an answer is being
-/// put together doesn't take the outdated answer out of its cache.
-async fn own_eureka() -> Result<Eureka> {
-    let keep = "eureka.server.response-cache-auto-expiration-in-seconds";
-    Ok(Eureka::builder().property(keep, "1").start().await?)
 }

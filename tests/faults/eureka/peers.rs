@@ -18,8 +18,7 @@ pub(super) async fn one_killed(
     fleets: &dyn FleetFactory,
     history: &History,
 ) -> Result<Figure, Violation> {
-    let builder = Eureka::builder().property("eureka.server.response-cache-auto-expiration-in-seconds", "1");
-    let peers = builder.start_peers().await.must("two peers")?;
+    let peers = Eureka::builder().start_peers().await.must("two peers")?;
     let both = [peers.node(0).address(), peers.node(1).address()];
     let stage = Stage::new(&site.url(&both, "peers"), site.truth(both[1], "peers"));
     let world = stage.ttl(site.bounds().ttl).count(COUNT).open(fleets, history).await?;

@@ -27,11 +27,8 @@ const MENDED: Duration = Duration::from_millis(2200);
 
 pub(super) struct EurekaSite;
 
-/// Eureka invalidates a cached answer when somebody registers, but not one that is being made just then. Such an answer
-/// lacks an instance until the next change, or for 180 s. That is its own affair, so it forgets answers after a second
-/// here.
 async fn start() -> Result<Eureka, ServerError> {
-    Eureka::builder().property("eureka.server.response-cache-auto-expiration-in-seconds", "1").start().await
+    Eureka::start().await
 }
 
 server!(Eureka, |_eureka| Ok(()));

@@ -7,13 +7,23 @@ use crate::server::{ServerError, java};
 
 /// Options for a Eureka server or two peers.
 ///
-/// Every timer is short: leases are looked at twice a second, answers are cached for 0.2 s, and self-preservation is
-/// off. The files of settings stand in `tests/servers/eureka`; [`property`](Self::property) is stronger than them.
-#[derive(Clone, Debug, Default)]
+/// Every timer is short: leases are looked at twice a second, answers are cached for 0.2 s, for 1 s at most, and
+/// self-preservation is off. The files of settings stand in `tests/servers/eureka`; [`property`](Self::property) is stronger than them.
+#[derive(Clone, Debug)]
 #[must_use = "nothing runs before `start`"]
 pub struct EurekaBuilder {
     pub(crate) properties: Vec<(String, String)>,
     pub(crate) proxied: bool,
+}
+
+/// How long an answer is kept at most: 3 minutes by default, and for so long an outdated one stands if a registration
+/// came while it was put together.
+const KEPT: (&str, &str) = ("eureka.server.response-cache-auto-expiration-in-seconds", "1");
+
+impl Default for EurekaBuilder {
+    fn default() -> Self {
+        Self { properties: vec![(KEPT.0.to_owned(), KEPT.1.to_owned())], proxied: false }
+    }
 }
 
 impl EurekaBuilder {
