@@ -176,19 +176,20 @@ fn a_pick_that_outlives_its_view_says_nothing_of_the_one_that_follows_it() {
 fn threads_that_never_pick_may_report() {
     let upstream = upstream(&Balance::peak_ewma(), 2);
     let slow = upstream.pick().unwrap();
-    let (key, outcome) = (slow.key(), Outcome::success().took(Duration::from_secs(3)));
-    let reports = |picks: Vec<crate::Picked>| {
+    let key = slow.key();
+    let reports = |picks: Vec<crate::Picked>, took| {
+        let outcome = Outcome::success().took(Duration::from_secs(took));
         std::thread::scope(|scope| {
             scope.spawn(|| picks.into_iter().for_each(|picked| picked.report(outcome))).join().unwrap();
         });
     };
-    reports(vec![slow]);
+    reports(vec![slow], 3);
     for _ in 0..50 {
         assert_ne!(upstream.pick().unwrap().key(), key);
     }
     // Through what the thread holds by then.
-    reports((0..10).map(|_| upstream.pick().unwrap()).collect());
-    assert_eq!(ids(&upstream, 50).len(), 1);
+    reports((0..10).map(|_| upstream.pick().unwrap()).collect(), 6);
+    assert_eq!(ids(&upstream, 50).into_keys().collect::<Vec<_>>(), [key.id.as_str()]);
 }
 
 #[test]
