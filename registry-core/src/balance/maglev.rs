@@ -57,8 +57,7 @@ impl Maglev {
 
 impl MaglevRule {
     /// The position that the key belongs to; a random one without a key. At a further attempt, the next one.
-    // See `LeastRule::pick`.
-    #[inline(never)]
+    #[inline]
     pub(super) fn pick(
         &self,
         members: &Members,
@@ -70,11 +69,16 @@ impl MaglevRule {
         let at = below(mix(key), self.table.len());
         match self.table.get(at).and_then(|slot| self.places.of(*slot)) {
             Some(position) if attempt == 0 => position,
-            _ => {
-                let (before, after) = self.table.split_at(at.min(self.table.len()));
-                following(after.iter().chain(before), &self.places, members.len(), attempt)
-            }
+            _ => self.pick_from(at, members.len(), attempt),
         }
+    }
+
+    /// The next position from a place of the table on.
+    #[cold]
+    #[inline(never)]
+    fn pick_from(&self, at: usize, members: usize, attempt: u32) -> usize {
+        let (before, after) = self.table.split_at(at.min(self.table.len()));
+        following(after.iter().chain(before), &self.places, members, attempt)
     }
 }
 
