@@ -14,7 +14,7 @@ async fn spring_sees(spring: &SpringPeer, service: &str, expected: &[String]) {
 }
 
 #[tokio::test]
-#[ignore = "needs eureka and spring: cargo xtask servers"]
+#[ignore = "needs eureka: cargo xtask servers"]
 async fn spring_and_we_find_and_call_each_other_and_spring_leaves_alone_who_drains() {
     let eureka = Eureka::start().await.unwrap();
     let spring = SpringPeer::start("inventory", &eureka.url()).await.unwrap();
