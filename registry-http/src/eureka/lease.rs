@@ -3,7 +3,12 @@
 //! Eureka compares nothing but timestamps when it takes a registration. So the record that stands there is read just
 //! before a write or a removal, past the server's cache; what happens between the two can't be helped.
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
@@ -180,7 +185,8 @@ impl Lease for EurekaLease {
         if held.is_empty() {
             return Ok(renewal);
         }
-        let mut waiting: HashSet<InstanceKey> = held.iter().map(|(key, _)| key.clone()).collect();
+        let asked: HashMap<InstanceKey, Holding> = held.iter().cloned().collect();
+        let mut waiting: HashSet<InstanceKey> = asked.keys().cloned().collect();
         let beats = stream::iter(held).map(|(key, holding)| async move {
             let place = self.place(&key);
             let answer = self.api.beat(&place, holding.status, holding.dirty, until).await;
@@ -200,7 +206,13 @@ impl Lease for EurekaLease {
             }
         }
         renewal.missed.extend(waiting);
-        if renewed == 0 && renewal.lost.is_empty() {
+        // Whose registration was answered meanwhile is another one's now than the beat was about.
+        let is_same = |key: &InstanceKey| self.ledger.held(self.id, key).as_ref() == asked.get(key);
+        let (lost, replaced): (Vec<_>, Vec<_>) = renewal.lost.drain(..).partition(is_same);
+        let is_unanswered = renewed == 0 && lost.is_empty() && replaced.is_empty();
+        renewal.lost = lost;
+        renewal.missed.extend(replaced);
+        if is_unanswered {
             return Err(fault.unwrap_or_else(|| {
                 Error::new(ErrorKind::Timeout, "no beat was answered in time")
                     .with_context(super::NAME, "renew")

@@ -18,6 +18,8 @@ static RUNNING: Mutex<Weak<Nacos>> = Mutex::const_new(Weak::new());
 
 const TTL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_secs(1);
+/// Longest time of one request, by default.
+const REQUEST: Duration = Duration::from_millis(2500);
 /// How often the server looks for who is silent.
 const SWEEP: Duration = Duration::from_secs(5);
 /// A list is up to a second old at the server.
@@ -43,7 +45,8 @@ impl Site for NacosSite {
             noticed: MENDED + CACHE,
             // An audit of 2 s comes within 1.2 times its period.
             superseded: Duration::from_millis(2400) + CACHE + POLL,
-            stale: 3 * POLL,
+            // Three polls, the last of which may take as long as a request.
+            stale: 3 * POLL + REQUEST,
             names_removed: false,
             removal: CACHE + POLL,
         }

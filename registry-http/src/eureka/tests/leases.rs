@@ -61,6 +61,23 @@ async fn a_beat_that_is_answered_with_404_is_a_lost_instance_until_it_is_publish
 }
 
 #[tokio::test]
+async fn a_late_denial_of_a_beat_says_nothing_of_a_registration_that_was_answered_meanwhile() {
+    let late = Duration::from_millis(300);
+    let fake = beating(move |_| Reply::After(late, Box::new(Reply::status(404, "")))).await;
+    let lease = lease(&backend(&[&fake.address], "").await).await;
+    publish(&lease, &["a", "b"]).await;
+    let again = async {
+        while count(&fake, "PUT", "/eureka/apps/ORDERS/orders%3Aa") == 0 {
+            tokio::task::yield_now().await;
+        }
+        publish(&lease, &["a"]).await;
+    };
+    let (renewal, ()) = tokio::join!(lease.renew(Instant::now() + PATIENCE), again);
+    let renewal = renewal.unwrap();
+    assert_eq!((renewal.lost, renewal.missed), (vec![key("b")], vec![key("a")]));
+}
+
+#[tokio::test]
 async fn beats_without_an_answer_by_the_deadline_are_missed_and_the_others_count() {
     let fake = beating(|id| if id == "b" { Reply::Hang } else { Reply::status(200, "") }).await;
     let lease = lease(&backend(&[&fake.address], "").await).await;
