@@ -17,7 +17,7 @@ const PROBE: Duration = Duration::from_secs(5);
 /// From SIGTERM to the end; 1.3 s is usual.
 const END: Duration = Duration::from_secs(30);
 
-/// A Eureka server: on its own, or one of two [`EurekaPeers`].
+/// A Eureka server: on its own, or one of two [`EurekaPeers`](super::EurekaPeers).
 ///
 /// It keeps everything in memory: a restart forgets, unless a peer remembers. Its address stays the same for life.
 /// Dropping it kills the process.
