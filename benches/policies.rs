@@ -1,7 +1,7 @@
 //! What the policies cost that weigh, count, learn or hash, each with the release of the pick: `cargo bench --bench
 //! policies`.
 //!
-//! *Floor* and *guard* are the rulers of `benches/pick.rs`; *clocks* is reading the clock twice, which whoever learns
+//! *Floor* and *guard* are rulers as in `benches/pick.rs`, by a cheaper random number; *clocks* is reading the clock twice, which whoever learns
 //! from latencies has to. Bounds: P2 (allocations), P5 (least request), P6 (peak EWMA), P7 (keys).
 //!
 //! P5 was set as 2 and 2.7 times P1, the pick that only draws a number. That one has become 2.6 times cheaper since, and
