@@ -50,7 +50,10 @@ pub(crate) async fn late(
     place.server.restart().await.must("start")?;
     history.usable("started");
     let back = judged(history, BACK_WITHIN, |h| r1_reconvergence(h, BACK_WITHIN)).await?;
-    let reader = fleet.discover("r", SERVICE).await.must("discovering at last")?;
+    // Its limit is shorter than the pause between two attempts may be after so many.
+    let found =
+        eventually("discovering at last", BACK_WITHIN, async || fleet.discover("r", SERVICE).await.ok());
+    let reader = found.await.must("a reader")?;
     recorders.views(&reader);
     let seen = eventually("the reader sees it", BACK_WITHIN, async || {
         reader.view().records.contains_key(&key("b")).then_some(())
