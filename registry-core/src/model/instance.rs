@@ -26,18 +26,15 @@ use crate::Error;
 /// assert_eq!(instance.status(), Status::Serving);
 /// # Ok::<(), registry_core::Error>(())
 /// ```
-// In this order, what a request needs shares a cache line with the reference count, which a pick writes; it is as large
-// as in any other.
 #[derive(Clone)]
-#[repr(C)]
 pub struct Instance {
-    weight: Weight,
-    status: Status,
-    stamp: Option<Stamp>,
-    endpoints: Endpoints,
     id: InstanceId,
     /// Keeps the [`Shape`] too, in which service, version, zone, group and tags are.
     metadata: Metadata,
+    endpoints: Endpoints,
+    weight: Weight,
+    status: Status,
+    stamp: Option<Stamp>,
 }
 
 /// Never empty; 16 bytes, as nearly every instance has one.
