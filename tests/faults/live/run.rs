@@ -23,9 +23,6 @@ const STARVED: Duration = Duration::from_millis(500);
 /// How long a server may leave the truth unanswered where no fault keeps it from answering. The same machine starves
 /// servers, and those in Java first.
 const SILENT: Duration = Duration::from_secs(1);
-/// Servers that do more behind their answers than a history shows, such as collecting garbage and filling caches: here
-/// a row fails if it does so twice. What it said the first time is printed.
-const JAVA: [&str; 2] = ["eureka", "nacos"];
 /// How often a row that was starved is told again.
 const ATTEMPTS: u32 = 3;
 
@@ -52,9 +49,8 @@ pub(crate) async fn test(
         let starved = watchdog.longest();
         // etcd answers in milliseconds, whatever else the machine does.
         let silent = if backend == "etcd" { Duration::ZERO } else { silence(&history) };
-        let is_young = JAVA.contains(&backend) && attempt == 1;
         if let Err(violation) = &verdict
-            && (starved > STARVED || silent > SILENT || is_young)
+            && (starved > STARVED || silent > SILENT)
             && attempt < ATTEMPTS
         {
             println!(
