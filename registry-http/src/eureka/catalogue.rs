@@ -75,7 +75,7 @@ impl Watch {
             match &mut self.session {
                 None => {
                     let session = self.catalogue.hub.join(None);
-                    let (rounds, _) = session.follow();
+                    let (rounds, _) = session.follow()?;
                     self.session = Some((session, rounds));
                     if let Some(list) = self.look()? {
                         return Ok(list);
@@ -100,8 +100,8 @@ impl Watch {
 
     /// The list as the session has it, if it is news.
     fn look(&mut self) -> Result<Option<Vec<ServiceName>>, Error> {
-        let latest = self.session.as_ref().and_then(|(session, _)| session.follow().1);
-        let Some(latest) = latest else { return Ok(None) };
+        let Some((session, _)) = &self.session else { return Ok(None) };
+        let Some(latest) = session.follow()?.1 else { return Ok(None) };
         let names = self.catalogue.services_of(&latest.all);
         match &self.told {
             Some((source, _)) if *source != latest.source => {

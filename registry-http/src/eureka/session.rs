@@ -2,6 +2,11 @@
 //!
 //! It begins with the first watch and ends with the last, or with its first failure, which ends all of them. The next
 //! watch begins a new one.
+//!
+//! ```text
+//!   Running ──a failure: its error──────────────────▶ Over: who listens hears the error, or that the poll ended,
+//!      └──────its task ended any other way: "ended"──▶       and who comes later is told why
+//! ```
 
 use std::{
     collections::HashMap,
@@ -10,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use registry_core::{Error, backend::SourceId};
+use registry_core::{Error, ErrorKind, backend::SourceId};
 use tokio::{
     sync::broadcast,
     task::JoinSet,
@@ -45,21 +50,25 @@ struct Known {
 /// A running poll; it ends when this is dropped.
 pub(crate) struct Session {
     shared: Arc<Shared>,
-    _task: JoinSet<()>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is held for its end"))]
+    task: JoinSet<()>,
 }
 
 struct Shared {
     state: Mutex<State>,
 }
 
-struct State {
-    rounds: broadcast::Sender<Result<Arc<Round>, Error>>,
-    latest: Option<Latest>,
-    is_over: bool,
+enum State {
+    Running {
+        rounds: broadcast::Sender<Result<Arc<Round>, Error>>,
+        latest: Option<Latest>,
+    },
+    /// Why. The sender is gone, so that nobody who still listens waits for ever.
+    Over(Error),
 }
 
 /// What a watch that comes later begins with.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Latest {
     pub(crate) all: Replica,
     pub(crate) source: SourceId,
@@ -78,21 +87,21 @@ impl Hub {
     pub(crate) fn join(self: &Arc<Self>, regions: Option<&str>) -> Arc<Session> {
         let mut polls = self.polls();
         let known = polls.entry(regions.map(Box::from)).or_default();
-        if let Some(session) = known.running.upgrade().filter(|session| !session.shared.state().is_over) {
+        if let Some(session) = known.running.upgrade().filter(|session| !session.shared.is_over()) {
             return session;
         }
         let poll = Poll::new(self.every, known.continuity.clone(), fastrand::Rng::new());
-        let state = State { rounds: broadcast::Sender::new(ROUNDS), latest: None, is_over: false };
+        let state = State::Running { rounds: broadcast::Sender::new(ROUNDS), latest: None };
         let shared = Arc::new(Shared { state: Mutex::new(state) });
         let runner = Runner {
             hub: Arc::downgrade(self),
             api: Arc::clone(&self.api),
             regions: regions.map(Box::from),
-            shared: Arc::clone(&shared),
+            shared: Ending(Arc::clone(&shared)),
         };
         let mut task = JoinSet::new();
         task.spawn(runner.run(poll).instrument(tracing::info_span!("eureka_poll", regions)));
-        let session = Arc::new(Session { shared, _task: task });
+        let session = Arc::new(Session { shared, task });
         known.running = Arc::downgrade(&session);
         session
     }
@@ -103,7 +112,7 @@ impl Hub {
         let known = polls.get(&regions.map(Box::from))?;
         let source = known.continuity.source_of(server)?;
         let session = known.running.upgrade();
-        let latest = session.as_ref().and_then(|session| session.shared.state().latest.clone());
+        let latest = session.as_ref().and_then(|session| session.follow().ok()?.1);
         match latest {
             // It has started anew, which the poll will find out too.
             Some(latest) if *latest.server == *server && !found.continues(&latest.all) => {
@@ -120,9 +129,14 @@ impl Hub {
 
 impl Session {
     /// All rounds from now on, and what came before them, if anything did.
-    pub(crate) fn follow(&self) -> (Rounds, Option<Latest>) {
-        let state = self.shared.state();
-        (state.rounds.subscribe(), state.latest.clone())
+    ///
+    /// # Errors
+    /// Why the poll is over, if it is: no round comes any more.
+    pub(crate) fn follow(&self) -> Result<(Rounds, Option<Latest>), Error> {
+        match &*self.shared.state() {
+            State::Running { rounds, latest } => Ok((rounds.subscribe(), latest.clone())),
+            State::Over(error) => Err(error.clone()),
+        }
     }
 }
 
@@ -131,44 +145,55 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, round: Round, all: &Replica) {
-        let mut state = self.state();
-        state.latest = Some(Latest {
-            all: all.clone(),
-            source: round.source.clone(),
-            server: Arc::clone(&round.server),
-            at: round.at,
-        });
-        // Nobody listening is the end of the session, which is near then.
-        drop(state.rounds.send(Ok(Arc::new(round))));
+    fn is_over(&self) -> bool {
+        matches!(*self.state(), State::Over(_))
     }
 
-    fn fail(&self, error: Error) {
+    fn tell(&self, round: Round, all: &Replica) {
+        if let State::Running { rounds, latest } = &mut *self.state() {
+            *latest = Some(Latest {
+                all: all.clone(),
+                source: round.source.clone(),
+                server: Arc::clone(&round.server),
+                at: round.at,
+            });
+            // Nobody listening is the end of the session, which is near then.
+            drop(rounds.send(Ok(Arc::new(round))));
+        }
+    }
+
+    fn end(&self, error: Error) {
         let mut state = self.state();
-        state.is_over = true;
-        drop(state.rounds.send(Err(error)));
+        if let State::Running { rounds, .. } = &*state {
+            drop(rounds.send(Err(error.clone())));
+            *state = State::Over(error);
+        }
     }
 }
 
-/// Marks the session as over when its task ends, also by a panic.
-struct Ending<'a>(&'a Shared);
+/// Ends the poll with its task, however that ends: also by a panic, or with its runtime before its first step.
+struct Ending(Arc<Shared>);
 
-impl Drop for Ending<'_> {
+impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.state().is_over = true;
+        self.0.end(ended());
     }
+}
+
+/// The poll is over, and nobody says why.
+pub(crate) fn ended() -> Error {
+    Error::new(ErrorKind::Unavailable, "the poll ended").with_context(super::NAME, OPERATION)
 }
 
 struct Runner {
     hub: Weak<Hub>,
     api: Arc<Api>,
     regions: Option<Box<str>>,
-    shared: Arc<Shared>,
+    shared: Ending,
 }
 
 impl Runner {
     async fn run(self, mut poll: Poll) {
-        let _ending = Ending(&self.shared);
         let mut input = Input::Due;
         loop {
             let mut next = None;
@@ -180,7 +205,7 @@ impl Runner {
                         {
                             known.continuity = poll.continuity.clone();
                         }
-                        self.shared.tell(round, &poll.replica);
+                        self.shared.0.tell(round, &poll.replica);
                         None
                     }
                     Action::Wait(until) => {
@@ -193,7 +218,7 @@ impl Runner {
             }
             input = match next {
                 Some(Ok(next)) => next,
-                Some(Err(error)) => return self.shared.fail(error),
+                Some(Err(error)) => return self.shared.0.end(error),
                 None => Input::Due,
             };
         }
@@ -223,3 +248,6 @@ impl fmt::Debug for Hub {
         f.debug_struct("Hub").field("api", &self.api).field("every", &self.every).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

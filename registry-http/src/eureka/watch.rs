@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use registry_core::{
-    Error, ErrorKind, InstanceKey,
+    Error, InstanceKey,
     backend::{Change, Event, Evidence, SourceId, WatchStream},
 };
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
@@ -22,7 +22,7 @@ use super::{
     discovery::Wanted,
     poll::{News, Round},
     replica::{self, Replica},
-    session::{Hub, Latest, Rounds, Session},
+    session::{Hub, Latest, Rounds, Session, ended},
 };
 
 const OPERATION: &str = "watch";
@@ -34,20 +34,18 @@ pub(crate) fn open(hub: Arc<Hub>, wanted: Result<Wanted, Error>) -> WatchStream 
             Phase::Start(_, Err(error)) => (Err(error.with_context(super::NAME, OPERATION)), Phase::Over),
             Phase::Start(hub, Ok(wanted)) => {
                 let session = hub.join(wanted.regions.as_deref());
-                let (rounds, latest) = session.follow();
-                let mut watch = Watch { session, wanted, rounds };
-                match latest {
-                    Some(latest) => (Ok(watch.reset(&latest)), Phase::Live(watch)),
-                    None => watch.next().await.map_or_else(
-                        |error| (Err(error), Phase::Over),
-                        |event| (Ok(event), Phase::Live(watch)),
-                    ),
+                match session.follow() {
+                    Err(error) => (Err(error), Phase::Over),
+                    Ok((rounds, latest)) => {
+                        let watch = Watch { session, wanted, rounds };
+                        match latest {
+                            Some(latest) => (Ok(watch.reset(&latest)), Phase::Live(watch)),
+                            None => watch.live().await,
+                        }
+                    }
                 }
             }
-            Phase::Live(mut watch) => match watch.next().await {
-                Ok(event) => (Ok(event), Phase::Live(watch)),
-                Err(error) => (Err(error), Phase::Over),
-            },
+            Phase::Live(watch) => watch.live().await,
         };
         Some((item, phase))
     }))
@@ -66,11 +64,18 @@ struct Watch {
 }
 
 impl Watch {
+    async fn live(mut self) -> (Result<Event, Error>, Phase) {
+        match self.next().await {
+            Ok(event) => (Ok(event), Phase::Live(self)),
+            Err(error) => (Err(error), Phase::Over),
+        }
+    }
+
     async fn next(&mut self) -> Result<Event, Error> {
         match self.rounds.recv().await {
             Ok(round) => Ok(self.event(&*round?)),
             Err(RecvError::Lagged(_)) => {
-                let (rounds, latest) = self.session.follow();
+                let (rounds, latest) = self.session.follow()?;
                 self.rounds = rounds;
                 latest.map(|latest| self.reset(&latest)).ok_or_else(ended)
             }
@@ -145,8 +150,4 @@ fn evidence(source: &SourceId, server: &Arc<str>) -> Evidence {
     evidence.source = Some(source.clone());
     evidence.endpoint = Some(Arc::clone(server));
     evidence
-}
-
-fn ended() -> Error {
-    Error::new(ErrorKind::Unavailable, "the poll ended").with_context(super::NAME, OPERATION)
 }

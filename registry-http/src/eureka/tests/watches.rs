@@ -135,6 +135,34 @@ async fn a_failure_ends_every_watch_and_says_what_it_was() {
 }
 
 #[tokio::test]
+async fn a_watch_that_slept_through_the_failure_of_its_poll_is_told_of_it() {
+    let mut asked = 0;
+    let fake = Fake::start(move |_| {
+        asked += 1;
+        match asked {
+            1 => list(&["a"]),
+            2..30 => delta("UP_1_", &[("a", if asked % 2 == 0 { "MODIFIED" } else { "ADDED" })]),
+            _ => Reply::status(500, ""),
+        }
+    })
+    .await;
+    let mut watch = watch(&backend(&[&fake.address], "").await);
+    assert_eq!(told(&next(&mut watch).await.unwrap()), "=[a]");
+    // More rounds than are kept for anybody.
+    while fake.seen().len() < 30 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let error = loop {
+        if let Err(error) = next(&mut watch).await {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(watch.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_list_that_is_refused_with_403_comes_from_another_server() {
     let starting = Fake::start(|_| Reply::status(403, "")).await;
     let error = next(&mut watch(&backend(&[&starting.address], "").await)).await.unwrap_err();
