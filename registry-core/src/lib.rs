@@ -66,4 +66,4 @@ pub use upstream::{
     Attempt, AttemptCause, CallError, CallOptions, Changes, Exhaustion, FailedAttempt, Held, NoneUsable,
     OpenPick, Picked, TimeLimit, Unusable, Update, Upstream,
 };
-pub use url::{HostPort, RegistryUrl};
+pub use url::{HostPort, RegistryUrl, TlsFiles};

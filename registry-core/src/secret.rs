@@ -48,6 +48,19 @@ pub struct Credential {
     pub expires_in: Option<Duration>,
 }
 
+impl Credential {
+    /// What a longer life counts as, a year: a clock can't tell when one ends that never does.
+    pub const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+    /// How long from now the next one is to be asked for: 72 % to 88 % of its life, drawn anew each time, so that
+    /// clients drift apart. `None` if it doesn't end.
+    #[must_use]
+    pub fn renew_after(&self) -> Option<Duration> {
+        let share = 0.72 + 0.16 * fastrand::f64();
+        self.expires_in.map(|life| life.min(Self::LONGEST_LIFE).mul_f64(share))
+    }
+}
+
 /// Supplies the credential of a registry, for passwords and tokens that rotate.
 ///
 /// Called at the start, at 80 % of the credential's life, and once after each refusal; never concurrently for one

@@ -8,6 +8,8 @@
 //! A parser of our own, as RFC 3986 has one authority and `url::Url` rejects `a:1,b:2`. User info, path segments
 //! and options are percent-decoded; `+` is a plus.
 
+mod servers;
+
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use percent_encoding::percent_decode_str;
@@ -16,6 +18,8 @@ use crate::{
     Credential, Error, Secret,
     model::{check_dns_name, is_deceptive, parse_port, split_port},
 };
+
+pub use servers::TlsFiles;
 
 /// A parsed registry URL; its `Debug` and `Display` never show the password.
 #[derive(Clone, PartialEq, Eq)]

@@ -209,9 +209,8 @@ impl Auth {
                 answer?
             }
         };
-        let share = 0.72 + 0.16 * fastrand::f64();
         *self.due.lock().unwrap_or_else(PoisonError::into_inner) =
-            credential.expires_in.map(|life| Instant::now() + life.mul_f64(share));
+            credential.renew_after().map(|after| Instant::now() + after);
         Ok(credential)
     }
 }
@@ -275,5 +274,33 @@ impl fmt::Debug for Auth {
             Source::Provider(_) => "provider",
         };
         f.debug_struct("Auth").field("source", &source).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use registry_core::{Error, Secret};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Lasting(Duration);
+
+    #[async_trait]
+    impl CredentialProvider for Lasting {
+        async fn credential(&self) -> Result<Credential, Error> {
+            Ok(Credential { user: None, secret: Secret::new("t0ken"), expires_in: Some(self.0) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_credential_that_lives_longer_than_a_clock_can_tell_is_taken() {
+        for life in [Duration::MAX, Duration::from_secs(u64::MAX / 2), Duration::ZERO] {
+            let auth = Auth::new(None, Some(Arc::new(Lasting(life))));
+            let credential = auth.ask().await.ok().expect("a credential");
+            assert_eq!(credential.secret.expose(), "t0ken");
+            assert!(auth.due.lock().unwrap().is_some());
+        }
     }
 }

@@ -12,13 +12,13 @@ use std::{
 
 use etcd_client::{AuthClient, Client, ConnectOptions, KvClient, LeaseClient, WatchClient};
 use http::HeaderValue;
-use registry_core::ErrorKind;
+use registry_core::{ErrorKind, TlsFiles};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tower::util::BoxCloneSyncService;
 use tower_service::Service;
 
 use crate::{
-    config::{EtcdConfig, TlsFiles},
+    config::EtcdConfig,
     error::{Fault, Reaction},
 };
 

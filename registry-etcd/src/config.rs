@@ -1,8 +1,8 @@
 //! What can be configured, from a URL or in code.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, time::Duration};
 
-use registry_core::{Credential, Error, ErrorKind, RegistryUrl};
+use registry_core::{Credential, Error, ErrorKind, RegistryUrl, TlsFiles};
 
 /// The client port of etcd.
 const DEFAULT_PORT: u16 = 2379;
@@ -40,14 +40,6 @@ pub struct EtcdConfig {
     pub(crate) request_timeout: Duration,
 }
 
-/// Files and names of a TLS connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TlsFiles {
-    pub(crate) ca: Option<PathBuf>,
-    pub(crate) identity: Option<(PathBuf, PathBuf)>,
-    pub(crate) domain: Option<String>,
-}
-
 /// How fresh reads are by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -66,23 +58,7 @@ impl EtcdConfig {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] naming the part that is wrong.
     pub fn from_url(url: &RegistryUrl) -> Result<Self, Error> {
-        let scheme = url.scheme();
-        if !matches!(scheme, "etcd" | "etcd+tls") {
-            return Err(invalid(format!("scheme {scheme:?} is not etcd or etcd+tls")));
-        }
-        if url.hosts().is_empty() {
-            return Err(invalid(
-                "the etcd URL names no host; expected for example etcd://10.0.0.1:2379/prod",
-            ));
-        }
-        let mut endpoints: Vec<String> = Vec::new();
-        for host in url.hosts() {
-            let authority = host.authority(DEFAULT_PORT);
-            if endpoints.contains(&authority) {
-                return Err(invalid(format!("the etcd URL names {authority} twice")));
-            }
-            endpoints.push(authority);
-        }
+        let endpoints = url.servers("etcd", DEFAULT_PORT)?;
         let credential = url.credential();
         if credential.is_none() && url.user().is_some() {
             return Err(invalid("the etcd URL has a user name without a password"));
@@ -101,11 +77,11 @@ impl EtcdConfig {
         };
         Ok(Self {
             endpoints,
-            tls: tls_files(url)?,
+            tls: url.tls_files()?,
             credential,
             read,
-            connect_timeout: timeout(url, "connect_timeout", Duration::from_secs(3))?,
-            request_timeout: timeout(url, "request_timeout", Duration::from_millis(2500))?,
+            connect_timeout: url.limit_option("connect_timeout", Duration::from_secs(3))?,
+            request_timeout: url.limit_option("request_timeout", Duration::from_millis(2500))?,
         })
     }
 
@@ -133,38 +109,6 @@ impl std::str::FromStr for EtcdConfig {
         url.check_options(OPTIONS)?;
         Self::from_url(&url)
     }
-}
-
-fn tls_files(url: &RegistryUrl) -> Result<Option<TlsFiles>, Error> {
-    if !url.is_tls() {
-        return match ["ca", "cert", "key", "domain"].into_iter().find(|key| url.option(key).is_some()) {
-            Some(key) => {
-                Err(invalid(format!("option {key:?} of the registry URL needs the scheme etcd+tls")))
-            }
-            None => Ok(None),
-        };
-    }
-    let given = |key: &str| match url.option(key) {
-        Some("") => Err(invalid(format!("option {key:?} of the registry URL is empty"))),
-        value => Ok(value),
-    };
-    let identity = match (given("cert")?, given("key")?) {
-        (Some(cert), Some(key)) => Some((PathBuf::from(cert), PathBuf::from(key))),
-        (None, None) => None,
-        (Some(_), None) => return Err(invalid("option \"cert\" of the registry URL needs \"key\" too")),
-        (None, Some(_)) => return Err(invalid("option \"key\" of the registry URL needs \"cert\" too")),
-    };
-    let domain = given("domain")?.map(str::to_owned);
-    Ok(Some(TlsFiles { ca: given("ca")?.map(PathBuf::from), identity, domain }))
-}
-
-/// A limit has to let a healthy answer through and must not exceed what a caller would wait.
-fn timeout(url: &RegistryUrl, key: &str, default: Duration) -> Result<Duration, Error> {
-    let value = url.duration_option(key)?.unwrap_or(default);
-    if value < Duration::from_millis(50) || value > Duration::from_secs(60) {
-        return Err(invalid(format!("option {key:?} of the registry URL must be 50ms to 60s")));
-    }
-    Ok(value)
 }
 
 fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {

@@ -13,13 +13,13 @@ use std::{
     time::Duration,
 };
 
-use registry_core::{CredentialProvider, Error, ErrorKind};
+use registry_core::{CredentialProvider, Error, ErrorKind, TlsFiles};
 use tokio::time::{Instant, timeout};
 
 use crate::{
     auth::Auth,
     channel::{self, Lane},
-    config::{EtcdConfig, TlsFiles},
+    config::EtcdConfig,
     diagnose,
     error::{Cause, Fault, Reaction},
     pool::Pool,

@@ -12,6 +12,7 @@ mod capabilities;
 mod catalogue;
 mod connector;
 mod discovery;
+mod recall;
 mod registry;
 mod relist;
 
@@ -21,5 +22,6 @@ pub use connector::{Backend, ConnectContext, Connector};
 pub use discovery::{
     Change, Consistency, Cursor, Discovery, Event, Evidence, Listing, Read, SourceId, WatchStream,
 };
+pub use recall::{Hashing, Recall};
 pub use registry::{Grant, Lease, Lifetime, OnDuplicate, Outcome, Presence, Publish, Registry, Renewal};
 pub use relist::{Relist, Relisted};

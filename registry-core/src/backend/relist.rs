@@ -1,14 +1,10 @@
 //! From one complete list to the next without decoding what didn't change.
 
-use std::{
-    collections::{HashMap, HashSet, hash_map},
-    fmt,
-    hash::{BuildHasher, Hasher},
-    sync::Arc,
-};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use foldhash::fast::RandomState;
 
+use super::Recall;
 use crate::model::{Instance, InstanceId, InstanceKey, ServiceName};
 
 /// Remembers the last complete list of a registry that gives nothing else, and decodes only what is new in the next.
@@ -37,10 +33,7 @@ use crate::model::{Instance, InstanceId, InstanceKey, ServiceName};
 /// ```
 #[derive(Default)]
 pub struct Relist {
-    hasher: RandomState,
-    body: Option<(usize, u64)>,
-    /// The last list, each entry once, in its order.
-    entries: Vec<Entry>,
+    recall: Recall<Decoded>,
 }
 
 /// One complete list, and how it differs from the one before.
@@ -64,33 +57,6 @@ pub struct Relisted {
 /// An entry's instance, or its key as far as that can be told.
 type Decoded = Result<Arc<Instance>, Option<InstanceKey>>;
 
-/// What an entry is, by its bytes.
-struct Entry {
-    hash: u64,
-    /// `None` once the next list has been found to have it too.
-    decoded: Option<Decoded>,
-}
-
-/// The last list, while the next one is taken in.
-///
-/// Lists mostly come in the same order, so an entry is looked for first where the last match ends. To search a table of
-/// 10,000 at random for each would cost more than all else, as the body itself has just pushed it out of the caches.
-struct Last {
-    entries: Vec<Entry>,
-    /// Where the next match is likely.
-    at: usize,
-    /// Where each hash is; made at the first entry that isn't where it was. What only this list has is past the end.
-    index: Option<HashMap<u64, usize, RandomState>>,
-}
-
-/// An entry of the next list.
-enum Met {
-    Known(Decoded),
-    /// This list had it before.
-    Repeated,
-    New,
-}
-
 /// A key without its making, which costs more than to look one up.
 type Name<'a> = (&'a ServiceName, &'a InstanceId);
 
@@ -98,55 +64,30 @@ fn name(instance: &Arc<Instance>) -> Name<'_> {
     (instance.service(), instance.id())
 }
 
-impl Last {
-    fn meet(&mut self, hash: u64) -> Met {
-        let at = match self.entries.get(self.at) {
-            Some(entry) if entry.hash == hash => self.at,
-            _ => match self.index().entry(hash) {
-                hash_map::Entry::Occupied(place) => *place.get(),
-                hash_map::Entry::Vacant(place) => {
-                    place.insert(usize::MAX);
-                    return Met::New;
-                }
-            },
-        };
-        match self.entries.get_mut(at).and_then(|entry| entry.decoded.take()) {
-            Some(decoded) => {
-                self.at = at + 1;
-                Met::Known(decoded)
-            }
-            None => Met::Repeated,
-        }
-    }
-
-    /// The keys that the next list hasn't, under any bytes. Of a key that only lost an entry, what is left of it has
+impl Relisted {
+    /// Notes what only the last list had: the keys that this one hasn't, under any bytes, are gone. Of a key that only lost an entry, what is left of it has
     /// changed: it may be what counts from now on.
-    fn gone(self, next: &mut Relisted) -> Vec<InstanceKey> {
-        let lost = self.entries.into_iter().filter_map(|entry| entry.decoded?.ok());
-        let lost: Vec<Arc<Instance>> = lost.collect();
+    fn without(&mut self, lost: Vec<Decoded>) {
+        let lost: Vec<Arc<Instance>> = lost.into_iter().filter_map(Result::ok).collect();
         if lost.is_empty() {
-            return Vec::new();
+            return;
         }
         let names: HashSet<Name<'_>, RandomState> = lost.iter().map(name).collect();
         let mut here: HashSet<Name<'_>, RandomState> =
-            next.rejected.iter().map(|key| (&key.service, &key.id)).collect();
-        let mut fresh = std::mem::take(&mut next.changed).into_iter().peekable();
-        for instance in &next.instances {
+            self.rejected.iter().map(|key| (&key.service, &key.id)).collect();
+        let mut fresh = std::mem::take(&mut self.changed).into_iter().peekable();
+        for instance in &self.instances {
             let is_fresh = fresh.next_if(|fresh| Arc::ptr_eq(fresh, instance)).is_some();
             let is_left = names.contains(&name(instance));
             if is_left {
                 here.insert(name(instance));
             }
             if is_fresh || is_left {
-                next.changed.push(Arc::clone(instance));
+                self.changed.push(Arc::clone(instance));
             }
         }
-        lost.iter().filter(|instance| here.insert(name(instance))).map(|instance| instance.key()).collect()
-    }
-
-    fn index(&mut self) -> &mut HashMap<u64, usize, RandomState> {
-        let hashes = self.entries.iter().enumerate().map(|(at, entry)| (entry.hash, at));
-        self.index.get_or_insert_with(|| hashes.collect())
+        let gone = lost.iter().filter(|instance| here.insert(name(instance)));
+        self.gone = gone.map(|instance| instance.key()).collect();
     }
 }
 
@@ -160,13 +101,12 @@ impl Relist {
     /// Whether this body is, byte for byte, the one given last. Then nothing has changed, and there is nothing to
     /// split. Remembers it if not, so ask once per answer; [`forget`](Self::forget) if the body turns out malformed.
     pub fn is_same(&mut self, body: &[u8]) -> bool {
-        let this = Some((body.len(), self.hash(body)));
-        std::mem::replace(&mut self.body, this) == this
+        self.recall.is_same(body)
     }
 
     /// Forgets the last body, so that the next one is split even if it is the same.
     pub fn forget(&mut self) {
-        self.body = None;
+        self.recall.forget();
     }
 
     /// Takes the raw entries of the next list. Calls `decode` for each that the last list hadn't; it gives the key, if
@@ -177,42 +117,30 @@ impl Relist {
         mut decode: impl FnMut(&'a [u8]) -> Result<Instance, Option<InstanceKey>>,
     ) -> Relisted {
         let entries = entries.into_iter();
-        let mut last = Last { entries: std::mem::take(&mut self.entries), at: 0, index: None };
         let mut list = Relisted::default();
-        let likely = last.entries.len().max(entries.size_hint().0);
-        list.instances.reserve(likely);
-        self.entries.reserve(likely);
-        for bytes in entries {
-            let hash = self.hash(bytes);
-            let decoded = match last.meet(hash) {
-                Met::Known(decoded) => decoded,
-                Met::Repeated => continue,
-                Met::New => {
-                    let decoded = decode(bytes).map(Arc::new);
-                    list.changed.extend(decoded.clone());
-                    decoded
+        list.instances.reserve(self.recall.len().max(entries.size_hint().0));
+        let lost = self.recall.next(
+            entries,
+            |hashing, entry| hashing.of(&[entry]),
+            |entry| decode(entry).map(Arc::new),
+            |decoded, is_new| match decoded {
+                Ok(instance) => {
+                    list.instances.push(Arc::clone(instance));
+                    if is_new {
+                        list.changed.push(Arc::clone(instance));
+                    }
                 }
-            };
-            match &decoded {
-                Ok(instance) => list.instances.push(Arc::clone(instance)),
                 Err(key) => list.rejected.extend(key.clone()),
-            }
-            self.entries.push(Entry { hash, decoded: Some(decoded) });
-        }
-        list.gone = last.gone(&mut list);
+            },
+        );
+        list.without(lost);
         list
-    }
-
-    fn hash(&self, bytes: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(bytes);
-        hasher.finish()
     }
 }
 
 impl fmt::Debug for Relist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relist").field("entries", &self.entries.len()).finish_non_exhaustive()
+        f.debug_struct("Relist").field("entries", &self.recall.len()).finish_non_exhaustive()
     }
 }
 
