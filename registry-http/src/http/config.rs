@@ -1,8 +1,8 @@
 //! The part of a URL that all backends over HTTP read alike.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use registry_core::{Error, ErrorKind, RegistryUrl};
+use registry_core::{Error, ErrorKind, RegistryUrl, TlsFiles};
 
 /// The options that [`Common::from_url`] understands.
 pub(crate) const SHARED_OPTIONS: &[&str] =
@@ -28,14 +28,6 @@ pub(crate) struct Common {
     pub(crate) gzip: bool,
 }
 
-/// Files and names of a TLS connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TlsFiles {
-    pub(crate) ca: Option<PathBuf>,
-    pub(crate) identity: Option<(PathBuf, PathBuf)>,
-    pub(crate) domain: Option<String>,
-}
-
 impl Common {
     /// Reads the hosts and the shared options of a URL whose scheme is `backend` or `backend+tls`.
     ///
@@ -46,28 +38,11 @@ impl Common {
         backend: &'static str,
         default_port: u16,
     ) -> Result<Self, Error> {
-        let scheme = url.scheme();
-        if scheme.strip_suffix("+tls").unwrap_or(scheme) != backend {
-            return Err(invalid(format!("scheme {scheme:?} is not {backend} or {backend}+tls")));
-        }
-        if url.hosts().is_empty() {
-            return Err(invalid(format!(
-                "the {backend} URL names no host; expected for example {backend}://10.0.0.1:{default_port}"
-            )));
-        }
-        let mut servers: Vec<String> = Vec::new();
-        for host in url.hosts() {
-            let authority = host.authority(default_port);
-            if servers.contains(&authority) {
-                return Err(invalid(format!("the {backend} URL names {authority} twice")));
-            }
-            servers.push(authority);
-        }
         Ok(Self {
-            servers,
-            tls: tls_files(url, backend)?,
-            connect_timeout: timeout(url, "connect_timeout", Duration::from_secs(1))?,
-            request_timeout: timeout(url, "request_timeout", Duration::from_millis(2500))?,
+            servers: url.servers(backend, default_port)?,
+            tls: url.tls_files()?,
+            connect_timeout: url.limit_option("connect_timeout", Duration::from_secs(1))?,
+            request_timeout: url.limit_option("request_timeout", Duration::from_millis(2500))?,
             gzip: false,
         })
     }
@@ -77,38 +52,6 @@ impl Common {
         let tls = if self.tls.is_some() { "+tls" } else { "" };
         format!("{backend}{tls}://{}", self.servers.join(","))
     }
-}
-
-fn tls_files(url: &RegistryUrl, backend: &str) -> Result<Option<TlsFiles>, Error> {
-    if !url.is_tls() {
-        return match ["ca", "cert", "key", "domain"].into_iter().find(|key| url.option(key).is_some()) {
-            Some(key) => {
-                Err(invalid(format!("option {key:?} of the registry URL needs the scheme {backend}+tls")))
-            }
-            None => Ok(None),
-        };
-    }
-    let given = |key: &str| match url.option(key) {
-        Some("") => Err(invalid(format!("option {key:?} of the registry URL is empty"))),
-        value => Ok(value),
-    };
-    let identity = match (given("cert")?, given("key")?) {
-        (Some(cert), Some(key)) => Some((PathBuf::from(cert), PathBuf::from(key))),
-        (None, None) => None,
-        (Some(_), None) => return Err(invalid("option \"cert\" of the registry URL needs \"key\" too")),
-        (None, Some(_)) => return Err(invalid("option \"key\" of the registry URL needs \"cert\" too")),
-    };
-    let domain = given("domain")?.map(str::to_owned);
-    Ok(Some(TlsFiles { ca: given("ca")?.map(PathBuf::from), identity, domain }))
-}
-
-/// A limit has to let a healthy answer through and must not exceed what a caller would wait.
-fn timeout(url: &RegistryUrl, key: &str, default: Duration) -> Result<Duration, Error> {
-    let value = url.duration_option(key)?.unwrap_or(default);
-    if value < Duration::from_millis(50) || value > Duration::from_secs(60) {
-        return Err(invalid(format!("option {key:?} of the registry URL must be 50ms to 60s")));
-    }
-    Ok(value)
 }
 
 pub(crate) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {

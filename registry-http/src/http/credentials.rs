@@ -25,8 +25,9 @@ const PROVIDER_LIMIT: Duration = Duration::from_secs(30);
 const RENEWAL_RETRY: Duration = Duration::from_secs(5);
 /// How long a credential that a provider has just given stands against refusals: many calls are refused at once.
 const REFUSAL_STANDS: Duration = Duration::from_secs(1);
-/// What a longer life counts as: a clock can't tell when one ends that never does.
-pub(crate) const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// What a longer life counts as.
+#[cfg(feature = "nacos")]
+pub(crate) const LONGEST_LIFE: Duration = Credential::LONGEST_LIFE;
 
 /// The credential of one registry.
 pub(crate) struct Credentials {
@@ -174,8 +175,7 @@ async fn question(provider: &dyn CredentialProvider, held: &RwLock<Held>) -> Res
 impl Held {
     fn take(&mut self, credential: Credential) -> Current {
         let now = Instant::now();
-        let share = 0.72 + 0.16 * fastrand::f64();
-        self.due = credential.expires_in.map(|life| now + life.min(LONGEST_LIFE).mul_f64(share));
+        self.due = credential.renew_after().map(|after| now + after);
         self.credential = Some(Arc::new(credential));
         self.generation += 1;
         self.given = Some(now);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use registry_core::ErrorKind;
+use registry_core::{ErrorKind, TlsFiles};
 use reqwest::{
     Certificate, Client, Identity, Response,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Answer, Call,
-    config::{Common, TlsFiles},
+    config::Common,
     error::{Cause, Fault},
 };
 

@@ -143,7 +143,7 @@ async fn what_does_not_speak_http_or_tls_is_told_as_such() {
     let error = servers(&[&fake.address]).call(Call::get("lookup", "/")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error:?}");
     let mut tls = config(&[&fake.address]);
-    tls.tls = Some(crate::http::config::TlsFiles::default());
+    tls.tls = Some(registry_core::TlsFiles::default());
     let error = Servers::new("fake", tls).call(Call::get("lookup", "/")).await.unwrap_err();
     assert_eq!(error.backend(), Some("fake"));
     assert!(matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Timeout), "{error:?}");
