@@ -321,8 +321,16 @@ fn fitting(metadata: BTreeMap<&str, &str>) -> Metadata {
 
 /// The same instance under the name that it was asked for by.
 fn renamed(instance: &Instance, service: &ServiceName) -> Result<Instance, Error> {
+    called(instance, service, instance.id())
+}
+
+/// The same instance under another key.
+///
+/// # Errors
+/// [`ErrorKind::Protocol`] if it can't have that.
+pub(crate) fn called(instance: &Instance, service: &ServiceName, id: &InstanceId) -> Result<Instance, Error> {
     let builder = InstanceBuilder::of(service.clone())
-        .parsed_id(instance.id().clone())
+        .parsed_id(id.clone())
         .weight(instance.weight().get())
         .status(instance.status())
         .all_metadata(instance.metadata().clone());

@@ -1,12 +1,11 @@
 //! Looking a target up, and opening watch sessions.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use registry_core::{
-    Discovery, Error, InstanceKey, ServiceName, Target,
+    Discovery, Error, ServiceName, Target,
     backend::{Cursor, Evidence, Listing, Read, WatchStream},
-    model::Instance,
 };
 
 use super::{
@@ -16,6 +15,7 @@ use super::{
     names::Names,
     replica::{Fetched, Record, Replica},
     session::Hub,
+    view::View,
     watch,
 };
 use crate::http::invalid;
@@ -42,24 +42,26 @@ pub(crate) struct Wanted {
     pub(crate) regions: Option<Box<str>>,
 }
 
-/// What was found, each key once.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) instances: Vec<Arc<Instance>>,
-    pub(crate) rejected: Vec<InstanceKey>,
-}
-
 impl EurekaDiscovery {
     pub(crate) fn new(hub: Arc<Hub>, names: Arc<Names>, address: Address) -> Self {
         Self { hub, names, address }
     }
 
     fn wanted(&self, target: &Target) -> Result<Wanted, Error> {
-        let mut wanted = Wanted {
-            names: Arc::clone(&self.names),
-            address: self.address,
+        Wanted::of(&self.names, self.address, target)
+    }
+}
+
+impl Wanted {
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`](registry_core::ErrorKind::InvalidArgument) for a qualifier that Eureka knows
+    /// nothing of.
+    pub(crate) fn of(names: &Arc<Names>, address: Address, target: &Target) -> Result<Self, Error> {
+        let mut wanted = Self {
+            names: Arc::clone(names),
+            address,
             service: target.service().clone(),
-            app: self.names.app(target.service()).into(),
+            app: names.app(target.service()).into(),
             vip: None,
             regions: None,
         };
@@ -98,7 +100,7 @@ impl Discovery for EurekaDiscovery {
         let fetched = if whole { Fetched::parse(text) } else { Fetched::parse_one(text) };
         let all = fetched.map_err(|error| malformed(&body.server, OPERATION, error))?.items;
         let all = Replica::of(all);
-        let found = wanted.find(&all);
+        let found = View::new(wanted.clone()).list(&all);
         let mut evidence = Evidence::default();
         // Another server's answer is a second opinion on the same instances, not the beginning of another life.
         if read.avoid.is_none() {
@@ -116,18 +118,19 @@ impl Discovery for EurekaDiscovery {
 }
 
 impl Wanted {
-    /// All that a complete list has of it.
-    pub(crate) fn find(&self, all: &Replica) -> Found {
-        let mut found = Found::default();
-        let mut seen = HashSet::new();
-        let records: Box<dyn Iterator<Item = &Arc<Record>> + Send> = match &self.vip {
-            None => Box::new(all.app(&self.app)),
-            Some((vip, secure)) => Box::new(all.records().filter(|record| record.has_vip(vip, *secure))),
-        };
-        for record in records {
-            found.add(self.read(&record.raw), &mut seen);
-        }
-        found
+    /// The name that it was asked for by.
+    pub(crate) fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    /// The records that may belong to it.
+    pub(crate) fn records<'a>(&'a self, all: &'a Replica) -> impl Iterator<Item = &'a Arc<Record>> {
+        let app = self.vip.is_none().then(|| all.app(&self.app));
+        let vip = self
+            .vip
+            .as_ref()
+            .map(|(vip, secure)| all.records().filter(move |record| record.has_vip(vip, *secure)));
+        app.into_iter().flatten().chain(vip.into_iter().flatten())
     }
 
     /// What a record is to whoever asked; nothing if it isn't what was asked for.
@@ -141,24 +144,5 @@ impl Wanted {
 
     fn read(&self, raw: &str) -> Reading {
         codec::read(&self.names, &self.service, self.vip.is_none(), self.address, raw)
-    }
-}
-
-impl Found {
-    fn add(&mut self, reading: Reading, seen: &mut HashSet<InstanceKey>) {
-        match reading {
-            Reading::Instance(instance) => {
-                if seen.insert(instance.key()) {
-                    self.instances.push(Arc::new(*instance));
-                } else {
-                    tracing::debug!(key = %instance.key(), "skipped the second instance of one id");
-                }
-            }
-            Reading::Other => {}
-            Reading::Malformed(key, error) => {
-                tracing::debug!(?key, error = format!("{error:#}"), "skipped a record");
-                self.rejected.extend(key.filter(|key| !seen.contains(key)));
-            }
-        }
     }
 }

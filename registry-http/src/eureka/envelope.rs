@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Older servers write one application or one instance without its list, none as nothing at all, and the two keys in
-//! front with one underscore.
+//! front with one underscore. So there are two readers: one for what the servers of today write, which scans the body
+//! once, and a patient one for everything else.
 
 use std::{borrow::Cow, fmt};
 
@@ -41,11 +42,49 @@ impl<'a> Applications<'a> {
             #[serde(borrow)]
             applications: Applications<'a>,
         }
+        if let Ok(today) = serde_json::from_str::<Today<'a>>(body) {
+            return Ok(today.into());
+        }
         serde_json::from_str::<Root<'a>>(body).map(|root| root.applications)
     }
 
     pub(crate) fn instances(&self) -> impl Iterator<Item = (Option<&str>, &'a str)> {
         self.apps.iter().flat_map(|app| app.instances.iter().map(|raw| (app.name.as_deref(), *raw)))
+    }
+}
+
+/// The answer as servers write it today.
+#[derive(Deserialize)]
+struct Today<'a> {
+    #[serde(borrow)]
+    applications: TodaysApplications<'a>,
+}
+
+#[derive(Deserialize)]
+struct TodaysApplications<'a> {
+    #[serde(rename = "apps__hashcode")]
+    hash: String,
+    #[serde(borrow)]
+    application: Vec<TodaysApplication<'a>>,
+}
+
+#[derive(Deserialize)]
+struct TodaysApplication<'a> {
+    name: String,
+    #[serde(borrow)]
+    instance: Vec<&'a RawValue>,
+}
+
+impl<'a> From<Today<'a>> for Applications<'a> {
+    fn from(today: Today<'a>) -> Self {
+        let app = |app: TodaysApplication<'a>| Application {
+            name: Some(app.name).filter(|name| !name.is_empty()).map(Cow::Owned),
+            instances: app.instance.into_iter().map(RawValue::get).collect(),
+        };
+        Self {
+            hash: Some(today.applications.hash),
+            apps: today.applications.application.into_iter().map(app).collect(),
+        }
     }
 }
 
@@ -208,6 +247,17 @@ mod tests {
         let expected =
             [(Some("A".to_owned()), vec![r#"{"a":1}"#.to_owned()]), (Some("C".to_owned()), vec![])];
         assert_eq!(split(body), (Some("UP_1_".to_owned()), expected.to_vec()));
+    }
+
+    #[test]
+    fn both_readers_read_the_same() {
+        let body = r#"{"applications":{"versions__delta":"7","apps__hashcode":"UP_2_","application":[
+            {"name":"A","instance":[{"a":1},null,7]},{"name":"","instance":[]},{"instance":[],"name":"\u0042","x":[]}]}}"#;
+        // What the first reader doesn't take.
+        let patient = body.replace(r#""instance":[],"name""#, r#""instance":null,"name""#);
+        assert!(serde_json::from_str::<Today<'_>>(body).is_ok());
+        assert!(serde_json::from_str::<Today<'_>>(&patient).is_err());
+        assert_eq!(split(body), split(&patient));
     }
 
     #[test]

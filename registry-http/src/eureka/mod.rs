@@ -69,11 +69,13 @@ mod discovery;
 mod envelope;
 mod error;
 mod lease;
+mod lists;
 mod names;
 mod poll;
 mod registry;
 mod replica;
 mod session;
+mod view;
 mod watch;
 mod wire;
 

@@ -11,14 +11,18 @@
 //! ```
 //!
 //! A delta is a window of about 3 min, not a cursor: items repeat, and are told again each time, which repairs a reader
-//! who learnt otherwise from an older cache. A body that is the last one over again says nothing but that all is well.
+//! who learnt otherwise from an older cache. A delta's body that is the last one over again says nothing but that all is
+//! well; a list's, that all is as it was told, which is told again.
 
 use std::{sync::Arc, time::Duration};
 
 use registry_core::backend::{Relist, SourceId};
 use tokio::time::Instant;
 
-use super::replica::{Change, Continuity, Fetched, Replica};
+use super::{
+    lists::Lists,
+    replica::{Change, Continuity, Fetched, Replica},
+};
 
 /// A gap after which a delta may lack something: less than the window of 3 min.
 const LONGEST_GAP: Duration = Duration::from_secs(120);
@@ -33,6 +37,8 @@ pub(crate) enum Input {
     /// It is time to fetch.
     Due,
     List(Arc<str>, Fetched),
+    /// The list was the last one over again, byte for byte, and nothing came between.
+    SameList(Arc<str>),
     Delta(Arc<str>, Fetched),
     /// The delta was the last one over again, byte for byte.
     SameDelta(Arc<str>),
@@ -53,6 +59,8 @@ pub(crate) enum Action {
 #[derive(Clone, Debug)]
 pub(crate) struct Round {
     pub(crate) news: News,
+    /// Everything, once that has come about.
+    pub(crate) all: Replica,
     pub(crate) source: SourceId,
     pub(crate) server: Arc<str>,
     pub(crate) at: Instant,
@@ -62,10 +70,9 @@ pub(crate) struct Round {
 pub(crate) enum News {
     Nothing,
     Changes(Vec<Change>),
-    /// Everything, after what was said to be gone before.
+    /// The whole list is new, after what was said to be gone before.
     List {
         gone: Vec<Change>,
-        all: Replica,
     },
 }
 
@@ -80,6 +87,7 @@ pub(crate) struct Poll {
     gone: Vec<Change>,
     no_delta_until: Option<Instant>,
     rng: fastrand::Rng,
+    pub(crate) lists: Lists,
     /// The last delta's body.
     pub(crate) last: Relist,
 }
@@ -100,6 +108,7 @@ impl Poll {
             gone: Vec::new(),
             no_delta_until: None,
             rng,
+            lists: Lists::new(),
             last: Relist::new(),
         }
     }
@@ -113,6 +122,7 @@ impl Poll {
                 vec![Action::FetchList]
             }
             Input::List(server, list) => self.list(server, list, now),
+            Input::SameList(server) => self.same_list(&server, now),
             Input::SameDelta(server) => match self.hear(&server, now) {
                 true => self.tell(News::Nothing, now),
                 false => vec![Action::FetchList],
@@ -139,17 +149,40 @@ impl Poll {
             tracing::debug!(%server, theirs, ours = self.replica.hash(), "a list doesn't have its own hash");
         }
         let source = self.continuity.judge(&server, &self.replica);
+        if !self.is_of(&server) {
+            // This one may offer deltas.
+            self.no_delta_until = None;
+        }
         self.phase = Phase::Synced { server, source, listed: now, heard: now };
         // What comes next was not told to anybody yet.
         self.last.forget();
         let gone = std::mem::take(&mut self.gone);
-        self.tell(News::List { gone, all: self.replica.clone() }, now)
+        self.tell(News::List { gone }, now)
+    }
+
+    fn same_list(&mut self, from: &Arc<str>, now: Instant) -> Vec<Action> {
+        let Phase::Synced { server, listed, heard, .. } = &mut self.phase else {
+            return vec![Action::FetchList];
+        };
+        if server != from {
+            return vec![Action::FetchList];
+        }
+        (*listed, *heard) = (now, now);
+        self.last.forget();
+        self.tell(News::List { gone: Vec::new() }, now)
+    }
+
+    /// Whether the replica is this server's.
+    pub(crate) fn is_of(&self, from: &Arc<str>) -> bool {
+        matches!(&self.phase, Phase::Synced { server, .. } if server == from)
     }
 
     fn delta(&mut self, server: &Arc<str>, delta: Fetched, now: Instant) -> Vec<Action> {
         if !self.hear(server, now) {
             return vec![Action::FetchList];
         }
+        // The list as it was told would take this back.
+        self.lists.forget();
         let changes = self.replica.apply(delta.items);
         let ours = self.replica.hash();
         if delta.hash.as_ref() == Some(&ours) {
@@ -174,7 +207,8 @@ impl Poll {
 
     fn tell(&mut self, news: News, now: Instant) -> Vec<Action> {
         let Phase::Synced { server, source, .. } = &self.phase else { return vec![Action::FetchList] };
-        let round = Round { news, source: source.clone(), server: Arc::clone(server), at: now };
+        let all = self.replica.clone();
+        let round = Round { news, all, source: source.clone(), server: Arc::clone(server), at: now };
         // A little early, so that clients drift apart.
         let pause = self.every.mul_f64(1.0 - 0.1 * self.rng.f64());
         vec![Action::Tell(round), Action::Wait(now + pause)]

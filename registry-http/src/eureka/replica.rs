@@ -26,12 +26,14 @@ const MARKS: usize = 256;
 pub(crate) struct Record {
     /// In upper case.
     pub(crate) app: Arc<str>,
-    pub(crate) id: Box<str>,
+    pub(crate) id: Arc<str>,
     status: &'static str,
     pub(crate) vip: Option<Box<str>>,
     pub(crate) secure_vip: Option<Box<str>>,
     /// When this server took it in.
     registered: u64,
+    /// By which the registration is recognised.
+    mark: u64,
     pub(crate) raw: Box<str>,
 }
 
@@ -47,7 +49,9 @@ pub(crate) enum Action {
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {
     pub(crate) hash: Option<String>,
-    pub(crate) items: Vec<(Action, Record)>,
+    pub(crate) items: Vec<(Action, Arc<Record>)>,
+    /// How many of them had to be decoded.
+    pub(crate) decoded: usize,
 }
 
 /// What became of an instance.
@@ -57,7 +61,7 @@ pub(crate) enum Change {
     Gone(Arc<Record>),
 }
 
-type App = HashMap<Box<str>, Arc<Record>>;
+type App = HashMap<Arc<str>, Arc<Record>>;
 
 /// All instances by application. A clone shares the applications.
 #[derive(Clone, Debug, Default)]
@@ -70,8 +74,8 @@ impl Fetched {
     /// What is malformed, if the whole is; an entry that isn't an instance is left out.
     pub(crate) fn parse(body: &str) -> Result<Self, serde_json::Error> {
         let all = Applications::parse(body)?;
-        let items = all.instances().filter_map(|(app, raw)| item(app, raw)).collect();
-        Ok(Self { hash: all.hash, items })
+        let items: Vec<_> = all.instances().filter_map(|(app, raw)| item(app, raw)).collect();
+        Ok(Self { decoded: items.len(), hash: all.hash, items })
     }
 
     /// The answer to a look at one application.
@@ -80,12 +84,13 @@ impl Fetched {
     /// What is malformed, if the whole is.
     pub(crate) fn parse_one(body: &str) -> Result<Self, serde_json::Error> {
         let app = Application::parse(body)?;
-        let items = app.instances.iter().filter_map(|raw| item(app.name.as_deref(), raw)).collect();
-        Ok(Self { hash: None, items })
+        let items: Vec<_> = app.instances.iter().filter_map(|raw| item(app.name.as_deref(), raw)).collect();
+        Ok(Self { decoded: items.len(), hash: None, items })
     }
 }
 
-fn item(app: Option<&str>, raw: &str) -> Option<(Action, Record)> {
+/// An entry of a list; `None` for one that is no instance.
+pub(crate) fn item(app: Option<&str>, raw: &str) -> Option<(Action, Arc<Record>)> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Outline<'a> {
@@ -117,10 +122,13 @@ fn item(app: Option<&str>, raw: &str) -> Option<(Action, Record)> {
     let machine = || outline.data_center_info.metadata.get("instance-id");
     let id = outline.instance_id.text().or_else(machine).or_else(|| outline.host_name.text());
     let status = STATUSES.into_iter().find(|known| outline.status.text() == Some(known));
+    let app: Arc<str> = app.or_else(|| outline.app.text()).unwrap_or_default().to_uppercase().into();
+    // Even one without an id counts for the hash.
+    let id: Arc<str> = id.unwrap_or_default().into();
     let record = Record {
-        app: app.or_else(|| outline.app.text()).unwrap_or_default().to_uppercase().into(),
-        // Even one without an id counts for the hash.
-        id: id.unwrap_or_default().into(),
+        mark: mark(&app, &id, outline.lease_info.registered),
+        app,
+        id,
         status: status.unwrap_or(UNKNOWN),
         vip: outline.vip_address.text().map(Box::from),
         secure_vip: outline.secure_vip_address.text().map(Box::from),
@@ -128,7 +136,13 @@ fn item(app: Option<&str>, raw: &str) -> Option<(Action, Record)> {
         raw: raw.into(),
     };
     let action = if outline.action_type.text() == Some("DELETED") { Action::Delete } else { Action::Put };
-    Some((action, record))
+    Some((action, Arc::new(record)))
+}
+
+fn mark(app: &str, id: &str, registered: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (app, id, registered).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Record {
@@ -138,34 +152,32 @@ impl Record {
         own.as_deref().is_some_and(|own| own.split(',').any(|own| own.trim().eq_ignore_ascii_case(vip)))
     }
 
-    fn mark(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (&self.app, &self.id, self.registered).hash(&mut hasher);
-        hasher.finish()
+    /// Whether this is what became of `other`.
+    pub(crate) fn is_at_the_place_of(&self, other: &Self) -> bool {
+        self.id == other.id && self.app == other.app
     }
 }
 
 impl Replica {
     /// A complete list. What was deleted is in it only as a slip of the server.
-    pub(crate) fn of(list: Vec<(Action, Record)>) -> Self {
+    pub(crate) fn of(list: Vec<(Action, Arc<Record>)>) -> Self {
         let mut replica = Self::default();
         for (action, record) in list {
             if action == Action::Put {
-                replica.put(Arc::new(record));
+                replica.put(record);
             }
         }
         replica
     }
 
     /// Applies a delta, which may repeat what is known.
-    pub(crate) fn apply(&mut self, delta: Vec<(Action, Record)>) -> Vec<Change> {
-        let apply = |(action, record): (Action, Record)| match action {
+    pub(crate) fn apply(&mut self, delta: Vec<(Action, Arc<Record>)>) -> Vec<Change> {
+        let apply = |(action, new): (Action, Arc<Record>)| match action {
             Action::Put => {
-                let new = Arc::new(record);
                 let old = self.put(Arc::clone(&new));
                 Change::Put { new, old }
             }
-            Action::Delete => Change::Gone(self.delete(&record).unwrap_or_else(|| Arc::new(record))),
+            Action::Delete => Change::Gone(self.delete(&new).unwrap_or(new)),
         };
         delta.into_iter().map(apply).collect()
     }
@@ -187,6 +199,10 @@ impl Replica {
         self.apps.values().flat_map(|app| app.values())
     }
 
+    pub(crate) fn has(&self, app: &str, id: &str) -> bool {
+        self.apps.get(app).is_some_and(|app| app.contains_key(id))
+    }
+
     /// Whether this may be a part of the same memory as `earlier`: unless all that both have came anew.
     pub(crate) fn continues(&self, earlier: &Self) -> bool {
         let known = |record: &&Arc<Record>| earlier.apps.get(&record.app)?.get(&record.id).cloned();
@@ -196,7 +212,7 @@ impl Replica {
 
     fn put(&mut self, record: Arc<Record>) -> Option<Arc<Record>> {
         let app = self.apps.entry(Arc::clone(&record.app)).or_default();
-        Arc::make_mut(app).insert(record.id.clone(), record)
+        Arc::make_mut(app).insert(Arc::clone(&record.id), record)
     }
 
     fn delete(&mut self, record: &Record) -> Option<Arc<Record>> {
@@ -232,7 +248,9 @@ impl Continuity {
     pub(crate) fn judge(&mut self, server: &Arc<str>, list: &Replica) -> SourceId {
         let mut marks = BTreeSet::new();
         for record in list.records().filter(|record| record.registered > 0) {
-            marks.insert(record.mark());
+            if marks.len() < MARKS || marks.last().is_some_and(|largest| record.mark < *largest) {
+                marks.insert(record.mark);
+            }
             if marks.len() > MARKS {
                 marks.pop_last();
             }

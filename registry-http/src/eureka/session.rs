@@ -149,10 +149,10 @@ impl Shared {
         matches!(*self.state(), State::Over(_))
     }
 
-    fn tell(&self, round: Round, all: &Replica) {
+    fn tell(&self, round: Round) {
         if let State::Running { rounds, latest } = &mut *self.state() {
             *latest = Some(Latest {
-                all: all.clone(),
+                all: round.all.clone(),
                 source: round.source.clone(),
                 server: Arc::clone(&round.server),
                 at: round.at,
@@ -205,14 +205,14 @@ impl Runner {
                         {
                             known.continuity = poll.continuity.clone();
                         }
-                        self.shared.0.tell(round, &poll.replica);
+                        self.shared.0.tell(round);
                         None
                     }
                     Action::Wait(until) => {
                         sleep_until(until).await;
                         Some(Ok(Input::Due))
                     }
-                    Action::FetchList => Some(self.list().await),
+                    Action::FetchList => Some(self.list(&mut poll).await),
                     Action::FetchDelta => Some(self.delta(&mut poll).await),
                 };
             }
@@ -224,9 +224,17 @@ impl Runner {
         }
     }
 
-    async fn list(&self) -> Result<Input, Error> {
+    async fn list(&self, poll: &mut Poll) -> Result<Input, Error> {
         let body = self.api.all(self.regions.as_deref(), OPERATION, None).await?;
-        Ok(Input::List(Arc::clone(&body.server), fetched(&body)?))
+        let server = Arc::clone(&body.server);
+        if !poll.is_of(&server) {
+            poll.lists.forget();
+        }
+        let list = poll.lists.read(body.text(OPERATION)?);
+        Ok(match list.map_err(|error| malformed(&server, OPERATION, error))? {
+            Some(list) => Input::List(server, list),
+            None => Input::SameList(server),
+        })
     }
 
     async fn delta(&self, poll: &mut Poll) -> Result<Input, Error> {

@@ -12,17 +12,16 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use registry_core::{
-    Error, InstanceKey,
-    backend::{Change, Event, Evidence, SourceId, WatchStream},
+    Error,
+    backend::{Event, Evidence, SourceId, WatchStream},
 };
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
 
 use super::{
-    codec::Reading,
     discovery::Wanted,
     poll::{News, Round},
-    replica::{self, Replica},
     session::{Hub, Latest, Rounds, Session, ended},
+    view::View,
 };
 
 const OPERATION: &str = "watch";
@@ -37,7 +36,7 @@ pub(crate) fn open(hub: Arc<Hub>, wanted: Result<Wanted, Error>) -> WatchStream 
                 match session.follow() {
                     Err(error) => (Err(error), Phase::Over),
                     Ok((rounds, latest)) => {
-                        let watch = Watch { session, wanted, rounds };
+                        let mut watch = Watch { session, view: View::new(wanted), rounds };
                         match latest {
                             Some(latest) => (Ok(watch.reset(&latest)), Phase::Live(watch)),
                             None => watch.live().await,
@@ -59,7 +58,7 @@ enum Phase {
 
 struct Watch {
     session: Arc<Session>,
-    wanted: Wanted,
+    view: View,
     rounds: Rounds,
 }
 
@@ -83,65 +82,22 @@ impl Watch {
         }
     }
 
-    fn reset(&self, latest: &Latest) -> Event {
+    fn reset(&mut self, latest: &Latest) -> Event {
         let mut evidence = evidence(&latest.source, &latest.server);
         evidence.age = Instant::now().saturating_duration_since(latest.at);
         let mut event = Event::new(Vec::new(), None, evidence);
-        self.list(&latest.all, &mut event);
+        self.view.reset(&[], &latest.all, &mut event);
         event
     }
 
-    fn event(&self, round: &Round) -> Event {
+    fn event(&mut self, round: &Round) -> Event {
         let mut event = Event::new(Vec::new(), None, evidence(&round.source, &round.server));
         match &round.news {
             News::Nothing => {}
-            News::Changes(changes) => changes.iter().for_each(|change| self.change(change, &mut event)),
-            News::List { gone, all } => {
-                gone.iter().for_each(|change| self.change(change, &mut event));
-                self.list(all, &mut event);
-            }
+            News::Changes(changes) => self.view.apply(changes, &round.all, &mut event),
+            News::List { gone } => self.view.reset(gone, &round.all, &mut event),
         }
         event
-    }
-
-    fn list(&self, all: &Replica, event: &mut Event) {
-        let found = self.wanted.find(all);
-        event.changes.push(Change::Reset(found.instances));
-        event.rejected.extend(found.rejected);
-    }
-
-    fn change(&self, change: &replica::Change, event: &mut Event) {
-        match change {
-            replica::Change::Put { new, old } => {
-                let was = old.as_ref().and_then(|old| key(self.wanted.see(old)));
-                let is = match self.wanted.see(new) {
-                    Reading::Instance(instance) => {
-                        let key = instance.key();
-                        event.changes.push(Change::Upsert(Arc::new(*instance)));
-                        Some(key)
-                    }
-                    Reading::Other => None,
-                    Reading::Malformed(key, error) => {
-                        tracing::debug!(?key, error = format!("{error:#}"), "skipped a record");
-                        event.rejected.extend(key.clone());
-                        // Unreadable is not gone.
-                        key.or_else(|| was.clone())
-                    }
-                };
-                event.changes.extend(was.filter(|was| Some(was) != is.as_ref()).map(Change::Remove));
-            }
-            replica::Change::Gone(record) => {
-                event.changes.extend(key(self.wanted.see(record)).map(Change::Remove));
-            }
-        }
-    }
-}
-
-fn key(reading: Reading) -> Option<InstanceKey> {
-    match reading {
-        Reading::Instance(instance) => Some(instance.key()),
-        Reading::Other => None,
-        Reading::Malformed(key, _) => key,
     }
 }
 

@@ -27,7 +27,9 @@ impl Script {
             Action::Tell(round) => match &round.news {
                 News::Nothing => "nothing".to_owned(),
                 News::Changes(changes) => format!("{} changes", changes.len()),
-                News::List { gone, all } => format!("{} gone, list of {}", gone.len(), all.records().count()),
+                News::List { gone } => {
+                    format!("{} gone, list of {}", gone.len(), round.all.records().count())
+                }
             },
         };
         actions.iter().map(word).collect()
@@ -149,4 +151,34 @@ async fn a_repeated_delta_is_news_after_a_list() {
     script.after(601);
     script.step(list("s", &["a"]));
     assert!(!script.poll.last.is_same(b"delta"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_over_again_is_told_again_unless_a_delta_came_between() {
+    let body = |id: &str| {
+        format!(
+            r#"{{"applications":{{"apps__hashcode":"UP_1_","application":[{{"name":"A",
+        "instance":[{{"instanceId":"{id}","status":"UP"}}]}}]}}}}"#
+        )
+    };
+    let mut script = Script::new();
+    let first = script.poll.lists.read(&body("a")).unwrap().unwrap();
+    assert_eq!(script.step(Input::List("s".into(), first)), ["0 gone, list of 1", "wait"]);
+    script.after(601);
+    assert!(script.poll.lists.read(&body("a")).unwrap().is_none());
+    assert_eq!(script.step(Input::SameList("s".into())), ["0 gone, list of 1", "wait"]);
+    assert_eq!(script.after(30), ["delta?"], "it counts as a list");
+    assert_eq!(script.step(delta("s", "UP_2_", &[("b", "ADDED")])), ["1 changes", "wait"]);
+    let again = script.poll.lists.read(&body("a")).unwrap().expect("it takes the delta back");
+    assert_eq!(script.step(Input::List("s".into(), again)), ["0 gone, list of 1", "wait"]);
+    assert_eq!(script.step(Input::SameList("other".into())), ["list?"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_server_is_asked_for_deltas_though_the_last_one_had_none() {
+    let mut script = synced();
+    script.after(30);
+    assert_eq!(script.step(Input::NoDelta), ["list?"]);
+    script.step(list("other", &["a", "b"]));
+    assert_eq!(script.after(30), ["delta?"]);
 }

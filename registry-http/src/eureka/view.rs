@@ -1,0 +1,316 @@
+//! What one watch has in view: its part of the replica, each record decoded once, each instance under a key of its own.
+//!
+//! An id is unique within an application, but a vip address may have several applications, and a foreign record may
+//! have an id that one of ours has. Of those who would have one key, ours keeps it, else the first by application and
+//! id; the others are called `{instance id}@{application}`. Who is called what changes only when such a neighbour comes
+//! or goes; then everything is told anew.
+
+use std::{collections::HashMap, sync::Arc};
+
+use registry_core::{
+    Instance, InstanceId, InstanceKey,
+    backend::{Change, Event, Recall},
+};
+
+use super::{
+    codec::{self, Reading},
+    discovery::Wanted,
+    replica::{self, Record, Replica},
+};
+
+/// All that a target has, each key once.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) instances: Vec<Arc<Instance>>,
+    pub(crate) rejected: Vec<InstanceKey>,
+    /// Keys that were told for instances which now have another.
+    pub(crate) renamed: Vec<InstanceKey>,
+}
+
+pub(crate) struct View {
+    wanted: Wanted,
+    known: Recall<Seen>,
+    holders: Holders,
+    /// Whether deltas came since the last list.
+    is_touched: bool,
+    /// What those are called who can't have their own id, by application and id.
+    called: HashMap<Place, InstanceKey>,
+}
+
+type Place = (Arc<str>, Arc<str>);
+
+/// A record, and what it is to whoever asked.
+#[derive(Clone)]
+struct Seen {
+    record: Arc<Record>,
+    sight: Sight,
+}
+
+#[derive(Clone)]
+enum Sight {
+    Instance(Arc<Instance>),
+    Other,
+    Malformed(Option<InstanceKey>),
+}
+
+impl Seen {
+    fn of(wanted: &Wanted, record: &Arc<Record>) -> Self {
+        let sight = match wanted.see(record) {
+            Reading::Instance(instance) => Sight::Instance(Arc::new(*instance)),
+            Reading::Other => Sight::Other,
+            Reading::Malformed(key, error) => {
+                tracing::debug!(?key, error = format!("{error:#}"), "skipped a record");
+                Sight::Malformed(key)
+            }
+        };
+        Self { record: Arc::clone(record), sight }
+    }
+
+    /// The key that it has unless somebody else has it.
+    fn key(&self) -> Option<InstanceKey> {
+        match &self.sight {
+            Sight::Instance(instance) => Some(instance.key()),
+            Sight::Other => None,
+            Sight::Malformed(key) => key.clone(),
+        }
+    }
+}
+
+/// Whose records have which id.
+#[derive(Default)]
+struct Holders {
+    /// Mostly one each.
+    by_id: HashMap<InstanceId, Vec<Holder>>,
+    /// Ids that several have.
+    clashes: usize,
+}
+
+struct Holder {
+    record: Arc<Record>,
+    is_ours: bool,
+}
+
+impl Holders {
+    /// Notes a record; whether it shares its id.
+    fn enter(&mut self, seen: &Seen) -> bool {
+        let Sight::Instance(instance) = &seen.sight else { return false };
+        let is_ours = instance.record_version().is_some();
+        let holder = Holder { record: Arc::clone(&seen.record), is_ours };
+        let holders = self.by_id.entry(instance.id().clone()).or_default();
+        match holders.iter_mut().find(|held| held.record.is_at_the_place_of(&seen.record)) {
+            Some(held) => *held = holder,
+            None => {
+                holders.push(holder);
+                self.clashes += usize::from(holders.len() == 2);
+            }
+        }
+        holders.len() > 1
+    }
+
+    /// Forgets a record; whether others have its id.
+    fn leave(&mut self, seen: &Seen) -> bool {
+        let Sight::Instance(instance) = &seen.sight else { return false };
+        let Some(holders) = self.by_id.get_mut(instance.id()) else { return false };
+        let before = holders.len();
+        holders.retain(|held| !held.record.is_at_the_place_of(&seen.record));
+        let left = holders.len();
+        self.clashes -= usize::from(before == 2 && left == 1);
+        if left == 0 {
+            self.by_id.remove(instance.id());
+        }
+        left > 0
+    }
+
+    /// Those who have to be called otherwise.
+    fn losers(&self) -> impl Iterator<Item = &Arc<Record>> {
+        let rank = |holder: &Holder| {
+            (!holder.is_ours, Arc::clone(&holder.record.app), Arc::clone(&holder.record.id))
+        };
+        let clashing = self.by_id.values().filter(|holders| holders.len() > 1);
+        clashing.flat_map(move |holders| {
+            let keeps = holders.iter().min_by_key(|holder| rank(holder)).map(|holder| &holder.record);
+            let losers = holders.iter().map(|holder| &holder.record);
+            losers.filter(move |record| keeps.is_none_or(|keeps| !Arc::ptr_eq(keeps, record)))
+        })
+    }
+}
+
+impl View {
+    pub(crate) fn new(wanted: Wanted) -> Self {
+        Self {
+            wanted,
+            known: Recall::new(),
+            holders: Holders::default(),
+            is_touched: false,
+            called: HashMap::new(),
+        }
+    }
+
+    /// Takes a whole list: what it has of the target. Records that were in the last one are not decoded again.
+    pub(crate) fn list(&mut self, all: &Replica) -> Found {
+        let is_touched = std::mem::take(&mut self.is_touched);
+        let mut fresh = Vec::new();
+        let mut found = Found::default();
+        let lost = self.pass(all, |seen, is_new| {
+            found.add(seen);
+            if is_new || is_touched {
+                fresh.push(seen.clone());
+            }
+        });
+        if is_touched {
+            self.holders = Holders::default();
+        }
+        for seen in &lost {
+            self.holders.leave(seen);
+        }
+        for seen in &fresh {
+            self.holders.enter(seen);
+        }
+        if self.holders.clashes > 0 || !self.called.is_empty() {
+            found = self.distinct(all);
+        }
+        // One that can't be read takes no key from one that can.
+        found.rejected.retain(|key| !self.holders.by_id.contains_key(&key.id));
+        found
+    }
+
+    /// Tells what became of some records.
+    pub(crate) fn apply(&mut self, changes: &[replica::Change], all: &Replica, event: &mut Event) {
+        self.is_touched = true;
+        let (mut told, mut is_tangled) = (Vec::new(), false);
+        for change in changes {
+            match change {
+                replica::Change::Put { new, old } => {
+                    let old = old.as_ref().map(|old| Seen::of(&self.wanted, old));
+                    let was = old.as_ref().and_then(|old| self.told(old));
+                    let new = Seen::of(&self.wanted, new);
+                    is_tangled |= old.is_some_and(|old| self.holders.leave(&old));
+                    is_tangled |= self.holders.enter(&new);
+                    let is = match &new.sight {
+                        Sight::Instance(instance) => {
+                            told.push(Change::Upsert(Arc::clone(instance)));
+                            Some(instance.key())
+                        }
+                        Sight::Other => None,
+                        Sight::Malformed(key) => {
+                            event.rejected.extend(key.clone());
+                            // Unreadable is not gone.
+                            key.clone().or_else(|| was.clone())
+                        }
+                    };
+                    told.extend(was.filter(|was| Some(was) != is.as_ref()).map(Change::Remove));
+                }
+                replica::Change::Gone(record) => {
+                    let (key, shares) = self.depart(record);
+                    is_tangled |= shares;
+                    told.extend(key.map(Change::Remove));
+                }
+            }
+        }
+        if !is_tangled {
+            event.changes.extend(told);
+            return;
+        }
+        // Whoever has a neighbour may be called otherwise now.
+        let found = self.list(all);
+        let is_gone = |key: &InstanceKey| {
+            !found.renamed.contains(key) && !found.instances.iter().any(|instance| instance.key() == *key)
+        };
+        let removals =
+            told.into_iter().filter(|change| matches!(change, Change::Remove(key) if is_gone(key)));
+        event.changes.extend(removals);
+        found.tell(event);
+    }
+
+    /// Tells a whole list, after what is known to have gone.
+    pub(crate) fn reset(&mut self, gone: &[replica::Change], all: &Replica, event: &mut Event) {
+        for change in gone {
+            if let replica::Change::Gone(record) = change {
+                event.changes.extend(self.depart(record).0.map(Change::Remove));
+            }
+        }
+        self.list(all).tell(event);
+    }
+
+    /// Forgets a record; the key that it was told under, and whether others have its id.
+    fn depart(&mut self, record: &Arc<Record>) -> (Option<InstanceKey>, bool) {
+        self.is_touched = true;
+        let seen = Seen::of(&self.wanted, record);
+        let key = self.told(&seen);
+        (key, self.holders.leave(&seen))
+    }
+
+    fn told(&self, seen: &Seen) -> Option<InstanceKey> {
+        self.called.get(&place(&seen.record)).cloned().or_else(|| seen.key())
+    }
+
+    /// One look at each record; what only the last list had.
+    fn pass(&mut self, all: &Replica, each: impl FnMut(&Seen, bool)) -> Vec<Seen> {
+        let Self { wanted, known, .. } = self;
+        // What is remembered is held, so that no other can be at its address.
+        let address = |record: &&Arc<Record>| Arc::as_ptr(record).addr() as u64;
+        known.next(wanted.records(all), |_, record| address(record), |record| Seen::of(wanted, record), each)
+    }
+
+    /// A second look, at which those who share an id get one of their own.
+    fn distinct(&mut self, all: &Replica) -> Found {
+        let before = std::mem::take(&mut self.called);
+        for record in self.holders.losers() {
+            let id = InstanceId::foreign(format!("{}@{}", record.id, record.app)).ok();
+            match id.filter(|id| !self.holders.by_id.contains_key(id)) {
+                Some(id) => {
+                    tracing::debug!(%id, "calls an instance by its application too, as another has its id");
+                    self.called.insert(place(record), InstanceKey::new(self.wanted.service().clone(), id));
+                }
+                None => tracing::warn!(
+                    id = &*record.id,
+                    app = &*record.app,
+                    "left an instance out: another has its id, and there is no other to call it by"
+                ),
+            }
+        }
+        let losers: std::collections::HashSet<Place> = self.holders.losers().map(place).collect();
+        let called = std::mem::take(&mut self.called);
+        let mut found = Found::default();
+        self.pass(all, |seen, _| match (&seen.sight, called.get(&place(&seen.record))) {
+            (Sight::Instance(instance), Some(key)) => match codec::called(instance, &key.service, &key.id) {
+                Ok(instance) => found.instances.push(Arc::new(instance)),
+                Err(error) => {
+                    tracing::warn!(%key, error = format!("{error:#}"), "left an instance out");
+                    found.rejected.push(key.clone());
+                }
+            },
+            _ if losers.contains(&place(&seen.record)) => {}
+            _ => found.add(seen),
+        });
+        let is_here = |place: &Place| all.has(&place.0, &place.1);
+        let renamed =
+            before.into_iter().filter(|(place, key)| is_here(place) && called.get(place) != Some(key));
+        found.renamed = renamed.map(|(_, key)| key).collect();
+        self.called = called;
+        found
+    }
+}
+
+fn place(record: &Arc<Record>) -> Place {
+    (Arc::clone(&record.app), Arc::clone(&record.id))
+}
+
+impl Found {
+    fn tell(self, event: &mut Event) {
+        event.changes.extend(self.renamed.into_iter().map(Change::Remove));
+        event.changes.push(Change::Reset(self.instances));
+        event.rejected.extend(self.rejected);
+    }
+
+    fn add(&mut self, seen: &Seen) {
+        match &seen.sight {
+            Sight::Instance(instance) => self.instances.push(Arc::clone(instance)),
+            Sight::Other => {}
+            Sight::Malformed(key) => self.rejected.extend(key.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
