@@ -1,6 +1,6 @@
 //! Eureka's operations, one request each.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -13,12 +13,16 @@ use tokio::time::Instant;
 
 use super::{
     config::EurekaConfig,
-    error::{malformed, misled, refused, unready},
+    error::{is_unready, malformed, misled, refused, unready},
 };
 use crate::http::{Answer, Call, Credentials, Path, Servers};
 
 /// By which the servers' rate limiter tells clients apart.
 const IDENTITY: HeaderName = HeaderName::from_static("discoveryidentity-name");
+
+/// How often another server is preferred, from half to one and a half of it: the reference client's session
+/// (`sessionedClientReconnectIntervalSeconds`), with its jitter.
+const REBALANCE: Duration = Duration::from_secs(20 * 60);
 
 /// The servers of one registry.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ impl Body {
 
 impl Api {
     pub(crate) fn new(config: &EurekaConfig, credentials: Credentials) -> Self {
-        let servers = Servers::new(super::NAME, config.common.clone());
+        let servers = Servers::new(super::NAME, config.common.clone()).rebalanced(REBALANCE);
         Self { servers, credentials, context: config.context.clone() }
     }
 
@@ -142,7 +146,11 @@ impl Api {
         app: &str,
         avoid: Option<Arc<str>>,
     ) -> Result<Option<Body>, Error> {
-        self.found(Call::get("lookup", self.path("apps").segment(app)).list().avoiding(avoid)).await
+        let answer = self.list(Call::get("lookup", self.path("apps").segment(app)).avoiding(avoid)).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Ok(Some(Body { bytes: answer.body, server: answer.server })),
+        }
     }
 
     /// Everything; also that of other regions, if any are named.
@@ -153,17 +161,10 @@ impl Api {
         avoid: Option<Arc<str>>,
     ) -> Result<Body, Error> {
         let path = String::from(self.path("apps/").maybe_query("regions", regions));
-        let call = Call::get(operation, path).list().avoiding(avoid);
-        let mut answer = self.send(call.clone()).await?;
-        if answer.status == StatusCode::FORBIDDEN && self.servers.config().servers.len() > 1 {
-            // It has just started and waits for its peers: one of those can answer.
-            answer = self.send(call.avoiding(Some(Arc::clone(&answer.server)))).await?;
-        }
+        let answer = self.list(Call::get(operation, path).avoiding(avoid)).await?;
         match answer.status {
-            StatusCode::FORBIDDEN => Err(unready(&answer, operation)),
             StatusCode::NOT_FOUND => Err(misled(&answer, operation)),
-            status if status.is_success() => Ok(Body { bytes: answer.body, server: answer.server }),
-            _ => Err(refused(&answer, operation)),
+            _ => Ok(Body { bytes: answer.body, server: answer.server }),
         }
     }
 
@@ -194,6 +195,17 @@ impl Api {
         match answer.status {
             StatusCode::NOT_FOUND => Ok(false),
             status if status.is_success() => Ok(true),
+            _ => Err(refused(&answer, operation)),
+        }
+    }
+
+    /// A list, or a 404. One that has just started and waits for its peers is followed by one of those.
+    async fn list(&self, call: Call) -> Result<Answer, Error> {
+        let operation = call.operation;
+        let answer = self.send(call.list().passed_on(is_unready)).await?;
+        match answer.status {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(answer),
+            _ if is_unready(&answer) => Err(unready(&answer, operation)),
             _ => Err(refused(&answer, operation)),
         }
     }

@@ -2,15 +2,25 @@
 //!
 //! | answer | kind |
 //! |---|---|
-//! | 403 on a full fetch or a delta: not ready yet | `Unavailable` |
+//! | 403 on a list, of one application or of all: not ready yet | `Unavailable`, once another server was asked |
+//! | 403 with `WWW-Authenticate` or with somebody else's words, and on anything but a list | `PermissionDenied` |
+//! | 403 and 404 on a delta: it offers none, or isn't ready | no error: the list is fetched |
 //! | 404 on a full fetch or a registration, which Eureka never gives: a proxy's, or a wrong context | `Unavailable` |
 //! | 404 on a beat: no error, the instance is lost | |
 //! | JSON that isn't what it should be, XML, HTML | `Protocol` |
 //! | everything else | by HTTP's own meaning, see [`status_error`] |
+//!
+//! A server that has just started refuses all lists (`apps/`, `apps/{APP}`, `vips/{vip}`) with 403 until a peer gave it
+//! its registrations, or for 5 min (`wait-time-in-ms-when-sync-empty`). It adds neither header nor body, so what comes
+//! is nothing at all or what its container makes of a bare status: Spring Boot a JSON with `status` and `path`, Tomcat
+//! its page "HTTP Status 403". Whoever guards the server, a proxy or a rule of Spring Security, says more, or looks the
+//! same: then the refusal counts as one that passes, and is told as what it may be.
 
 use std::{error::Error as StdError, fmt};
 
+use http::{StatusCode, header::WWW_AUTHENTICATE};
 use registry_core::{Error, ErrorKind};
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::http::{Answer, Cause, status_error};
 
@@ -40,9 +50,30 @@ pub(crate) fn refused(answer: &Answer, operation: &'static str) -> Error {
     status_error(answer).with_context(super::NAME, operation)
 }
 
+/// Longest page of a container.
+const PAGE: usize = 4096;
+
+/// Whether an answer to the question for a list may only mean that the server is still waiting for its peers.
+pub(crate) fn is_unready(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Spring {
+        status: u16,
+        #[serde(rename = "path")]
+        _path: IgnoredAny,
+    }
+    if answer.status != StatusCode::FORBIDDEN || answer.headers.contains_key(WWW_AUTHENTICATE) {
+        return false;
+    }
+    let body = answer.body.trim_ascii();
+    let spring = || serde_json::from_slice(body).is_ok_and(|spring: Spring| spring.status == 403);
+    let tomcat = || memchr::memmem::find(body, b"HTTP Status 403").is_some();
+    body.is_empty() || (body.len() <= PAGE && (spring() || tomcat()))
+}
+
 /// A server that is still waiting for its peers, or was told to give its clients nothing yet.
 pub(crate) fn unready(answer: &Answer, operation: &'static str) -> Error {
-    let message = format!("{} answered {}: it gives out no list yet", answer.server, answer.status);
+    let message =
+        format!("{} answered {}: it gives out no list yet, or none to us", answer.server, answer.status);
     Error::new(ErrorKind::Unavailable, message).with_context(super::NAME, operation)
 }
 

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
 use tokio::time::Instant;
 
+use super::Answer;
+
 /// Longest list that is read.
 const LIST_LIMIT: usize = 128 * 1024 * 1024;
 /// Longest other body that is read.
@@ -28,6 +30,8 @@ pub(crate) struct Call {
     /// Whether the first server gets all the time there is.
     pub(crate) is_patient: bool,
     pub(crate) who: Who,
+    /// Answers, beside those that are any server's fault, after which another server is asked.
+    pub(crate) passed_on: Option<fn(&Answer) -> bool>,
 }
 
 /// Which server is to answer.
@@ -54,6 +58,7 @@ impl Call {
             limit: LIMIT,
             is_patient: false,
             who: Who::Any,
+            passed_on: None,
         }
     }
 
@@ -108,6 +113,12 @@ impl Call {
         if let Some(server) = server {
             self.who = Who::Avoid(server);
         }
+        self
+    }
+
+    /// Another server is asked after such an answer, too, and this one left alone for a while.
+    pub(crate) fn passed_on(mut self, which: fn(&Answer) -> bool) -> Self {
+        self.passed_on = Some(which);
         self
     }
 

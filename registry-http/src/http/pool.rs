@@ -3,6 +3,9 @@
 //! The list is shuffled once per client, so that clients spread over it, and each prefers its servers in that order. One
 //! that failed is asked last for a while, which doubles with each failure in a row, and then is preferred again: so load
 //! returns to where it belongs without anybody looking.
+//!
+//! Where servers are equals that copy to each other, a client may change its favourite now and then: so that it isn't
+//! bound to one whose copy is old, and new servers get their share of clients that live for months.
 
 use std::time::Duration;
 
@@ -19,6 +22,22 @@ pub(crate) struct Pool {
     order: Vec<usize>,
     /// By server.
     health: Vec<Health>,
+    rebalance: Option<Rebalance>,
+}
+
+/// When to draw a new order.
+#[derive(Debug)]
+struct Rebalance {
+    every: Duration,
+    due: Instant,
+    rng: fastrand::Rng,
+}
+
+impl Rebalance {
+    /// Half of the time to one and a half, drawn anew each time, so that clients that began together part.
+    fn pause(every: Duration, rng: &mut fastrand::Rng) -> Duration {
+        every.mul_f64(0.5 + rng.f64())
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,12 +56,24 @@ impl Pool {
     /// Servers with an order of preference of their own: a permutation.
     pub(crate) fn in_order(order: Vec<usize>) -> Self {
         let health = vec![Health::default(); order.len()];
-        Self { order, health }
+        Self { order, health, rebalance: None }
+    }
+
+    /// Draws a new order about as often, from half to one and a half of that time after the last.
+    pub(crate) fn rebalance(&mut self, every: Duration, mut rng: fastrand::Rng, now: Instant) {
+        let due = now + Rebalance::pause(every, &mut rng);
+        self.rebalance = Some(Rebalance { every, due, rng });
     }
 
     /// Every server once, in the order to ask them: the healthy as preferred, then the quarantined, of which the one
     /// whose time is up first comes first, and the one to avoid last.
-    pub(crate) fn candidates(&self, now: Instant, avoid: Option<usize>) -> Vec<usize> {
+    pub(crate) fn candidates(&mut self, now: Instant, avoid: Option<usize>) -> Vec<usize> {
+        if let Some(Rebalance { every, due, rng }) = &mut self.rebalance
+            && now >= *due
+        {
+            rng.shuffle(&mut self.order);
+            *due = now + Rebalance::pause(*every, rng);
+        }
         let mut candidates = self.order.clone();
         let quarantine = |server: usize| self.health[server].quarantined_until.filter(|until| *until > now);
         // Stable: the order within each group stays.
@@ -108,6 +139,43 @@ mod tests {
         pool.fail(1, Instant::now());
         assert_eq!(pool.candidates(Instant::now(), None), [0, 1]);
         assert_eq!(pool.candidates(Instant::now(), Some(0)), [1, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_favourite_changes_now_and_then_and_never_soon() {
+        const EVERY: Duration = Duration::from_secs(1200);
+        let start = Instant::now();
+        let mut pool = Pool::in_order(vec![0, 1, 2]);
+        pool.rebalance(EVERY, fastrand::Rng::with_seed(1), start);
+        pool.fail(1, start + EVERY / 4);
+        let (mut favourite, mut since, mut shares, mut moves) = (0, start, [0; 3], 0);
+        while start.elapsed() < 300 * EVERY {
+            advance(Duration::from_secs(20)).await;
+            let now = pool.candidates(Instant::now(), None)[0];
+            shares[now] += 1;
+            if now != favourite {
+                assert!(since.elapsed() >= EVERY / 2, "{:?}", since.elapsed());
+                (favourite, since) = (now, Instant::now());
+                moves += 1;
+            }
+        }
+        let total: u32 = shares.iter().sum();
+        assert!(shares.iter().all(|share| *share > total / 4), "{shares:?}");
+        // Of 300 draws a third finds the same one again.
+        assert!((150..250).contains(&moves), "{moves}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_order_prefers_nobody_who_failed_and_without_one_the_favourite_stays() {
+        let mut pool = Pool::in_order(vec![0, 1]);
+        let mut steady = Pool::in_order(vec![0, 1]);
+        pool.rebalance(Duration::from_secs(1), fastrand::Rng::with_seed(1), Instant::now());
+        for _ in 0..50 {
+            advance(Duration::from_secs(2)).await;
+            pool.fail(1, Instant::now());
+            assert_eq!(pool.candidates(Instant::now(), None), [0, 1]);
+            assert_eq!(steady.candidates(Instant::now(), None), [0, 1]);
+        }
     }
 
     #[test]

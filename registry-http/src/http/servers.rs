@@ -4,6 +4,8 @@
 //! answers that it is broken or overloaded only if the request may be repeated. No retry policy: each server is asked
 //! once per call, save that a connection which turns out dead is replaced by a new one.
 
+#[cfg(feature = "eureka")]
+use std::time::Duration;
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -39,6 +41,13 @@ impl Servers {
     /// With an order of preference of its own: a permutation of the configured servers.
     pub(crate) fn in_order(backend: &'static str, config: Common, order: Vec<usize>) -> Self {
         Self::with_pool(backend, config, Pool::in_order(order))
+    }
+
+    /// Prefers another server about as often, at random; see [`Pool::rebalance`].
+    #[cfg(feature = "eureka")]
+    pub(crate) fn rebalanced(self, every: Duration) -> Self {
+        self.pool().rebalance(every, fastrand::Rng::new(), Instant::now());
+        self
     }
 
     fn with_pool(backend: &'static str, config: Common, pool: Pool) -> Self {
@@ -87,7 +96,7 @@ impl Servers {
             let shares = at + 1 < candidates.len() && call.is_repeatable && !call.is_patient;
             let until = if shares { Instant::now() + left / 2 } else { deadline };
             match self.attempt(node, &call, until).await {
-                Ok(answer) if answer.is_servers_fault() => {
+                Ok(answer) if answer.is_servers_fault() || call.passed_on.is_some_and(|is| is(&answer)) => {
                     let is_pinned = matches!(call.who, Who::Only(_));
                     if !is_pinned {
                         self.fail(node, answer.status.as_str());

@@ -69,6 +69,60 @@ async fn a_server_that_fails_is_followed_by_another() {
     }
 }
 
+/// What Spring Cloud's server answers for its first minutes, as seen.
+const SPRING: &str = r#"{"timestamp":"2026-11-21T17:32:39.807+00:00","status":403,"error":"Forbidden","path":"/eureka/apps/ORDERS"}"#;
+/// What Tomcat itself makes of a refusal without a body.
+const TOMCAT: &str = "<!doctype html><html><head><title>HTTP Status 403 – Forbidden</title></head></html>";
+
+#[tokio::test]
+async fn a_refusal_passes_if_the_server_is_warming_up_and_is_one_if_it_is_about_us() {
+    let ask = || Reply::status(403, "").with("www-authenticate", &"Basic realm=\"x\"");
+    for (reply, kind) in [
+        (Reply::status(403, ""), ErrorKind::Unavailable),
+        (Reply::status(403, SPRING), ErrorKind::Unavailable),
+        (Reply::status(403, TOMCAT), ErrorKind::Unavailable),
+        (ask(), ErrorKind::PermissionDenied),
+        (Reply::status(403, "RBAC: access denied"), ErrorKind::PermissionDenied),
+        (Reply::status(403, "<html><h1>403 Forbidden</h1>nginx</html>"), ErrorKind::PermissionDenied),
+        (Reply::status(403, r#"{"error":"no such right"}"#), ErrorKind::PermissionDenied),
+        (Reply::status(401, SPRING), ErrorKind::Unauthenticated),
+    ] {
+        let answer = reply.clone();
+        let fake = Fake::start(move |_| answer.clone()).await;
+        let backend = backend(&[&fake.address], "").await;
+        let looked = lookup(&backend, &Read::default()).await.unwrap_err();
+        let services = backend.catalogue.as_ref().unwrap().services().await.unwrap_err();
+        let watched = next(&mut watch(&backend)).await.unwrap_err();
+        assert_eq!([looked.kind(), services.kind(), watched.kind()], [kind; 3], "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_isn_t_a_list_is_never_refused_for_a_while() {
+    let fake = Fake::start(|_| Reply::status(403, SPRING)).await;
+    let lease = lease(&backend(&[&fake.address], "").await).await;
+    let outcome = lease.publish(&[record(&instance("a"))]).await.remove(0);
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_server_that_is_warming_up_is_followed_by_another_and_then_left_alone() {
+    let starting = Fake::start(|_| Reply::status(403, SPRING)).await;
+    let ready = Fake::start(|_| application(&["a"])).await;
+    let mut asked = 0;
+    for _ in 0..40 {
+        let backend = backend(&[&starting.address, &ready.address], "").await;
+        let before = starting.seen().len();
+        for _ in 0..3 {
+            assert_eq!(lookup(&backend, &Read::default()).await.unwrap().instances.len(), 1);
+        }
+        let now = starting.seen().len() - before;
+        assert!(now <= 1, "{now}");
+        asked += now;
+    }
+    assert!(asked > 0, "somebody prefers it");
+}
+
 #[tokio::test]
 async fn a_user_is_told_by_basic_authentication_and_a_bare_token_as_bearer() {
     for (info, expected) in [("user:p%40ss", "Basic dXNlcjpwQHNz"), (":t0ken", "Bearer t0ken")] {

@@ -171,3 +171,20 @@ async fn a_compressed_answer_is_measured_by_what_comes_out_of_it() {
     assert_eq!(&answer.body[..], [b'a'; 100]);
     assert_eq!(fake.seen()[0].header("accept-encoding"), Some("gzip"));
 }
+
+#[cfg(feature = "eureka")]
+#[tokio::test(start_paused = true)]
+async fn a_client_that_lives_long_asks_each_of_its_servers_in_turn() {
+    let every = Duration::from_secs(1200);
+    let servers = servers(&["a:1", "b:1"]).rebalanced(every);
+    let mut seen = std::collections::HashSet::new();
+    assert_eq!(&*servers.preferred(), "a:1");
+    tokio::time::advance(every / 2 - Duration::from_secs(1)).await;
+    assert_eq!(&*servers.preferred(), "a:1", "not before half of the time");
+    // The same may be drawn again, but hardly 40 times.
+    for _ in 0..40 {
+        tokio::time::advance(2 * every).await;
+        seen.insert(servers.preferred());
+    }
+    assert_eq!(seen.len(), 2);
+}
