@@ -8,7 +8,6 @@ pub mod consul;
 #[cfg_attr(docsrs, doc(cfg(feature = "eureka")))]
 pub mod eureka;
 #[cfg(feature = "_http")]
-#[allow(dead_code, unused_imports, reason = "each backend uses its own part of what they share")]
 mod http;
 #[cfg(feature = "nacos")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nacos")))]

@@ -21,6 +21,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// A header as text; one that is no text is as good as none.
+    #[cfg(any(test, feature = "consul"))]
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }

@@ -41,7 +41,19 @@ pub(crate) enum Who {
     /// This one last.
     Avoid(Arc<str>),
     /// This one and no other.
+    #[cfg(any(test, feature = "consul", feature = "nacos"))]
     Only(Arc<str>),
+}
+
+impl Who {
+    /// Whether no other server may answer instead.
+    pub(crate) fn is_pinned(&self) -> bool {
+        match self {
+            Self::Any | Self::Avoid(_) => false,
+            #[cfg(any(test, feature = "consul", feature = "nacos"))]
+            Self::Only(_) => true,
+        }
+    }
 }
 
 impl Call {
@@ -66,6 +78,7 @@ impl Call {
         Self::new(operation, Method::GET, target)
     }
 
+    #[cfg(any(test, feature = "consul", feature = "eureka"))]
     pub(crate) fn put(operation: &'static str, target: impl Into<String>) -> Self {
         Self::new(operation, Method::PUT, target)
     }
@@ -74,6 +87,7 @@ impl Call {
         Self::new(operation, Method::POST, target)
     }
 
+    #[cfg(any(feature = "eureka", feature = "nacos"))]
     pub(crate) fn delete(operation: &'static str, target: impl Into<String>) -> Self {
         Self::new(operation, Method::DELETE, target)
     }
@@ -91,6 +105,7 @@ impl Call {
     }
 
     /// The server holds its answer back, so the first one gets all the time.
+    #[cfg(feature = "consul")]
     pub(crate) fn patient(mut self) -> Self {
         self.is_patient = true;
         self
@@ -99,12 +114,6 @@ impl Call {
     /// It may be repeated after the server may have seen it.
     pub(crate) fn repeatable(mut self) -> Self {
         self.is_repeatable = true;
-        self
-    }
-
-    /// It must not be repeated once the server may have seen it.
-    pub(crate) fn once(mut self) -> Self {
-        self.is_repeatable = false;
         self
     }
 
@@ -117,12 +126,14 @@ impl Call {
     }
 
     /// Another server is asked after such an answer, too, and this one left alone for a while.
+    #[cfg(feature = "eureka")]
     pub(crate) fn passed_on(mut self, which: fn(&Answer) -> bool) -> Self {
         self.passed_on = Some(which);
         self
     }
 
     /// This server and no other.
+    #[cfg(any(test, feature = "consul", feature = "nacos"))]
     pub(crate) fn only(mut self, server: Arc<str>) -> Self {
         self.who = Who::Only(server);
         self
@@ -133,10 +144,12 @@ impl Call {
         self
     }
 
+    #[cfg(any(test, feature = "consul", feature = "eureka"))]
     pub(crate) fn json(self, body: impl Into<Bytes>) -> Self {
         self.with_body("application/json", body)
     }
 
+    #[cfg(feature = "nacos")]
     pub(crate) fn form(self, body: impl Into<Bytes>) -> Self {
         self.with_body("application/x-www-form-urlencoded", body)
     }

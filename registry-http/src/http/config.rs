@@ -5,6 +5,7 @@ use std::time::Duration;
 use registry_core::{Error, ErrorKind, RegistryUrl, TlsFiles};
 
 /// The options that [`Common::from_url`] understands.
+#[cfg(all(test, feature = "eureka"))]
 pub(crate) const SHARED_OPTIONS: &[&str] =
     &["ca", "cert", "connect_timeout", "domain", "key", "request_timeout"];
 
@@ -25,6 +26,7 @@ pub(crate) struct Common {
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     /// Whether answers may come compressed.
+    #[cfg(feature = "eureka")]
     pub(crate) gzip: bool,
 }
 
@@ -43,6 +45,7 @@ impl Common {
             tls: url.tls_files()?,
             connect_timeout: url.limit_option("connect_timeout", Duration::from_secs(1))?,
             request_timeout: url.limit_option("request_timeout", Duration::from_millis(2500))?,
+            #[cfg(feature = "eureka")]
             gzip: false,
         })
     }

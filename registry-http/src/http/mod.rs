@@ -12,14 +12,18 @@ mod path;
 mod pool;
 mod servers;
 
+#[cfg(all(test, feature = "eureka"))]
+pub(crate) use self::config::SHARED_OPTIONS;
 #[cfg(feature = "nacos")]
 pub(crate) use self::credentials::LONGEST_LIFE;
+#[cfg(feature = "eureka")]
+pub(crate) use self::error::Cause;
 pub(crate) use self::{
     answer::Answer,
     call::Call,
-    config::{Common, SHARED_OPTIONS, invalid},
+    config::{Common, invalid},
     credentials::Credentials,
-    error::{Cause, said, status_error},
+    error::{said, status_error},
     path::Path,
     servers::Servers,
 };

@@ -20,6 +20,7 @@ impl Path {
 
     /// Adds a `/` and a segment. `.` and `..` would be resolved on the way, however they are encoded: whoever may be
     /// given them has to refuse them.
+    #[cfg(any(test, feature = "consul", feature = "eureka"))]
     pub(crate) fn segment(mut self, segment: &str) -> Self {
         self.text.push('/');
         self.text.extend(utf8_percent_encode(segment, RESERVED));
@@ -27,6 +28,7 @@ impl Path {
     }
 
     /// Adds what needs no encoding behind the segments, also after parameters were added.
+    #[cfg(feature = "consul")]
     pub(crate) fn infix(mut self, fixed: &str) -> Self {
         let at = self.text.find('?').unwrap_or(self.text.len());
         self.text.insert_str(at, fixed);
@@ -51,6 +53,7 @@ impl Path {
     }
 
     /// Adds a parameter without a value, such as Consul's `stale`.
+    #[cfg(any(test, feature = "consul"))]
     pub(crate) fn flag(mut self, key: &str) -> Self {
         self.text.push(if std::mem::replace(&mut self.has_query, true) { '&' } else { '?' });
         self.text.push_str(key);
@@ -58,6 +61,7 @@ impl Path {
     }
 
     /// The pairs alone, without `?`, as the body of a form.
+    #[cfg(any(test, feature = "nacos"))]
     pub(crate) fn form<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let path = pairs.into_iter().fold(Self::new(""), |path, (key, value)| path.query(key, value));
         path.text.trim_start_matches('?').to_owned()

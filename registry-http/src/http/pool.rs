@@ -22,10 +22,12 @@ pub(crate) struct Pool {
     order: Vec<usize>,
     /// By server.
     health: Vec<Health>,
+    #[cfg(any(test, feature = "eureka"))]
     rebalance: Option<Rebalance>,
 }
 
 /// When to draw a new order.
+#[cfg(any(test, feature = "eureka"))]
 #[derive(Debug)]
 struct Rebalance {
     every: Duration,
@@ -33,6 +35,7 @@ struct Rebalance {
     rng: fastrand::Rng,
 }
 
+#[cfg(any(test, feature = "eureka"))]
 impl Rebalance {
     /// Half of the time to one and a half, drawn anew each time, so that clients that began together part.
     fn pause(every: Duration, rng: &mut fastrand::Rng) -> Duration {
@@ -56,10 +59,16 @@ impl Pool {
     /// Servers with an order of preference of their own: a permutation.
     pub(crate) fn in_order(order: Vec<usize>) -> Self {
         let health = vec![Health::default(); order.len()];
-        Self { order, health, rebalance: None }
+        Self {
+            order,
+            health,
+            #[cfg(any(test, feature = "eureka"))]
+            rebalance: None,
+        }
     }
 
     /// Draws a new order about as often, from half to one and a half of that time after the last.
+    #[cfg(any(test, feature = "eureka"))]
     pub(crate) fn rebalance(&mut self, every: Duration, mut rng: fastrand::Rng, now: Instant) {
         let due = now + Rebalance::pause(every, &mut rng);
         self.rebalance = Some(Rebalance { every, due, rng });
@@ -68,6 +77,7 @@ impl Pool {
     /// Every server once, in the order to ask them: the healthy as preferred, then the quarantined, of which the one
     /// whose time is up first comes first, and the one to avoid last.
     pub(crate) fn candidates(&mut self, now: Instant, avoid: Option<usize>) -> Vec<usize> {
+        #[cfg(any(test, feature = "eureka"))]
         if let Some(Rebalance { every, due, rng }) = &mut self.rebalance
             && now >= *due
         {

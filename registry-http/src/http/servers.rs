@@ -39,6 +39,7 @@ impl Servers {
     }
 
     /// With an order of preference of its own: a permutation of the configured servers.
+    #[cfg(test)]
     pub(crate) fn in_order(backend: &'static str, config: Common, order: Vec<usize>) -> Self {
         Self::with_pool(backend, config, Pool::in_order(order))
     }
@@ -55,6 +56,7 @@ impl Servers {
         Self { backend, config, lanes, pool: Mutex::new(pool) }
     }
 
+    #[cfg(any(feature = "eureka", feature = "nacos"))]
     pub(crate) fn config(&self) -> &Common {
         &self.config
     }
@@ -71,6 +73,7 @@ impl Servers {
     }
 
     /// The server that would be asked first.
+    #[cfg(any(test, feature = "consul", feature = "nacos"))]
     pub(crate) fn preferred(&self) -> Arc<str> {
         Arc::clone(&self.lanes[self.pool().candidates(Instant::now(), None)[0]].server)
     }
@@ -97,7 +100,7 @@ impl Servers {
             let until = if shares { Instant::now() + left / 2 } else { deadline };
             match self.attempt(node, &call, until).await {
                 Ok(answer) if answer.is_servers_fault() || call.passed_on.is_some_and(|is| is(&answer)) => {
-                    let is_pinned = matches!(call.who, Who::Only(_));
+                    let is_pinned = call.who.is_pinned();
                     if !is_pinned {
                         self.fail(node, answer.status.as_str());
                     }
@@ -153,6 +156,7 @@ impl Servers {
         match &call.who {
             Who::Any => Ok(self.pool().candidates(Instant::now(), None)),
             Who::Avoid(server) => Ok(self.pool().candidates(Instant::now(), find(server))),
+            #[cfg(any(test, feature = "consul", feature = "nacos"))]
             Who::Only(server) => find(server).map(|node| vec![node]).ok_or_else(|| {
                 Error::new(ErrorKind::InvalidArgument, format!("{server} is not among the servers"))
                     .with_context(self.backend, call.operation)

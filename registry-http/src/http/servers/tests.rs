@@ -13,6 +13,7 @@ fn config(servers: &[&str]) -> Common {
         tls: None,
         connect_timeout: Duration::from_secs(1),
         request_timeout: Duration::from_millis(600),
+        #[cfg(feature = "eureka")]
         gzip: false,
     }
 }
