@@ -19,7 +19,8 @@
 //! Foreign records are read the same way, for the default namespace only: `version`, `weight`, `zone` and `gRPC_port`
 //! become fields, an enabled secure port comes first, and the service may be asked for in any case. A record that can't
 //! be read is rejected and hides no other. The target's qualifier `vip` (or `svip`) asks for a vip address instead of
-//! an application, `region` for other regions too.
+//! an application, `region` for other regions too. Where two of those found have one id, as in two applications of one vip
+//! address, the second is called `{instance id}@{application}` as long as the first is there.
 //!
 //! # Registering
 //!
@@ -44,8 +45,9 @@
 //!
 //! Polled, every 30 s unless configured: all watches of a client share one poll, which fetches everything once and then
 //! deltas. After each delta the hash of the whole, `UP_12_DOWN_1_`, is compared; the list is fetched again where it
-//! differs, where a server gives no deltas, after 2 min without an answer, and every 10 min. The servers answer from
-//! a cache of 30 s, unless configured otherwise: a change may take a minute to arrive.
+//! differs, where a server gives no deltas, after 2 min without an answer, and every 10 min. Of a list only those entries
+//! are decoded that differ in more than their last beat. The servers answer from a cache of 30 s, unless configured
+//! otherwise: a change may take a minute to arrive.
 //!
 //! Eureka has no name for the life of a server's memory. But it notes when it took each registration in: a list in which
 //! no registration has the time that it had before is the list of a server that started anew, maybe empty. That, and
@@ -56,7 +58,8 @@
 //! What one server is told, the others learn a moment later, or never while they can't reach each other. After a failover
 //! the next server may not know an instance yet: that is a loss, told and mended within a beat. A withdrawal that finds
 //! nothing at a server that has just started may leave the record at its peer, where it runs out. A list that a server
-//! refuses as it has just started (403) comes from another one.
+//! refuses as it has just started (403) comes from another one, and that server is left alone for a while; where there is
+//! none, it is an error that passes. Every 20 min (10 to 30) another server is preferred at random, as by Java's client.
 //!
 //! The catalogue is what the asked server knows. A watch of it ends when the list comes from another memory.
 
