@@ -28,7 +28,6 @@ impl<T: Send + Sync> Shared<T> {
     /// # Cancel safety
     ///
     /// A start that is cancelled is lost, and the next one begins anew.
-    #[expect(clippy::future_not_send, reason = "it is awaited by a test, on its own runtime")]
     pub async fn get<E>(&self, start: impl Future<Output = Result<T, E>>) -> Result<Arc<T>, E> {
         let mut running = self.running.lock().await;
         if let Some(server) = running.upgrade() {
