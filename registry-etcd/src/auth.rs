@@ -298,7 +298,7 @@ mod tests {
     async fn a_credential_that_lives_longer_than_a_clock_can_tell_is_taken() {
         for life in [Duration::MAX, Duration::from_secs(u64::MAX / 2), Duration::ZERO] {
             let auth = Auth::new(None, Some(Arc::new(Lasting(life))));
-            let credential = auth.ask().await.ok().expect("a credential");
+            let credential = auth.ask().await.expect("a credential");
             assert_eq!(credential.secret.expose(), "t0ken");
             assert!(auth.due.lock().unwrap().is_some());
         }
