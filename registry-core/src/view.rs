@@ -24,7 +24,10 @@ use self::near::{Seat, moved};
 pub(crate) use self::near::{ViewId, at_home};
 use crate::{
     ViewEvent,
-    balance::{Balance, Balancing, Dice, Members, Meter, PickContext, Rule, Spill, choose, choose_metered, reconsider},
+    balance::{
+        Balance, Balancing, Dice, Members, Meter, PickContext, Rule, Spill, choose, choose_metered,
+        reconsider,
+    },
     intake::{Damping, Intake, Subset},
     model::{Instance, InstanceKey, Selector},
     outlier::{Ejection, Outliers},
@@ -179,11 +182,7 @@ impl Live {
 
     #[cold]
     #[inline(never)]
-    fn choose_anyhow(
-        &self,
-        context: &PickContext<'_>,
-        dice: &Dice,
-    ) -> Option<(&Member, Option<Meter<'_>>)> {
+    fn choose_anyhow(&self, context: &PickContext<'_>, dice: &Dice) -> Option<(&Member, Option<Meter<'_>>)> {
         self.choose(context, dice).map(|member| (member, None))
     }
 }

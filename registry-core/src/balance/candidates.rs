@@ -18,7 +18,7 @@ pub(super) struct Candidates(Option<Arc<Tables>>);
 
 impl Candidates {
     pub(super) fn new(members: &Members, weights: &WeightedRandom) -> Self {
-        Self(weights.tables(members).map(Arc::new))
+        Self(weights.tables(members))
     }
 
     /// Two positions and the members there. Where all weights are equal they differ, unless there is only one; else

@@ -67,9 +67,7 @@ impl Balancing {
         match self {
             Self::RoundRobin(turns) => Rule::RoundRobin(turns.clone()),
             Self::Random => Rule::Random,
-            Self::WeightedRandom(weighted) => {
-                weighted.tables(members).map_or(Rule::Random, |tables| Rule::Weighted(Arc::new(tables)))
-            }
+            Self::WeightedRandom(weighted) => weighted.tables(members).map_or(Rule::Random, Rule::Weighted),
             Self::LeastRequest(least) => Rule::LeastRequest(least.rule(members)),
             Self::PeakEwma(peak) => Rule::PeakEwma(peak.rule(members)),
             Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members, passed_over))),
