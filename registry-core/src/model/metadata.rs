@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    name::{invalid, is_deceptive},
+    name::{deceptive, invalid},
     shape::Shape,
 };
 use crate::{Error, ErrorKind};
@@ -40,21 +40,33 @@ impl Metadata {
         K: AsRef<str>,
         V: AsRef<str>,
     {
-        let mut map = std::collections::BTreeMap::new();
+        let pairs = pairs.into_iter();
+        let mut sorted: Vec<(K, V)> = Vec::with_capacity(pairs.size_hint().0.min(MAX_ENTRIES));
         for (key, value) in pairs {
-            let (key, value) = (key.as_ref(), value.as_ref());
-            check(key, value)?;
-            map.insert(Box::<str>::from(key), Box::<str>::from(value));
-            if map.len() > MAX_ENTRIES {
+            check(key.as_ref(), value.as_ref())?;
+            // Most come in order: those of a map, and those that servers write.
+            let at = match sorted.last() {
+                Some((last, _)) if last.as_ref() >= key.as_ref() => {
+                    sorted.binary_search_by(|(known, _)| known.as_ref().cmp(key.as_ref()))
+                }
+                _ => Err(sorted.len()),
+            };
+            match at {
+                Ok(at) => sorted[at] = (key, value),
+                Err(at) => sorted.insert(at, (key, value)),
+            }
+            if sorted.len() > MAX_ENTRIES {
                 return Err(Error::new(ErrorKind::InvalidArgument, "metadata has more than 64 entries"));
             }
         }
-        let mut values = String::with_capacity(map.values().map(|value| value.len() + 3).sum());
-        for value in map.values() {
-            values.push(length_mark(value));
-            values.push_str(value);
+        let length = |value: &V| value.as_ref().len() + length_mark(value.as_ref()).len_utf8();
+        let mut values = String::with_capacity(sorted.iter().map(|(_, value)| length(value)).sum());
+        for (_, value) in &sorted {
+            values.push(length_mark(value.as_ref()));
+            values.push_str(value.as_ref());
         }
-        let shape = Shape { keys: map.into_keys().collect(), ..Shape::default() };
+        let keys = sorted.iter().map(|(key, _)| Box::from(key.as_ref())).collect();
+        let shape = Shape { keys, ..Shape::default() };
         Ok(Self { shape: Arc::new(shape), values: values.into() })
     }
 
@@ -152,7 +164,7 @@ fn check(key: &str, value: &str) -> Result<(), Error> {
     if key.is_empty() || key.len() > MAX_KEY {
         return Err(invalid("metadata key", key, "must have 1 to 256 bytes"));
     }
-    if key.chars().any(is_deceptive) {
+    if deceptive(key).is_some() {
         return Err(invalid("metadata key", key, "holds a control character"));
     }
     if value.len() > MAX_VALUE {

@@ -2,9 +2,11 @@
 
 use std::{
     cell::RefCell,
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    hash::BuildHasher,
     sync::{Arc, Weak},
 };
+
+use foldhash::fast::FixedState;
 
 use super::ServiceName;
 
@@ -62,14 +64,14 @@ impl Shape {
 /// A set-associative table of the shapes used last. Fixed hash keys, so that what is shared doesn't change from run to
 /// run: whoever crafts collisions only makes his own records heavier.
 struct Recent {
-    hasher: BuildHasherDefault<DefaultHasher>,
+    hasher: FixedState,
     /// Each set in the order of use, the latest first.
     sets: Box<[[Weak<Shape>; WAYS]]>,
 }
 
 impl Default for Recent {
     fn default() -> Self {
-        Self { hasher: BuildHasherDefault::default(), sets: vec![Default::default(); SETS].into() }
+        Self { hasher: FixedState::default(), sets: vec![Default::default(); SETS].into() }
     }
 }
 
