@@ -9,9 +9,9 @@ use super::{
 use crate::{Error, ErrorKind};
 
 /// Most endpoints of one instance.
-const MAX_ENDPOINTS: usize = 16;
+pub(super) const MAX_ENDPOINTS: usize = 16;
 /// Most tags of one instance.
-const MAX_TAGS: usize = 64;
+pub(super) const MAX_TAGS: usize = 64;
 /// Longest version, zone, group or tag, in bytes.
 const MAX_TEXT: usize = 256;
 
@@ -232,11 +232,17 @@ fn push_endpoint(draft: &mut Draft, endpoint: Endpoint) -> Result<(), Error> {
 }
 
 fn text(what: &str, value: &str) -> Result<Box<str>, Error> {
+    check_text(what, value)?;
+    Ok(value.into())
+}
+
+/// Checks a version, zone, group or tag.
+pub(super) fn check_text(what: &str, value: &str) -> Result<(), Error> {
     if value.is_empty() || value.len() > MAX_TEXT {
         return Err(invalid(what, value, "must have 1 to 256 bytes"));
     }
     if deceptive(value).is_some() {
         return Err(invalid(what, value, "holds a control character"));
     }
-    Ok(value.into())
+    Ok(())
 }

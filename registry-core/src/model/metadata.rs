@@ -40,34 +40,11 @@ impl Metadata {
         K: AsRef<str>,
         V: AsRef<str>,
     {
-        let pairs = pairs.into_iter();
-        let mut sorted: Vec<(K, V)> = Vec::with_capacity(pairs.size_hint().0.min(MAX_ENTRIES));
-        for (key, value) in pairs {
-            check(key.as_ref(), value.as_ref())?;
-            // Most come in order: those of a map, and those that servers write.
-            let at = match sorted.last() {
-                Some((last, _)) if last.as_ref() >= key.as_ref() => {
-                    sorted.binary_search_by(|(known, _)| known.as_ref().cmp(key.as_ref()))
-                }
-                _ => Err(sorted.len()),
-            };
-            match at {
-                Ok(at) => sorted[at] = (key, value),
-                Err(at) => sorted.insert(at, (key, value)),
-            }
-            if sorted.len() > MAX_ENTRIES {
-                return Err(Error::new(ErrorKind::InvalidArgument, "metadata has more than 64 entries"));
-            }
-        }
-        let length = |value: &V| value.as_ref().len() + length_mark(value.as_ref()).len_utf8();
-        let mut values = String::with_capacity(sorted.iter().map(|(_, value)| length(value)).sum());
-        for (_, value) in &sorted {
-            values.push(length_mark(value.as_ref()));
-            values.push_str(value.as_ref());
-        }
+        let sorted = sort(pairs)?;
+        let values = pack(&sorted);
         let keys = sorted.iter().map(|(key, _)| Box::from(key.as_ref())).collect();
         let shape = Shape { keys, ..Shape::default() };
-        Ok(Self { shape: Arc::new(shape), values: values.into() })
+        Ok(Self { shape: Arc::new(shape), values })
     }
 
     /// Metadata whose keys are those of `shape`, from the values of [`into_parts`](Self::into_parts).
@@ -146,6 +123,43 @@ impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
+}
+
+/// The pairs in the order of their keys, each once and checked; a later duplicate wins.
+pub(super) fn sort<K: AsRef<str>, V: AsRef<str>>(
+    pairs: impl IntoIterator<Item = (K, V)>,
+) -> Result<Vec<(K, V)>, Error> {
+    let pairs = pairs.into_iter();
+    let mut sorted: Vec<(K, V)> = Vec::with_capacity(pairs.size_hint().0.min(MAX_ENTRIES));
+    for (key, value) in pairs {
+        check(key.as_ref(), value.as_ref())?;
+        // Most come in order: those of a map, and those that servers write.
+        let at = match sorted.last() {
+            Some((last, _)) if last.as_ref() >= key.as_ref() => {
+                sorted.binary_search_by(|(known, _)| known.as_ref().cmp(key.as_ref()))
+            }
+            _ => Err(sorted.len()),
+        };
+        match at {
+            Ok(at) => sorted[at] = (key, value),
+            Err(at) => sorted.insert(at, (key, value)),
+        }
+        if sorted.len() > MAX_ENTRIES {
+            return Err(Error::new(ErrorKind::InvalidArgument, "metadata has more than 64 entries"));
+        }
+    }
+    Ok(sorted)
+}
+
+/// Their values as [`Metadata`] keeps them.
+pub(super) fn pack<K, V: AsRef<str>>(sorted: &[(K, V)]) -> Box<str> {
+    let length = |value: &str| value.len() + length_mark(value).len_utf8();
+    let mut values = String::with_capacity(sorted.iter().map(|(_, value)| length(value.as_ref())).sum());
+    for (_, value) in sorted {
+        values.push(length_mark(value.as_ref()));
+        values.push_str(value.as_ref());
+    }
+    values.into()
 }
 
 /// A length as a character: up to 4096 every number is one.

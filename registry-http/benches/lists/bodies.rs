@@ -70,7 +70,11 @@ pub(crate) fn consul(written: Written, changed: Option<usize>) -> Body {
             Written::ByOthers => json!(["v2", "eu"]),
             Written::ByUs => json!([]),
         };
-        let check = |check: &str, name: &str, output: &str, service: (&str, &str, &Value, &str), at: usize| {
+        let check = |check: &str,
+                     name: &str,
+                     output: &str,
+                     service: (&str, &str, &Value, &str),
+                     at: usize| {
             let (id, named, tags, kind) = service;
             json!({
                 "Node": node, "CheckID": check, "Name": name, "Status": "passing", "Notes": "", "Output": output,

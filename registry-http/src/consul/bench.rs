@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use registry_core::{
-    Incarnation, Instance, Namespace, ServiceName, backend::Relist, model::RecordVersion,
-};
+use registry_core::{Incarnation, Instance, Namespace, ServiceName, backend::Relist, model::RecordVersion};
 
 use super::{
     codec::encode_meta,

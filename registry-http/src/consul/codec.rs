@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 
 use registry_core::{
-    Error, ErrorKind, Instance, InstanceKey, Metadata,
-    model::{RecordVersion, decode_record, encode_record},
+    Error, ErrorKind, Instance, InstanceKey,
+    model::{RecordVersion, decode_record, decode_record_beside, encode_record},
 };
 
 use super::text::{Pairs, Text};
@@ -123,24 +123,14 @@ fn restore<P: Carrier>(
     tags: &[P::Text],
     key: &InstanceKey,
 ) -> Result<Instance, Error> {
-    let instance = decode_record(record.as_bytes())?;
+    let metadata = pairs.all().filter(|(key, _)| !is_reserved(key)).collect();
+    let tags = tags.iter().map(AsRef::as_ref).collect();
+    let instance = decode_record_beside(record.as_bytes(), metadata, tags)?;
     if (instance.service(), instance.id()) != (&key.service, &key.id) {
         let message = format!("the record under {key} is that of {}", instance.key());
         return Err(Error::new(ErrorKind::Protocol, message));
     }
-    if !instance.metadata().is_empty() {
-        return Ok(instance);
-    }
-    let version = instance.record_version();
-    let metadata = Metadata::from_pairs(pairs.all().filter(|(key, _)| !is_reserved(key)))?;
-    if metadata.is_empty() && tags.is_empty() {
-        return Ok(instance);
-    }
-    let mut builder = instance.to_builder().all_metadata(metadata);
-    for tag in tags {
-        builder = builder.tag(tag.as_ref());
-    }
-    Ok(builder.build()?.with_record_version(version))
+    Ok(instance)
 }
 
 /// Without what stands elsewhere.

@@ -8,13 +8,13 @@
 use std::fmt;
 
 use registry_core::{
-    Endpoint, Error, ErrorKind, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, ServiceName,
-    Status, Weight,
+    Endpoint, Error, ErrorKind, Instance, InstanceId, InstanceKey, ServiceName, Status, Weight, model::Sketch,
 };
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
+    de::{Error as _, MapAccess, Visitor},
 };
+use serde_json::value::RawValue;
 
 use super::{
     codec::{decode_meta, is_ours},
@@ -206,42 +206,27 @@ impl Reading<'_> {
         health: Health,
     ) -> Result<Instance, Error> {
         let given = |key: &str| meta.get(key).filter(|text| !text.is_empty());
-        let mut builder = InstanceBuilder::of_key(key);
-        for endpoint in self.endpoints(&entry.service, entry.node.as_ref(), given, tags)? {
-            builder = builder.parsed_endpoint(endpoint);
-        }
+        let mut sketch = Sketch::new(key);
+        sketch.endpoints = self.endpoints(&entry.service, entry.node.as_ref(), given, tags)?;
         // What doesn't fit a field stays metadata.
         let fits = |text: &&str| text.len() <= 256;
-        let version = given("version").filter(fits);
-        let mut lifted = [version.map(|_| "version"), None, None, None];
-        let version = version
-            .or_else(|| tags.iter().find_map(|tag| tag.strip_prefix("version=")).filter(|v| !v.is_empty()));
-        if let Some(version) = version {
-            builder = builder.version(version);
-        }
-        if let Some(zone) = given("zone").filter(fits) {
-            lifted[1] = Some("zone");
-            builder = builder.zone(zone);
-        }
-        if let Some(group) = given("group").filter(fits) {
-            lifted[2] = Some("group");
-            builder = builder.group(group);
-        }
+        let (version, zone, group) =
+            (given("version").filter(fits), given("zone").filter(fits), given("group").filter(fits));
         let told = given("weight").and_then(|text| Weight::from_f64(text.parse().ok()?).ok());
-        let weight = match told {
-            Some(weight) => {
-                lifted[3] = Some("weight");
-                weight.get()
-            }
-            None => neutral(entry.service.weights.as_ref(), health),
-        };
-        builder = builder.weight(weight);
-        let own = |tag: &&Text<'_>| !tag.starts_with("version=") && !tag.is_empty() && tag.len() <= 256;
-        for tag in tags.iter().filter(own).take(64) {
-            builder = builder.tag(&**tag);
-        }
-        let rest = meta.iter().filter(|(key, _)| !lifted.contains(&Some(*key)));
-        builder.all_metadata(Metadata::from_pairs(rest)?).build()
+        let lifted = [
+            version.map(|_| "version"),
+            zone.map(|_| "zone"),
+            group.map(|_| "group"),
+            told.map(|_| "weight"),
+        ];
+        sketch.version = version
+            .or_else(|| tags.iter().find_map(|tag| tag.strip_prefix("version=")).filter(|v| !v.is_empty()));
+        (sketch.zone, sketch.group) = (zone, group);
+        sketch.weight = told.unwrap_or_else(|| neutral(entry.service.weights.as_ref(), health));
+        let own = |tag: &&str| !tag.starts_with("version=") && !tag.is_empty() && tag.len() <= 256;
+        sketch.tags = tags.iter().map(|tag| &**tag).filter(own).take(64).collect();
+        sketch.metadata = meta.iter().filter(|(key, _)| !lifted.contains(&Some(*key))).collect();
+        sketch.build()
     }
 
     fn endpoints<'t>(
@@ -291,12 +276,13 @@ fn malformed(why: &'static str) -> Error {
 }
 
 /// Our weight for Consul's, whose neutral one is 1.
-fn neutral(weights: Option<&Weights>, health: Health) -> u32 {
+fn neutral(weights: Option<&Weights>, health: Health) -> Weight {
     let told = weights.and_then(|weights| match health {
         Health::Warning => weights.warning,
         Health::Passing | Health::Maintenance | Health::Critical => weights.passing,
     });
-    told.unwrap_or(1).saturating_mul(Weight::NEUTRAL.get()).min(Weight::MAX.get())
+    let weight = told.unwrap_or(1).saturating_mul(Weight::NEUTRAL.get());
+    Weight::new(weight).unwrap_or(Weight::MAX)
 }
 
 impl Check<'_> {
@@ -314,27 +300,17 @@ impl Check<'_> {
 }
 
 /// Of a list of checks: what the worst of them says.
+///
+/// Checks are half of an entry, and nearly all of them pass. A list in which neither other word occurs, nor an escape
+/// that might spell one, needs no reading.
 impl<'de> Deserialize<'de> for Health {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Checks;
-
-        impl<'de> Visitor<'de> for Checks {
-            type Value = Health;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of checks")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut checks: A) -> Result<Health, A::Error> {
-                let mut worst = Health::Passing;
-                while let Some(check) = checks.next_element::<Check<'de>>()? {
-                    worst = worst.max(check.health());
-                }
-                Ok(worst)
-            }
+        let raw = <&'de RawValue>::deserialize(deserializer)?.get();
+        if raw.starts_with('[') && !["critical", "warning", "\\u"].iter().any(|word| raw.contains(word)) {
+            return Ok(Self::Passing);
         }
-
-        deserializer.deserialize_seq(Checks)
+        let checks: Vec<Check<'_>> = serde_json::from_str(raw).map_err(D::Error::custom)?;
+        Ok(checks.iter().map(Check::health).max().unwrap_or(Self::Passing))
     }
 }
 

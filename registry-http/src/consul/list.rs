@@ -25,10 +25,11 @@ pub(super) struct Taken {
 /// Takes a body in; `None` if it is no list, and then nothing was learnt.
 pub(super) fn take(relist: &mut Relist, reading: &Reading<'_>, body: &[u8]) -> Option<Taken> {
     // Checking UTF-8 once is faster than for each string.
-    let taken = std::str::from_utf8(body).ok().and_then(|text| match text.trim_ascii_start().strip_prefix('[') {
-        Some(entries) if relist.is_new() && !reading.is_prepared => take_first(relist, reading, entries),
-        _ => take_next(relist, reading, text),
-    });
+    let taken =
+        std::str::from_utf8(body).ok().and_then(|text| match text.trim_ascii_start().strip_prefix('[') {
+            Some(entries) if relist.is_new() && !reading.is_prepared => take_first(relist, reading, entries),
+            _ => take_next(relist, reading, text),
+        });
     if taken.is_none() {
         relist.forget();
     }

@@ -47,6 +47,11 @@ impl Lists {
         Taken { upserts: found.instances, removals: Vec::new(), is_whole: true }
     }
 
+    /// Whether a delta is the last one over again, which is all that is asked of it.
+    pub fn is_same(&mut self, body: &[u8]) -> bool {
+        self.delta.is_same(body)
+    }
+
     /// Takes a delta in; nothing for a body that is the last one over again.
     ///
     /// # Panics

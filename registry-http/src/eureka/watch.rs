@@ -90,7 +90,9 @@ impl Watch {
         let mut event = Event::new(Vec::new(), None, evidence(&round.source, &round.server));
         match &round.news {
             News::Nothing => {}
-            News::Changes(changes) => changes.iter().for_each(|change| tell(&self.wanted, change, &mut event)),
+            News::Changes(changes) => {
+                changes.iter().for_each(|change| tell(&self.wanted, change, &mut event))
+            }
             News::List { gone, all } => {
                 gone.iter().for_each(|change| tell(&self.wanted, change, &mut event));
                 self.list(all, &mut event);

@@ -2,12 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use registry_core::{
-    Incarnation, Instance, InstanceKey, ServiceName, backend::Change, model::RecordVersion,
-};
+use registry_core::{Incarnation, Instance, InstanceKey, ServiceName, backend::Change, model::RecordVersion};
 
 use super::{
-    answer::List,
     api::Api,
     codec::{Patience, Record},
 };
@@ -29,7 +26,7 @@ impl Lists {
     /// # Panics
     /// If the body is no list.
     pub fn take(&mut self, body: &[u8]) -> Taken {
-        let news = self.0.take(&List::parse(Api::V1, body).expect("a list")).expect("a list");
+        let news = self.0.take_body(Api::V1, body).expect("a list");
         let mut taken = Taken::default();
         for change in news.changes {
             match change {

@@ -13,9 +13,12 @@
 
 use std::{
     collections::{HashMap, HashSet, hash_map},
+    hash::BuildHasher,
+    ops::Range,
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
 use registry_core::{
     Error, Instance, InstanceId, InstanceKey, ServiceName,
     backend::{Change, Relist},
@@ -23,6 +26,7 @@ use registry_core::{
 
 use super::{
     answer::List,
+    api::Api,
     codec::{Entry, decode},
 };
 
@@ -36,6 +40,16 @@ pub(crate) struct Lists {
     hidden: HashSet<InstanceId>,
     is_protected: bool,
     is_open: bool,
+    last: Last,
+}
+
+/// The last body up to the end of its hosts. One that begins with the same bytes has the same hosts, and what follows
+/// them is short: `lastRefTime`, which is new in each answer, and whether the service is protected.
+#[derive(Debug, Default)]
+struct Last {
+    hasher: RandomState,
+    /// Where the hosts are, and the hash up to their end.
+    known: Option<(Range<usize>, u64)>,
 }
 
 /// What a list brings.
@@ -56,7 +70,24 @@ impl Lists {
             hidden: HashSet::new(),
             is_protected: false,
             is_open: false,
+            last: Last::default(),
         }
+    }
+
+    /// # Errors
+    /// `Protocol` if the body is no list; then nothing was learnt.
+    pub(crate) fn take_body(&mut self, api: Api, body: &[u8]) -> Result<News, Error> {
+        if let Some(rest) = self.last.rest(body) {
+            let list = List::parse(api, &rest);
+            if self.is_open && list.is_ok_and(|list| list.is_protected == self.is_protected) {
+                return Ok(News::default());
+            }
+        }
+        self.last.known = None;
+        let list = List::parse(api, body)?;
+        let news = self.take(&list)?;
+        self.last.note(body, list.bytes());
+        Ok(news)
     }
 
     /// # Errors
@@ -116,8 +147,30 @@ impl Lists {
     }
 }
 
+impl Last {
+    /// What stands around the hosts, if they are those of the last body.
+    fn rest(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let (hosts, hash) = self.known.as_ref()?;
+        let same = body.get(..hosts.end).is_some_and(|front| self.hasher.hash_one(front) == *hash);
+        same.then(|| [&body[..hosts.start], &body[hosts.end..]].concat())
+    }
+
+    fn note(&mut self, body: &[u8], hosts: &[u8]) {
+        let start = (hosts.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+        let end = start.saturating_add(hosts.len());
+        // Hosts that are none stand nowhere.
+        if let Some(front) = body.get(..end).filter(|_| !hosts.is_empty() && start < end) {
+            self.known = Some((start..end, self.hasher.hash_one(front)));
+        }
+    }
+}
+
 /// Each key once: of two records with one id the one that was written later, as far as that can be told, else the first.
 pub(crate) fn unique(instances: Vec<Arc<Instance>>) -> Vec<Arc<Instance>> {
+    let ids = instances.iter().map(|instance| instance.id());
+    if ids.collect::<HashSet<_, RandomState>>().len() == instances.len() {
+        return instances;
+    }
     let mut places: HashMap<InstanceId, usize> = HashMap::with_capacity(instances.len());
     let mut unique: Vec<Arc<Instance>> = Vec::with_capacity(instances.len());
     for instance in instances {

@@ -14,8 +14,7 @@ fn entry(id: &str) -> Value {
 type Seen = (Vec<String>, Vec<String>, bool);
 
 fn seen(relist: &mut Relist, body: &str) -> Option<Seen> {
-    let (names, service) =
-        (Names::new(&Namespace::default()), ServiceName::new("orders").unwrap());
+    let (names, service) = (Names::new(&Namespace::default()), ServiceName::new("orders").unwrap());
     let reading = Reading { names: &names, service: &service, is_remote: false, is_prepared: false };
     let Taken { relisted, is_blank } = take(relist, &reading, body.as_bytes())?;
     let ids = |list: &[Arc<Instance>]| list.iter().map(|one| one.id().to_string()).collect();
@@ -47,9 +46,19 @@ fn a_first_list_is_read_as_a_later_one_is() {
 fn a_body_that_is_no_list_teaches_nothing() {
     let a = entry("a");
     let broken = [
-        format!("[{a}"), format!("[{a},]"), format!("[{a} {a}]"), format!("[,{a}]"), format!("[{a}]]"),
-        format!("[{a}] x"), format!("[{a},{{]"), "[".to_owned(), String::new(), "{}".to_owned(), "7".to_owned(),
-        "[nul]".to_owned(), format!("[{a},\"b]"),
+        format!("[{a}"),
+        format!("[{a},]"),
+        format!("[{a} {a}]"),
+        format!("[,{a}]"),
+        format!("[{a}]]"),
+        format!("[{a}] x"),
+        format!("[{a},{{]"),
+        "[".to_owned(),
+        String::new(),
+        "{}".to_owned(),
+        "7".to_owned(),
+        "[nul]".to_owned(),
+        format!("[{a},\"b]"),
     ];
     for body in broken {
         let mut relist = Relist::new();
