@@ -93,6 +93,9 @@ enum Met {
     New,
 }
 
+/// So many keys are found by comparing.
+const FEW: usize = 4;
+
 /// A key without its making, which costs more than to look one up.
 type Name<'a> = (&'a ServiceName, &'a InstanceId);
 
@@ -130,12 +133,18 @@ impl Last {
             return Vec::new();
         }
         let names: HashSet<Name<'_>, RandomState> = lost.iter().map(name).collect();
+        // To compare with a few costs less than to hash each of thousands.
+        let few: Vec<Name<'_>> = names.iter().copied().take(FEW + 1).collect();
+        let is_lost = |one: Name<'_>| match few.len() {
+            0..=FEW => few.iter().any(|lost| lost.1 == one.1 && lost.0 == one.0),
+            _ => names.contains(&one),
+        };
         let mut here: HashSet<Name<'_>, RandomState> =
             next.rejected.iter().map(|key| (&key.service, &key.id)).collect();
         let mut fresh = std::mem::take(&mut next.changed).into_iter().peekable();
         for instance in &next.instances {
             let is_fresh = fresh.next_if(|fresh| Arc::ptr_eq(fresh, instance)).is_some();
-            let is_left = names.contains(&name(instance));
+            let is_left = is_lost(name(instance));
             if is_left {
                 here.insert(name(instance));
             }

@@ -30,6 +30,9 @@ use super::{
     codec::{Entry, decode},
 };
 
+/// So many keys are looked for by comparing.
+const FEW: usize = 4;
+
 /// What one watch knows of its service.
 #[derive(Debug)]
 pub(crate) struct Lists {
@@ -40,6 +43,8 @@ pub(crate) struct Lists {
     hidden: HashSet<InstanceId>,
     is_protected: bool,
     is_open: bool,
+    /// Whether the last list had each key once.
+    is_unique: bool,
     last: Last,
 }
 
@@ -70,6 +75,7 @@ impl Lists {
             hidden: HashSet::new(),
             is_protected: false,
             is_open: false,
+            is_unique: false,
             last: Last::default(),
         }
     }
@@ -94,13 +100,9 @@ impl Lists {
     /// `Protocol` if the hosts are no array; then nothing was learnt.
     pub(crate) fn take(&mut self, list: &List<'_>) -> Result<News, Error> {
         let is_anew = !self.is_open || list.is_protected != self.is_protected;
-        if self.relist.is_same(list.bytes()) && !is_anew {
-            return Ok(News::default());
-        }
-        let entries = list.entries().inspect_err(|_| self.relist.forget())?;
+        let entries = list.entries()?;
         if list.is_protected != self.is_protected {
             self.relist = Relist::new();
-            self.relist.is_same(list.bytes());
             self.is_protected = list.is_protected;
             self.report_protection(entries.len());
         }
@@ -120,7 +122,13 @@ impl Lists {
             relisted.rejected.into_iter().partition(|key| key.service == self.hidden_mark);
         self.hidden = hidden.into_iter().map(|key| key.id).collect();
         let total = relisted.instances.len();
-        let instances = unique(relisted.instances);
+        let few = if self.is_unique && !is_anew { &*relisted.changed } else { &[] };
+        let instances = match few.len() {
+            // Of those that were each of another key only these can be double.
+            1..=FEW if few.iter().all(|one| is_once(one.id(), &relisted.instances)) => relisted.instances,
+            _ => unique(relisted.instances),
+        };
+        self.is_unique = instances.len() == total;
         let is_known_hidden = |key: &InstanceKey| self.hidden.contains(&key.id);
         let changes = if is_anew || instances.len() < total || !relisted.gone.iter().all(is_known_hidden) {
             vec![Change::Reset(instances)]
@@ -163,6 +171,10 @@ impl Last {
             self.known = Some((start..end, self.hasher.hash_one(front)));
         }
     }
+}
+
+fn is_once(id: &InstanceId, instances: &[Arc<Instance>]) -> bool {
+    instances.iter().filter(|instance| instance.id() == id).nth(1).is_none()
 }
 
 /// Each key once: of two records with one id the one that was written later, as far as that can be told, else the first.
