@@ -14,18 +14,33 @@ use super::api::Api;
 /// A complete list of the instances of a service, not yet decoded.
 #[derive(Debug)]
 pub(crate) struct List<'a> {
-    /// The array as it was written.
-    hosts: Option<&'a RawValue>,
+    hosts: Hosts<'a>,
     /// Whether the server calls everybody healthy because too few are.
     pub(crate) is_protected: bool,
 }
 
+#[derive(Debug)]
+enum Hosts<'a> {
+    /// From the first entry to the end of the last, and all of them: one scan of the body tells.
+    Split { bytes: &'a str, entries: Vec<&'a RawValue> },
+    /// Something else than an array of entries; nothing is an empty one.
+    Other(Option<&'a RawValue>),
+}
+
+/// What stands around the hosts, whatever they are.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ServiceInfo<'a> {
-    #[serde(borrow)]
-    hosts: Option<&'a RawValue>,
+#[serde(rename_all = "camelCase", bound(deserialize = "H: Deserialize<'de>"))]
+struct ServiceInfo<H> {
+    hosts: Option<H>,
     reach_protection_threshold: Option<bool>,
+}
+
+/// The code and the data of [`Wrapped`], if they are of this kind.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "D: Deserialize<'de>"))]
+struct Data<D> {
+    code: Option<i64>,
+    data: Option<D>,
 }
 
 /// What v2 and v3 wrap around everything.
@@ -83,27 +98,53 @@ impl<'a> List<'a> {
         let body = text(body)?;
         match api {
             Api::V1 => Self::of_info(body),
-            Api::V2 => Self::of_info(unwrap(body)?.get()),
+            Api::V2 => match data::<ServiceInfo<Vec<&'a RawValue>>>(body) {
+                Some(info) => Ok(Self::split(body, info)),
+                None => Self::of_info(unwrap(body)?.get()),
+            },
             Api::V3 => {
+                if let Some(entries) = data::<Vec<&'a RawValue>>(body) {
+                    let info = ServiceInfo { hosts: Some(entries), reach_protection_threshold: None };
+                    return Ok(Self::split(body, info));
+                }
                 let hosts = unwrap(body)?;
                 if !hosts.get().starts_with('[') {
                     return Err(malformed("its data is no list"));
                 }
-                Ok(Self { hosts: Some(hosts), is_protected: false })
+                Ok(Self { hosts: Hosts::Other(Some(hosts)), is_protected: false })
             }
         }
     }
 
     /// The form of v1, which pushes have too.
-    pub(crate) fn of_info(info: &'a str) -> Result<Self, Error> {
-        let info: ServiceInfo<'a> = serde_json::from_str(info)
+    pub(crate) fn of_info(body: &'a str) -> Result<Self, Error> {
+        if let Ok(info) = serde_json::from_str::<ServiceInfo<Vec<&'a RawValue>>>(body) {
+            return Ok(Self::split(body, info));
+        }
+        let info: ServiceInfo<&'a RawValue> = serde_json::from_str(body)
             .map_err(|error| malformed("it is no description of a service").with_source(error))?;
-        Ok(Self { hosts: info.hosts, is_protected: info.reach_protection_threshold.unwrap_or(false) })
+        let is_protected = info.reach_protection_threshold.unwrap_or(false);
+        Ok(Self { hosts: Hosts::Other(info.hosts), is_protected })
+    }
+
+    fn split(body: &'a str, info: ServiceInfo<Vec<&'a RawValue>>) -> Self {
+        let entries = info.hosts.unwrap_or_default();
+        // Where a part of the body stands in it.
+        let place = |part: &str| part.as_ptr() as usize - body.as_ptr() as usize;
+        let bytes = match (entries.first(), entries.last()) {
+            (Some(first), Some(last)) => &body[place(first.get())..place(last.get()) + last.get().len()],
+            _ => "",
+        };
+        let is_protected = info.reach_protection_threshold.unwrap_or(false);
+        Self { hosts: Hosts::Split { bytes, entries }, is_protected }
     }
 
     /// What tells two lists apart.
     pub(crate) fn bytes(&self) -> &'a [u8] {
-        self.hosts.map_or(b"null", |hosts| hosts.get().as_bytes())
+        match &self.hosts {
+            Hosts::Split { bytes, .. } => bytes.as_bytes(),
+            Hosts::Other(hosts) => hosts.map_or(b"null", |hosts| hosts.get().as_bytes()),
+        }
     }
 
     /// The raw entries.
@@ -111,11 +152,23 @@ impl<'a> List<'a> {
     /// # Errors
     /// `Protocol` if the hosts are no array.
     pub(crate) fn entries(&self) -> Result<Vec<&'a [u8]>, Error> {
-        let Some(hosts) = self.hosts else { return Ok(Vec::new()) };
-        let entries: Option<Vec<&'a RawValue>> = serde_json::from_str(hosts.get())
-            .map_err(|error| malformed("its hosts are no list").with_source(error))?;
-        Ok(entries.unwrap_or_default().into_iter().map(|entry| entry.get().as_bytes()).collect())
+        let raw = |entry: &&'a RawValue| entry.get().as_bytes();
+        match &self.hosts {
+            Hosts::Split { entries, .. } => Ok(entries.iter().map(raw).collect()),
+            Hosts::Other(None) => Ok(Vec::new()),
+            Hosts::Other(Some(hosts)) => {
+                let entries: Option<Vec<&'a RawValue>> = serde_json::from_str(hosts.get())
+                    .map_err(|error| malformed("its hosts are no list").with_source(error))?;
+                Ok(entries.unwrap_or_default().iter().map(raw).collect())
+            }
+        }
     }
+}
+
+/// The data of a success, if they are what is expected; what else it is, [`unwrap`] says.
+fn data<'a, D: Deserialize<'a>>(body: &'a str) -> Option<D> {
+    let whole: Data<D> = serde_json::from_str(body).ok()?;
+    whole.data.filter(|_| SUCCESS.contains(&whole.code.unwrap_or(0)))
 }
 
 /// What the body of a write says. v1 says `ok` and nothing else, also to the removal of what isn't there.

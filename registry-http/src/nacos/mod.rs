@@ -27,6 +27,8 @@
 mod answer;
 mod api;
 mod auth;
+#[doc(hidden)]
+pub mod bench;
 mod catalogue;
 mod codec;
 mod config;

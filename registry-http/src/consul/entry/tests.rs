@@ -7,7 +7,7 @@ fn decode_as(service: &str, entry: &Value, is_remote: bool) -> Result<Instance, 
     let names = Names::new(&Namespace::default());
     let service = ServiceName::foreign(service).unwrap();
     let reading = Reading { names: &names, service: &service, is_remote, is_prepared: false };
-    reading.decode(entry.to_string().as_bytes())
+    reading.decode(&entry.to_string())
 }
 
 fn decode(entry: &Value) -> Result<Instance, Option<InstanceKey>> {
