@@ -46,15 +46,6 @@ struct Beat {
     client_beat_interval: Option<u64>,
 }
 
-/// The answer to a login.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Login {
-    pub(crate) access_token: Option<String>,
-    /// Seconds.
-    pub(crate) token_ttl: Option<i64>,
-}
-
 /// What became of a beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beaten {

@@ -37,6 +37,7 @@ mod host;
 mod journal;
 mod lease;
 mod lists;
+mod login;
 mod names;
 mod push;
 mod registry;

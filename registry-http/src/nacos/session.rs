@@ -7,7 +7,7 @@ use registry_core::{CredentialProvider, Error, ErrorKind};
 use super::{
     answer::{self, Beaten},
     api::{Api, Apis, Subject},
-    auth::{Auth, LoginTo},
+    auth::Auth,
     codec::Record,
     config::{ApiChoice, NacosConfig},
     error::{self, is_gone, is_unwelcome},
@@ -19,7 +19,7 @@ use crate::http::{Answer, Call, Servers};
 /// A cluster, as one client sees it.
 #[derive(Debug)]
 pub(crate) struct Session {
-    servers: Servers,
+    servers: Arc<Servers>,
     config: NacosConfig,
     /// Where we are at home; a target may ask for another.
     namespace: String,
@@ -42,8 +42,9 @@ impl Session {
         namespace: String,
         provider: Option<Arc<dyn CredentialProvider>>,
     ) -> Arc<Self> {
-        let servers = Servers::new(super::NAME, config.common.clone());
-        let auth = Auth::new(config.credential.clone(), provider);
+        let servers = Arc::new(Servers::new(super::NAME, config.common.clone()));
+        let (credential, context) = (config.credential.clone(), config.context_path.clone());
+        let auth = Auth::new(credential, provider, Arc::clone(&servers), context);
         let forced = |api| Some(Apis { write: api, read: api });
         let apis = match config.api {
             ApiChoice::Auto => None,
@@ -224,12 +225,11 @@ impl Session {
     /// given as it is.
     async fn exchange(&self, call: Call) -> Result<Answer, Error> {
         let operation = call.operation;
-        let login = LoginTo { servers: &self.servers, context: &self.config.context_path };
         let in_context = |error: Error| match error.operation() {
             Some(_) => error,
             None => error.with_context(super::NAME, operation),
         };
-        let Some(token) = self.auth.token(login).await.map_err(in_context)? else {
+        let Some(token) = self.auth.token().await.map_err(in_context)? else {
             let answer = self.servers.call(call).await?;
             if is_unwelcome(answer.status) {
                 let message = format!("{} lets nobody in without a login", answer.server);
@@ -241,7 +241,7 @@ impl Session {
         if !is_unwelcome(answer.status) {
             return Ok(answer);
         }
-        match self.auth.refused(&token, login).await.map_err(in_context)? {
+        match self.auth.refused(&token).await.map_err(in_context)? {
             Some(token) => self.servers.call(token.sign(call)).await,
             None => Ok(answer),
         }
