@@ -63,9 +63,18 @@ pub(crate) struct Refused {
 }
 
 const SUCCESS: [i64; 2] = [0, 200];
-/// `NamingResponseCode.OK` and `RESOURCE_NOT_FOUND` of v1 and v2, `INSTANCE_NOT_FOUND` of v3.
+/// `NamingResponseCode.OK` and `RESOURCE_NOT_FOUND` of v1 and v2; `INSTANCE_NOT_FOUND` and `RESOURCE_NOT_FOUND` of v3.
 const BEAT_OK: i64 = 10200;
-const BEAT_UNKNOWN: [i64; 2] = [20404, 21003];
+const BEAT_UNKNOWN: [i64; 3] = [20404, 21003, 20004];
+
+/// A list without anybody.
+pub(crate) fn nobody(api: Api) -> &'static str {
+    match api {
+        Api::V1 => r#"{"hosts":[]}"#,
+        Api::V2 => r#"{"code":0,"data":{"hosts":[]}}"#,
+        Api::V3 => r#"{"code":0,"data":[]}"#,
+    }
+}
 
 impl<'a> List<'a> {
     /// # Errors

@@ -1,5 +1,7 @@
 //! The versions of the API: their paths, and how each names what all of them say.
 
+use std::fmt;
+
 use http::Method;
 use registry_core::Error;
 
@@ -33,6 +35,16 @@ pub(crate) struct Subject<'a> {
     pub(crate) place: &'a Place,
     pub(crate) address: &'a Address,
     pub(crate) ephemeral: bool,
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::V3 => "v3",
+        })
+    }
 }
 
 impl Api {

@@ -19,6 +19,7 @@ use crate::{
     nacos::NacosConnector,
 };
 
+mod absence;
 mod auth;
 
 /// What a busy machine may be late by.
