@@ -1,6 +1,9 @@
 //! The connection to a cluster: calls that are let in, to the version of the API that the servers have.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use registry_core::{CredentialProvider, Error, ErrorKind};
 use tokio::time::Instant;
@@ -26,6 +29,7 @@ pub(crate) struct Session {
     namespace: String,
     auth: Auth,
     apis: Mutex<Option<Known>>,
+    wants_full_beats: AtomicBool,
     /// The single flight of finding out: a gate, not a guard of shared data.
     flight: tokio::sync::Mutex<()>,
 }
@@ -61,6 +65,7 @@ impl Session {
             namespace,
             auth,
             apis: Mutex::new(known),
+            wants_full_beats: AtomicBool::new(false),
             flight: tokio::sync::Mutex::default(),
         })
     }
@@ -101,11 +106,34 @@ impl Session {
         }
     }
 
+    /// Whether the servers want to be told everything with each beat, as far as that is known: those of 1.0 do, and
+    /// those whose operator switched light beats off.
+    pub(crate) fn wants_full_beats(&self) -> bool {
+        self.wants_full_beats.load(Ordering::Relaxed)
+    }
+
+    /// Beats: a light one, which an unknown instance isn't registered by, or one with a record, by which it is. v3 has
+    /// none but the first.
+    ///
     /// # Errors
     /// As for [`register`](Self::register).
-    pub(crate) async fn beat(&self, subject: Subject<'_>, deadline: Instant) -> Result<Beaten, Error> {
-        let write = |api: Api| Ok(api.beat(&self.config.context_path, subject).until(deadline));
+    pub(crate) async fn beat(
+        &self,
+        subject: Subject<'_>,
+        record: Option<&Record>,
+        deadline: Instant,
+    ) -> Result<Beaten, Error> {
+        let write = |api: Api| Ok(api.beat(&self.config.context_path, subject, record)?.until(deadline));
         let (api, answer) = self.with_api("renew", |apis| apis.write, write).await?;
+        if let Some(takes_light) = answer::takes_light_beats(api, &answer) {
+            let wanted_full = self.wants_full_beats.swap(!takes_light, Ordering::Relaxed);
+            if wanted_full == takes_light {
+                tracing::debug!(server = %answer.server, takes_light, "beats are of the other kind from now on");
+            }
+            if record.is_none() && !takes_light && !answer.status.is_success() {
+                return Ok(Beaten::TooLight);
+            }
+        }
         let beaten = succeeded(&answer).and_then(|()| answer::beat(api, &answer.body));
         match beaten {
             Ok(Ok(beaten)) => Ok(beaten),

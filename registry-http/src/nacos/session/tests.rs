@@ -21,6 +21,7 @@ use crate::{
 
 mod absence;
 mod auth;
+mod beats;
 
 /// What a busy machine may be late by.
 const SLACK: Duration = Duration::from_secs(2);
