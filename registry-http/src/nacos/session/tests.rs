@@ -167,6 +167,18 @@ async fn a_service_that_1_x_does_not_know_is_empty() {
 }
 
 #[tokio::test]
+async fn a_look_leaves_out_the_unhealthy_and_the_disabled_and_trusts_a_protected_list() {
+    let entry = |port: u16, flags: &str| format!(r#"{{"ip":"10.0.0.7","port":{port},{flags}}}"#);
+    let hosts = [entry(1, r#""weight":2.5"#), entry(2, r#""healthy":false"#), entry(3, r#""enabled":false"#)];
+    let list = format!(r#"{{"hosts":[{}],"reachProtectionThreshold":true}}"#, hosts.join(","));
+    let fake = Fake::start(move |_| Reply::ok(list.clone())).await;
+    let listing = lookup(&connect(&fake, "?api=v1").await).await.unwrap();
+    let found: Vec<_> = listing.instances.iter().map(|one| (one.id().as_str(), one.weight().get())).collect();
+    assert_eq!(found, [("10.0.0.7:1", 250)]);
+    assert_eq!(listing.rejected, [], "they can be read");
+}
+
+#[tokio::test]
 async fn an_unknown_instance_is_lost_until_it_is_published_again() {
     for (options, unknown) in [
         ("?api=v1", r#"{"clientBeatInterval":5000,"code":20404,"lightBeatEnabled":true}"#),
