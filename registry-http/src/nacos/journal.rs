@@ -4,7 +4,7 @@
 //! also for the writer: for a while what was written here counts more than what a list says.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -32,6 +32,8 @@ struct Written {
     records: HashMap<InstanceKey, Line>,
     /// Whose an address is; Nacos takes two records at one address for one, whatever their cluster.
     addresses: HashMap<(ServiceName, String, u16), InstanceKey>,
+    /// Where writes are on their way, or may have arrived without an answer.
+    tried: HashMap<InstanceKey, BTreeSet<Address>>,
 }
 
 /// The last that was written of one key.
@@ -105,6 +107,32 @@ impl Journal {
         let mut written = self.lock();
         written.leave(key);
         written.records.remove(key);
+        written.tried.remove(key);
+    }
+
+    /// Notes a write before it is made: whether it happened may never be told, and no list shows it at once.
+    pub(crate) fn tries(&self, key: &InstanceKey, address: &Address) {
+        self.lock().tried.entry(key.clone()).or_default().insert(address.clone());
+    }
+
+    /// Notes that a write that was tried didn't happen.
+    pub(crate) fn refused(&self, key: &InstanceKey, address: &Address) {
+        let mut written = self.lock();
+        if let Some(tried) = written.tried.get_mut(key) {
+            tried.remove(address);
+            if tried.is_empty() {
+                written.tried.remove(key);
+            }
+        }
+    }
+
+    /// Where a key may stand without being noted there, other keys' places left out.
+    pub(crate) fn tried(&self, key: &InstanceKey) -> Vec<Address> {
+        let written = self.lock();
+        let is_free = |address: &&Address| {
+            written.addresses.get(&place(&key.service, address)).is_none_or(|resident| resident == key)
+        };
+        written.tried.get(key).into_iter().flatten().filter(is_free).cloned().collect()
     }
 
     /// Who of us stands at an address.
@@ -123,6 +151,7 @@ impl Journal {
     ) -> Arc<RwLock<()>> {
         let mut written = self.lock();
         written.leave(key);
+        written.tried.remove(key);
         written.addresses.insert(place(&key.service, &address), key.clone());
         let gate = written.records.get(key).map(|line| Arc::clone(&line.gate)).unwrap_or_default();
         let line = Line {
@@ -142,6 +171,7 @@ impl Journal {
     pub(crate) fn withdrew(&self, key: &InstanceKey) {
         let mut written = self.lock();
         written.leave(key);
+        written.tried.remove(key);
         // What lists show by now needs no note.
         written.records.retain(|_, line| !line.is_withdrawn || line.is_recent());
         if let Some(line) = written.records.get_mut(key) {

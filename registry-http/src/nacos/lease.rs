@@ -147,12 +147,22 @@ impl NacosLease {
         // By the list, or by what we wrote: the same key elsewhere.
         let listed = standing.map_or(&[][..], |standing| standing.of_id(&key.id)).iter();
         let noted = self.journal.line(&key).filter(|line| !line.is_withdrawn).map(|line| line.address);
-        let mut left: Vec<Address> = listed.map(|found| found.address.clone()).chain(noted).collect();
+        let tried = self.journal.tried(&key);
+        let mut left: Vec<Address> =
+            listed.map(|found| found.address.clone()).chain(noted).chain(tried).collect();
         left.retain(|old| (&old.ip, old.port) != (&address.ip, address.port));
         left.sort();
         left.dedup();
 
-        self.session.register(Subject { place: &place, address: &address, ephemeral }, &record).await?;
+        self.journal.tries(&key, &address);
+        let registered =
+            self.session.register(Subject { place: &place, address: &address, ephemeral }, &record).await;
+        if let Err(error) = registered {
+            if !error.kind().is_ambiguous() {
+                self.journal.refused(&key, &address);
+            }
+            return Err(error);
+        }
         let gate = self.journal.wrote(&key, address, publish.version, self.number, record);
         if !left.is_empty() {
             // Beats to the old address that could bring it back end first; others are for the new one from now on.
@@ -226,6 +236,9 @@ impl NacosLease {
         };
         let is_ours = |line: &Line| !line.is_withdrawn && line.version.incarnation == self.incarnation;
         at.extend(line.filter(is_ours).map(|line| line.address));
+        // What nobody answered for, and no list shows yet.
+        let is_free = |address: &Address| standing.at(address).is_none_or(|found| found.id == key.id);
+        at.extend(self.journal.tried(key).into_iter().filter(is_free));
         at.sort();
         at.dedup();
         let place = self.place(&key.service);

@@ -91,6 +91,24 @@ async fn a_server_that_hangs_keeps_nobody_from_a_login_at_the_next() {
 }
 
 #[tokio::test]
+async fn a_broken_server_is_followed_by_the_next_and_a_refusal_outweighs_it() {
+    let broken = Fake::start(|_| Reply::status(500, "")).await;
+    let (fake, _) = guarded(100).await;
+    // Whichever is asked first.
+    for _ in 0..8 {
+        let servers = format!("{},{}?api=v1", broken.address, fake.address);
+        let context = ConnectContext::new(Namespace::default(), Duration::from_secs(15));
+        let connect = async |password: &str| {
+            let url = format!("nacos://nacos:{password}@{servers}").parse().unwrap();
+            NacosConnector::new().connect(&url, &context).await.unwrap()
+        };
+        lookup(&connect("hunter2").await).await.unwrap();
+        let error = lookup(&connect("wrong").await).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn many_calls_share_one_login_and_its_failure() {
     let fake = Fake::start(|request| match request.target.as_str() {
         "/nacos/v1/auth/users/login" => {

@@ -39,6 +39,41 @@ async fn what_is_to_go_is_beaten_for_no_more_even_if_its_removal_fails() {
 }
 
 #[tokio::test]
+async fn a_publication_without_an_answer_is_removed_all_the_same() {
+    let mute = Arc::new(AtomicUsize::new(1));
+    let state = Arc::clone(&mute);
+    let fake = Fake::start(move |request| match request.method.as_str() {
+        "POST" if state.load(Ordering::Relaxed) == 1 => Reply::Hang,
+        "POST" if state.load(Ordering::Relaxed) == 2 => Reply::status(403, "no rights"),
+        _ => usual(request),
+    });
+    let fake = fake.await;
+    let backend = connect_as(":token@", &fake, "?api=v1").await;
+    let lease = grant(&backend).await;
+    let removals = || fake.seen().into_iter().filter(|seen| seen.method == "DELETE").collect::<Vec<_>>();
+    let publishing = [record("a", 80)];
+    let published = lease.publish(&publishing);
+    assert!(tokio::time::timeout(Duration::from_millis(300), published).await.is_err(), "the core gives up");
+    // It may stand there, and lists lag behind.
+    lease.withdraw(&[instance("a", 80)]).await.remove(0).unwrap();
+    assert!(removals()[0].target.contains("port=80"), "{:?}", removals());
+
+    mute.store(2, Ordering::Relaxed);
+    lease.publish(&[record("b", 81)]).await.remove(0).unwrap_err();
+    lease.withdraw(&[instance("b", 81)]).await.remove(0).unwrap();
+    assert_eq!(removals().len(), 1, "what was refused isn't there");
+
+    // Elsewhere in the end: what may stand at the old place goes.
+    mute.store(1, Ordering::Relaxed);
+    let publishing = [record("c", 82)];
+    let published = lease.publish(&publishing);
+    assert!(tokio::time::timeout(Duration::from_millis(300), published).await.is_err());
+    mute.store(0, Ordering::Relaxed);
+    lease.publish(&[record("c", 83)]).await.remove(0).unwrap();
+    assert!(removals()[1].target.contains("port=82"), "{:?}", removals());
+}
+
+#[tokio::test]
 async fn a_beat_that_overlaps_a_removal_reports_no_loss() {
     let fake = Fake::start(|request| match is_beat(request) {
         true => {
@@ -59,6 +94,31 @@ async fn a_beat_that_overlaps_a_removal_reports_no_loss() {
     };
     let (renewal, ()) = tokio::join!(lease.renew(soon()), removed);
     assert_eq!(renewal.unwrap().lost, []);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_given_back_leaves_alone_what_a_newer_one_took_over() {
+    let fake = Fake::start(|request| match request.method.as_str() {
+        "GET" => Reply::After(Duration::from_millis(200), Box::new(usual(request))),
+        _ => usual(request),
+    });
+    let fake = fake.await;
+    let backend = connect(&fake, "?api=v1").await;
+    let (old, new) = (grant(&backend).await, grant(&backend).await);
+    old.publish(&[record("a", 80)]).await.remove(0).unwrap();
+    let lists = || fake.seen().iter().filter(|seen| seen.method == "GET").count();
+    let before = lists();
+    let taken_over = async {
+        while lists() == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        new.publish(&[record("a", 80)]).await.remove(0).unwrap();
+    };
+    let (given_back, ()) = tokio::join!(old.revoke(), taken_over);
+    given_back.unwrap();
+    assert!(fake.seen().iter().all(|seen| seen.method != "DELETE"), "it is the other's now");
+    new.renew(soon()).await.unwrap();
+    assert_eq!(beats(&fake), 1);
 }
 
 /// A server of 1.x that takes full beats only, each of which registers whom it doesn't know. How it says so is `light`.
