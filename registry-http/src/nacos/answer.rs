@@ -5,11 +5,13 @@
 
 use std::borrow::Cow;
 
+use http::StatusCode;
 use registry_core::{Error, ErrorKind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::Api;
+use crate::http::Answer;
 
 /// A complete list of the instances of a service, not yet decoded.
 #[derive(Debug)]
@@ -59,15 +61,7 @@ pub(crate) struct Wrapped<'a> {
 struct Beat {
     code: Option<i64>,
     client_beat_interval: Option<u64>,
-}
-
-/// The answer to a login.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Login {
-    pub(crate) access_token: Option<String>,
-    /// Seconds.
-    pub(crate) token_ttl: Option<i64>,
+    light_beat_enabled: Option<bool>,
 }
 
 /// What became of a beat.
@@ -77,6 +71,8 @@ pub(crate) enum Beaten {
     Alive { next: Option<u64> },
     /// The server knows no such instance.
     Unknown,
+    /// The server takes full beats only, and this wasn't one.
+    TooLight,
 }
 
 /// No error on HTTP's level, but no success either.
@@ -87,9 +83,18 @@ pub(crate) struct Refused {
 }
 
 const SUCCESS: [i64; 2] = [0, 200];
-/// `NamingResponseCode.OK` and `RESOURCE_NOT_FOUND` of v1 and v2, `INSTANCE_NOT_FOUND` of v3.
+/// `NamingResponseCode.OK` and `RESOURCE_NOT_FOUND` of v1 and v2; `INSTANCE_NOT_FOUND` and `RESOURCE_NOT_FOUND` of v3.
 const BEAT_OK: i64 = 10200;
-const BEAT_UNKNOWN: [i64; 2] = [20404, 21003];
+const BEAT_UNKNOWN: [i64; 3] = [20404, 21003, 20004];
+
+/// A list without anybody.
+pub(crate) fn nobody(api: Api) -> &'static str {
+    match api {
+        Api::V1 => r#"{"hosts":[]}"#,
+        Api::V2 => r#"{"code":0,"data":{"hosts":[]}}"#,
+        Api::V3 => r#"{"code":0,"data":[]}"#,
+    }
+}
 
 impl<'a> List<'a> {
     /// # Errors
@@ -217,6 +222,16 @@ pub(crate) fn beat(api: Api, body: &[u8]) -> Result<Result<Beaten, Refused>, Err
         Some(code) if BEAT_UNKNOWN.contains(&code) => Ok(Beaten::Unknown),
         Some(code) => Err(Refused { code, message: "the beat was refused".to_owned() }),
     })
+}
+
+/// Whether a server takes light beats, if its answer to a beat says so. Those from before there were any say what they
+/// miss.
+pub(crate) fn takes_light_beats(api: Api, answer: &Answer) -> Option<bool> {
+    let body = text(&answer.body).ok().filter(|_| api != Api::V3)?;
+    if answer.status == StatusCode::BAD_REQUEST {
+        return body.contains("'beat'").then_some(false);
+    }
+    serde_json::from_str::<Beat>(body).ok()?.light_beat_enabled
 }
 
 fn unwrap(body: &str) -> Result<&RawValue, Error> {

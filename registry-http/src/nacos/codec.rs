@@ -203,8 +203,9 @@ pub(crate) fn decode(service: &ServiceName, entry: &[u8]) -> Entry {
     let host: Host = match serde_json::from_slice(entry) {
         Ok(host) => host,
         Err(error) => {
+            let key = Host::salvage(entry).and_then(|host| key_of(service, &host));
             return Entry::Bad(
-                None,
+                key,
                 malformed("it is not an object with the right fields").with_source(error),
             );
         }

@@ -6,6 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, Visitor},
 };
+use serde_json::{Map, Value};
 
 use super::codec::{Address, DEFAULT_CLUSTER};
 
@@ -26,6 +27,19 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    /// What can be read of an object whose fields aren't all of their types.
+    pub(crate) fn salvage(entry: &[u8]) -> Option<Self> {
+        let mut fields: Map<String, Value> = serde_json::from_slice(entry).ok()?;
+        if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
+            metadata.retain(|_, value| !value.is_object() && !value.is_array());
+        }
+        fields.retain(|key, value| {
+            let alone = Map::from_iter([(key.clone(), value.clone())]);
+            Self::deserialize(Value::Object(alone)).is_ok()
+        });
+        Self::deserialize(Value::Object(fields)).ok()
+    }
+
     /// Where it stands; `None` without an address or with an impossible port.
     pub(crate) fn address(&self) -> Option<Address> {
         let ip = self.ip.as_deref().map(|ip| ip.trim_matches(['[', ']'])).filter(|ip| !ip.is_empty())?;
