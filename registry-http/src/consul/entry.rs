@@ -57,8 +57,9 @@ struct Service<'a> {
     service: Text<'a>,
     #[serde(borrow, default)]
     address: Option<Text<'a>>,
+    /// Agents take any number.
     #[serde(default)]
-    port: Option<u32>,
+    port: Option<i64>,
     #[serde(borrow, default)]
     tags: Option<Vec<Text<'a>>>,
     #[serde(borrow, default)]
@@ -83,7 +84,7 @@ struct Tagged<'a> {
     #[serde(borrow, default)]
     address: Option<Text<'a>>,
     #[serde(default)]
-    port: Option<u32>,
+    port: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -243,7 +244,7 @@ impl Reading<'_> {
         let port = service.port.unwrap_or(0);
         if !urls.is_empty() {
             // The first endpoint is the one that stands in `Port` too.
-            urls.sort_by_key(|url| u32::from(url.port()) != port);
+            urls.sort_by_key(|url| i64::from(url.port()) != port);
             return Ok(urls);
         }
         let filled = |text: Option<&'t Text<'_>>| text.map(|text| &**text).filter(|text| !text.is_empty());
@@ -265,7 +266,7 @@ impl Reading<'_> {
     }
 }
 
-fn endpoint(scheme: &str, host: &str, port: u32) -> Result<Endpoint, Error> {
+fn endpoint(scheme: &str, host: &str, port: i64) -> Result<Endpoint, Error> {
     let port =
         u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(|| malformed("it has no port"))?;
     Endpoint::new(scheme, host, port)
