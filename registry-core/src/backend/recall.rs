@@ -78,6 +78,8 @@ struct Last<T> {
     at: usize,
     /// Where each hash is; made at the first entry that isn't where it was. What only this list has is past the end.
     index: Option<HashMap<u64, usize, RandomState>>,
+    /// How many entries the index may come to have.
+    likely: usize,
 }
 
 /// An entry of the next list.
@@ -111,7 +113,11 @@ impl<T> Last<T> {
 
     fn index(&mut self) -> &mut HashMap<u64, usize, RandomState> {
         let hashes = self.entries.iter().enumerate().map(|(at, entry)| (entry.hash, at));
-        self.index.get_or_insert_with(|| hashes.collect())
+        self.index.get_or_insert_with(|| {
+            let mut index = HashMap::with_capacity_and_hasher(self.likely, RandomState::default());
+            index.extend(hashes);
+            index
+        })
     }
 }
 
@@ -145,8 +151,10 @@ impl<T> Recall<T> {
         mut each: impl FnMut(&T, bool),
     ) -> Vec<T> {
         let entries = entries.into_iter();
-        let mut last = Last { entries: std::mem::take(&mut self.entries), at: 0, index: None };
-        self.entries.reserve(last.entries.len().max(entries.size_hint().0));
+        let last = std::mem::take(&mut self.entries);
+        let likely = last.len().max(entries.size_hint().0);
+        let mut last = Last { entries: last, at: 0, index: None, likely };
+        self.entries.reserve(likely);
         for entry in entries {
             let hash = hash(&self.hashing, &entry);
             let (value, is_new) = match last.meet(hash) {

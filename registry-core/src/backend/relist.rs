@@ -57,6 +57,9 @@ pub struct Relisted {
 /// An entry's instance, or its key as far as that can be told.
 type Decoded = Result<Arc<Instance>, Option<InstanceKey>>;
 
+/// So many keys are found by comparing.
+const FEW: usize = 4;
+
 /// A key without its making, which costs more than to look one up.
 type Name<'a> = (&'a ServiceName, &'a InstanceId);
 
@@ -73,12 +76,18 @@ impl Relisted {
             return;
         }
         let names: HashSet<Name<'_>, RandomState> = lost.iter().map(name).collect();
+        // To compare with a few costs less than to hash each of thousands.
+        let few: Vec<Name<'_>> = names.iter().copied().take(FEW + 1).collect();
+        let is_lost = |one: Name<'_>| match few.len() {
+            0..=FEW => few.iter().any(|lost| lost.1 == one.1 && lost.0 == one.0),
+            _ => names.contains(&one),
+        };
         let mut here: HashSet<Name<'_>, RandomState> =
             self.rejected.iter().map(|key| (&key.service, &key.id)).collect();
         let mut fresh = std::mem::take(&mut self.changed).into_iter().peekable();
         for instance in &self.instances {
             let is_fresh = fresh.next_if(|fresh| Arc::ptr_eq(fresh, instance)).is_some();
-            let is_left = names.contains(&name(instance));
+            let is_left = is_lost(name(instance));
             if is_left {
                 here.insert(name(instance));
             }
@@ -109,19 +118,28 @@ impl Relist {
         self.recall.forget();
     }
 
+    /// Whether it remembers no entry, so that all of the next list will be decoded.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.recall.is_empty()
+    }
+
     /// Takes the raw entries of the next list. Calls `decode` for each that the last list hadn't; it gives the key, if
     /// it can tell it, of an entry that it can't decode. Repeated entries count once.
-    pub fn next<'a>(
+    ///
+    /// An entry may be more than its bytes: who reads a first list, of which all is new, finds the end of an entry by
+    /// reading it, and has it at hand when `decode` is called.
+    pub fn next<E: AsRef<[u8]>>(
         &mut self,
-        entries: impl IntoIterator<Item = &'a [u8]>,
-        mut decode: impl FnMut(&'a [u8]) -> Result<Instance, Option<InstanceKey>>,
+        entries: impl IntoIterator<Item = E>,
+        mut decode: impl FnMut(E) -> Result<Instance, Option<InstanceKey>>,
     ) -> Relisted {
         let entries = entries.into_iter();
         let mut list = Relisted::default();
         list.instances.reserve(self.recall.len().max(entries.size_hint().0));
         let lost = self.recall.next(
             entries,
-            |hashing, entry| hashing.of(&[entry]),
+            |hashing, entry| hashing.of(&[entry.as_ref()]),
             |entry| decode(entry).map(Arc::new),
             |decoded, is_new| match decoded {
                 Ok(instance) => {

@@ -1,17 +1,24 @@
 //! Finding: one read of a list, and what it says of itself.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use registry_core::{
-    Discovery, Error, ErrorKind, Instance, InstanceKey, Status, Target,
+    Discovery, Error, ErrorKind, Target,
     backend::{Consistency, Cursor, Evidence, Listing, Read, Relist, Relisted, WatchStream},
 };
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{config::ConsulRead, entry::Reading, error, names::Names, query::Query, session::Session, watch};
+use super::{
+    config::ConsulRead,
+    entry::Reading,
+    error,
+    list::{self, distinct},
+    names::Names,
+    query::Query,
+    session::Session,
+    watch,
+};
 use crate::http::{Answer, Call, Path};
 
 /// Finding in Consul.
@@ -187,42 +194,18 @@ impl Reader<'_> {
         answer: &Answer,
         at: usize,
     ) -> Result<Relisted, Error> {
-        let entries = match self.entries(answer) {
-            Ok(entries) => entries,
-            Err(error) => {
-                relist.forget();
-                return Err(error);
-            }
-        };
-        if entries.is_empty() {
-            check_rights(self.session, answer, self.operation).await?;
-        }
         let reading = Reading {
             names: &self.query.names,
             service: &self.query.service,
             is_remote: at > 0,
             is_prepared: self.query.prepared.is_some(),
         };
-        let raw = entries.iter().map(|entry| entry.get().as_bytes());
-        Ok(relist.next(raw, |bytes| reading.decode(bytes)))
-    }
-
-    fn entries<'a>(&self, answer: &'a Answer) -> Result<Vec<&'a RawValue>, Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Executed<'a> {
-            #[serde(borrow)]
-            nodes: Option<Vec<&'a RawValue>>,
+        let list = list::take(relist, &reading, &answer.body)
+            .ok_or_else(|| error::protocol(answer, self.operation, "no list of services"))?;
+        if list.is_blank {
+            check_rights(self.session, answer, self.operation).await?;
         }
-        // Checking UTF-8 once is faster than for each string.
-        let parsed = std::str::from_utf8(&answer.body).ok().and_then(|text| {
-            if self.query.prepared.is_some() {
-                Some(serde_json::from_str::<Executed<'_>>(text).ok()?.nodes.unwrap_or_default())
-            } else {
-                Some(serde_json::from_str::<Option<Vec<&RawValue>>>(text).ok()?.unwrap_or_default())
-            }
-        });
-        parsed.ok_or_else(|| error::protocol(answer, self.operation, "no list of services"))
+        Ok(list.relisted)
     }
 }
 
@@ -260,28 +243,4 @@ pub(super) async fn check_rights(
         return denied(format!("{} may hide services from who gives no token", answer.server));
     }
     Ok(())
-}
-
-/// Each key once: one instance may stand at two agents, after it has moved or while both are told of it.
-pub(super) fn distinct(list: Relisted) -> (Vec<Arc<Instance>>, Vec<InstanceKey>) {
-    let mut best: HashMap<InstanceKey, usize> = HashMap::with_capacity(list.instances.len());
-    let mut instances: Vec<Arc<Instance>> = Vec::with_capacity(list.instances.len());
-    for instance in list.instances {
-        match best.get(&instance.key()) {
-            None => {
-                best.insert(instance.key(), instances.len());
-                instances.push(instance);
-            }
-            Some(at) if rank(&instance) > rank(&instances[*at]) => instances[*at] = instance,
-            Some(_) => {}
-        }
-    }
-    let rejected = list.rejected.into_iter().filter(|key| !best.contains_key(key)).collect();
-    (instances, rejected)
-}
-
-fn rank(instance: &Instance) -> (bool, u64, u64) {
-    let version = instance.record_version();
-    let (epoch, sequence) = version.map_or((0, 0), |version| (version.epoch, version.sequence));
-    (instance.status() == Status::Serving, epoch, sequence)
 }

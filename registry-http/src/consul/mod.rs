@@ -4,6 +4,8 @@
 //! watch a row of *blocking queries*: reads that the agent holds back until something changes.
 
 mod agent;
+#[doc(hidden)]
+pub mod bench;
 mod catalogue;
 mod codec;
 mod config;
@@ -12,12 +14,14 @@ mod discovery;
 mod entry;
 mod error;
 mod lease;
+mod list;
 mod names;
 mod pace;
 mod query;
 mod registration;
 mod registry;
 mod session;
+mod text;
 mod watch;
 
 pub use config::{ConsulCheck, ConsulConfig, ConsulRead};
