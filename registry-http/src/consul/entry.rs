@@ -38,12 +38,14 @@ struct Node<'a> {
     #[serde(borrow, default)]
     node: Option<Text<'a>>,
     #[serde(borrow, default)]
+    datacenter: Option<Text<'a>>,
+    #[serde(borrow, default)]
     address: Option<Text<'a>>,
     #[serde(borrow, default)]
     tagged_addresses: Option<BTreeMap<Text<'a>, Text<'a>>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase")]
 struct Service<'a> {
     #[serde(borrow, rename = "ID")]
@@ -105,7 +107,10 @@ enum Health {
 pub(super) struct Reading<'a> {
     pub(super) names: &'a Names,
     pub(super) service: &'a ServiceName,
-    /// Whether it is the data centre of others, where addresses of the own network may lead nowhere.
+    /// The agent's own data centre, where that is known and entries may be of another one: addresses of its own network
+    /// may lead nowhere then.
+    pub(super) home: Option<&'a str>,
+    /// Whether entries are taken for another one's if that can't be told.
     pub(super) is_remote: bool,
     /// Whether the list is of a prepared query, which may name another service than the target.
     pub(super) is_prepared: bool,
@@ -117,7 +122,7 @@ impl Reading<'_> {
     pub(super) fn decode(&self, bytes: &[u8]) -> Result<Instance, Option<InstanceKey>> {
         let entry: Entry<'_> = serde_json::from_slice(bytes).map_err(|error| {
             tracing::debug!(%error, "skipped an entry of a list");
-            None
+            self.key_at_least(bytes)
         })?;
         // Consul ignores case; we don't.
         if !self.is_prepared && *entry.service.service != *self.names.service(self.service) {
@@ -153,6 +158,14 @@ impl Reading<'_> {
             tracing::debug!(id = %entry.service.id, error = format!("{error:#}"), "skipped a record");
             key
         })
+    }
+
+    fn is_remote(&self, node: Option<&Node<'_>>) -> bool {
+        let told = node.and_then(|node| node.datacenter.as_deref()).filter(|told| !told.is_empty());
+        match (self.home, told) {
+            (Some(home), Some(told)) => !told.eq_ignore_ascii_case(home),
+            _ => self.is_remote,
+        }
     }
 
     fn own_key(&self, entry: &Entry<'_>) -> Option<InstanceKey> {
@@ -231,6 +244,7 @@ impl Reading<'_> {
         tags: &[Text<'_>],
     ) -> Result<Vec<Endpoint>, Error> {
         let tagged = service.tagged_addresses.as_ref();
+        let is_remote = self.is_remote(node);
         // Kratos: whole URLs by scheme.
         let urls = tagged.into_iter().flatten().filter_map(|(_, one)| one.address.as_deref());
         let mut urls: Vec<Endpoint> =
@@ -242,8 +256,8 @@ impl Reading<'_> {
             return Ok(urls);
         }
         let filled = |text: Option<&'t Text<'_>>| text.map(|text| &**text).filter(|text| !text.is_empty());
-        let wan = tagged.filter(|_| self.is_remote).and_then(|tagged| tagged.get("wan"));
-        let node_wan = node.filter(|_| self.is_remote).and_then(|n| n.tagged_addresses.as_ref()?.get("wan"));
+        let wan = tagged.filter(|_| is_remote).and_then(|tagged| tagged.get("wan"));
+        let node_wan = node.filter(|_| is_remote).and_then(|n| n.tagged_addresses.as_ref()?.get("wan"));
         let host = filled(wan.and_then(|wan| wan.address.as_ref()))
             .or_else(|| filled(service.address.as_ref()))
             .or_else(|| filled(node_wan))
@@ -294,5 +308,6 @@ fn health(checks: &[Check<'_>]) -> Health {
     each.max().unwrap_or(Health::Passing)
 }
 
+mod salvage;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ mod pace;
 mod query;
 mod registration;
 mod registry;
+mod rights;
 mod session;
 mod watch;
 
