@@ -86,6 +86,7 @@ fn one_that_the_registrys_own_check_fails_is_lost_until_it_passes_and_is_no_dele
     assert_eq!(sim.told("b"), ["registered 1"]);
     sim.registry.failing.insert(key("b"));
     sim.withdraw(0, "b");
+    sim.run(secs(1));
     assert_eq!(sim.told("b").last().unwrap(), "deregistered Confirmed");
 }
 
