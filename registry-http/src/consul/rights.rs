@@ -3,7 +3,8 @@
 //! Consul leaves out what the reader may not see. Who gives a token, or asks an agent that has one of its own, is told by
 //! a header. Who is anonymous isn't: an empty list may be the truth, as the anonymous token may have rights, and it may
 //! be all that is shown. Then the agent is asked what may be read, at the path that Consul's own pages ask for the same
-//! reason. One that doesn't say is taken for one that hides.
+//! reason. One that doesn't say is taken for one that hides. Whether a list that shows some shows all, nobody tells who is
+//! anonymous: rights to some of the nodes are for tokens.
 
 use http::StatusCode;
 use registry_core::{Error, ErrorKind};

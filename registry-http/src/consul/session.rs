@@ -177,9 +177,12 @@ impl Session {
         let known = || source.id.clone().unwrap_or_else(|| SourceId::new(format!("{name}/unknown")));
         let id = told.unwrap_or_else(known);
         if source.doubts == doubts {
-            source.id = Some(id.clone());
             source.at = Some(Instant::now());
+        } else if source.at.is_some() {
+            // A younger question was answered first.
+            return id;
         }
+        source.id = Some(id.clone());
         id
     }
 
