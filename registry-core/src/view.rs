@@ -24,7 +24,10 @@ use self::near::{Seat, moved};
 pub(crate) use self::near::{ViewId, at_home};
 use crate::{
     ViewEvent,
-    balance::{Balance, Balancing, Dice, Members, PickContext, Rule, Spill, choose},
+    balance::{
+        Balance, Balancing, Dice, Members, Meter, PickContext, Rule, Spill, choose, choose_metered,
+        reconsider,
+    },
     intake::{Damping, Intake, Subset},
     model::{Instance, InstanceKey, Selector},
     outlier::{Ejection, Outliers},
@@ -151,6 +154,36 @@ impl Live {
     #[inline(always)]
     pub(crate) fn choose(&self, context: &PickContext<'_>, dice: &Dice) -> Option<&Member> {
         choose(&self.members, &self.rule, context, &self.snapshot, &self.spill, dice)
+    }
+
+    /// As [`choose`](Self::choose); and where requests to the instance are counted, if the policy has just looked there.
+    /// `owns` says whether the caller will keep the instance.
+    #[inline(always)]
+    pub(crate) fn choose_metered(
+        &self,
+        context: &PickContext<'_>,
+        dice: &Dice,
+        owns: bool,
+    ) -> Option<(&Member, Option<Meter<'_>>)> {
+        let Self { members, rule: Rule::LeastRequest(least), .. } = self else {
+            return self.choose_anyhow(context, dice);
+        };
+        if members.is_empty() {
+            return self.choose_anyhow(context, dice);
+        }
+        match choose_metered(members, least, context, dice, owns) {
+            Ok((member, meter)) => Some((member, Some(meter))),
+            Err(at) => {
+                let member = reconsider(members, &self.rule, context, &self.snapshot, dice, at)?;
+                Some((member, None))
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn choose_anyhow(&self, context: &PickContext<'_>, dice: &Dice) -> Option<(&Member, Option<Meter<'_>>)> {
+        self.choose(context, dice).map(|member| (member, None))
     }
 }
 

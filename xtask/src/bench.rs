@@ -19,7 +19,7 @@ use self::line::Line;
 use crate::cli::BenchOptions;
 use crate::failure::{Failure, Result};
 use crate::process::{capture, cargo, find_program, run, stream};
-use crate::servers::{self, ETCD_NEWEST, Missing, Server};
+use crate::servers::{self, CONSUL, ETCD_NEWEST, EUREKA, Missing, NACOS_PREVIOUS, Server};
 use crate::tools;
 
 pub(crate) use self::page::replace_section;
@@ -35,14 +35,23 @@ const MEMORY: &str = "/dev/shm";
 pub(crate) fn perform(root: &Path, options: BenchOptions) -> Result<()> {
     tools::protoc()?;
     let server = etcd(root)?;
+    let others = [&CONSUL, &EUREKA, &NACOS_PREVIOUS].map(|recipe| servers::ensure(root, recipe));
+    let others: Vec<Server> =
+        others.into_iter().collect::<std::result::Result<_, _>>().map_err(Missing::into_failure)?;
     let mut ledger = Ledger::new(options.peers);
 
     // Compiling is done before anything is measured.
     run(bench(root, IN_PROCESS).arg("--no-run"))?;
+    run(bench(root, LISTS).arg("--no-run"))?;
     run(bench(root, ETCD).arg("--no-run"))?;
+    run(bench(root, IDLE).arg("--no-run"))?;
     measure(&mut ledger, "the benchmarks in this process", bench(root, IN_PROCESS).arg("--no-fail-fast"))?;
+    measure(&mut ledger, "the benchmarks of lists", &mut bench(root, LISTS))?;
     let mut beside_etcd = bench(root, ETCD);
     measure(&mut ledger, "the benchmarks on etcd", with_server(&mut beside_etcd, &server))?;
+    let mut idle = bench(root, IDLE);
+    others.iter().for_each(|server| server.announce(&mut idle));
+    measure(&mut ledger, "the idle watches", &mut idle)?;
     faults(root, &server, &mut ledger)?;
     if options.peers {
         peers(root, &mut ledger)?;
@@ -59,6 +68,8 @@ pub(crate) fn perform(root: &Path, options: BenchOptions) -> Result<()> {
 }
 
 const IN_PROCESS: &[&str] = &["--package", "service-registry", "--bench", "*"];
+const LISTS: &[&str] = &["--package", "registry-http", "--all-features", "--bench", "lists"];
+const IDLE: &[&str] = &["--package", "registry-http", "--all-features", "--bench", "idle"];
 const ETCD: &[&str] = &["--package", "registry-etcd", "--bench", "etcd"];
 
 fn bench(root: &Path, what: &[&str]) -> Command {

@@ -7,10 +7,11 @@ use crate::{chaos, matrix};
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test [--only REGISTRY,…] [--quick]
+  test [--only REGISTRY,…] [--quick] [--write]
              install what is missing, run every check, end in a table of what ran
              --only   only these registries: memory, etcd, consul, eureka, nacos
              --quick  the checks one wants between two edits; the table names what was left out
+             --write  put the table of faults, which is run anyway, into docs/faults.md
   matrix [--backend NAME,…] [--write]
              run the fault suite, end in a table of faults and backends
              --backend  only these: memory, etcd, consul, eureka, nacos, naive (the usual hand-written client,
@@ -74,6 +75,8 @@ pub(crate) struct Selection {
     pub(crate) quick: bool,
     /// None: all that fit.
     only: Option<Vec<Registry>>,
+    /// Put the table of faults into the documentation.
+    pub(crate) write: bool,
 }
 
 impl Selection {
@@ -156,14 +159,18 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Reque
 }
 
 fn selection(mut arguments: impl Iterator<Item = String>) -> Result<Selection> {
-    let mut selection = Selection { quick: false, only: None };
+    let mut selection = Selection { quick: false, only: None, write: false };
     while let Some(argument) = arguments.next() {
         match argument.split_once('=').unwrap_or((&argument, "")) {
             ("--quick", "") => selection.quick = true,
+            ("--write", "") => selection.write = true,
             ("--only", "") => selection.only = Some(registries(&arguments.next().unwrap_or_default())?),
             ("--only", names) => selection.only = Some(registries(names)?),
             _ => return Err(Failure::new(format!("`test` has no option `{argument}`\n\n{USAGE}"))),
         }
+    }
+    if selection.write && (selection.quick || selection.only.is_some()) {
+        return Err(Failure::new("--write needs all registries: the table would lose the others"));
     }
     Ok(selection)
 }
@@ -223,6 +230,7 @@ mod tests {
     fn everything_runs_unless_limited() {
         assert_eq!(selected("test"), Some(Registry::ALL.to_vec()));
         assert_eq!(selected("test --quick"), Some(Registry::QUICK.to_vec()));
+        assert_eq!(selected("test --write"), Some(Registry::ALL.to_vec()));
         assert_eq!(selected("test --only etcd"), Some(vec![Registry::Etcd]));
         assert_eq!(
             selected("test --only=eureka,memory --quick"),
@@ -239,6 +247,8 @@ mod tests {
             "test --only",
             "test --only zookeeper",
             "test --only etcd,",
+            "test --write --quick",
+            "test --only etcd --write",
             "deps all",
         ]
         .into_iter()

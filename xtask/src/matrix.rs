@@ -75,8 +75,7 @@ pub(crate) fn perform(root: &Path, options: &Options) -> Result<()> {
     }
     println!("\n{}", table::print(&measured));
     if options.write {
-        table::write(&root.join(DOCUMENT), &measured)?;
-        println!("written to {DOCUMENT}");
+        write(root, &measured)?;
     }
     Failure::list("the fault matrix", &findings).map_or(Ok(()), Err)
 }
@@ -162,6 +161,17 @@ pub(crate) fn run(
 /// The whole table of several runs.
 pub(crate) fn print(measured: &Measured) {
     println!("\n{}", table::print(measured));
+}
+
+/// Puts the whole table into the documentation.
+///
+/// # Errors
+///
+/// If the page can't be read or written, or has no place for it.
+pub(crate) fn write(root: &Path, measured: &Measured) -> Result<()> {
+    table::write(&root.join(DOCUMENT), measured)?;
+    println!("written to {DOCUMENT}");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -196,6 +196,9 @@ impl Suite {
             });
         }
         matrix::print(&measured);
+        if self.selection.write {
+            self.step("the table of faults", None, || matrix::write(&root, &measured));
+        }
         let server = match etcd {
             Supply::There(server) if !self.selection.quick => server,
             without => return self.not_run(CHAOS, Some(Registry::Etcd), without.reason()),

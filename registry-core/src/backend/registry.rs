@@ -167,7 +167,8 @@ pub struct Renewal {
     /// When the registry wants the next one, if it says so.
     pub renew_after: Option<Duration>,
     /// Instances the registry no longer knows although the lease lives; reported by each renewal until they are
-    /// published again or withdrawn, as an answer may be lost.
+    /// published again or withdrawn, as an answer may be lost. One whose publication was answered meanwhile may be among
+    /// them, if the question has overtaken that: callers leave it out.
     pub lost: Vec<InstanceKey>,
     /// Instances whose renewal wasn't answered; all others were renewed.
     pub missed: Vec<InstanceKey>,

@@ -81,6 +81,8 @@ struct Last {
     at: usize,
     /// Where each hash is; made at the first entry that isn't where it was. What only this list has is past the end.
     index: Option<HashMap<u64, usize, RandomState>>,
+    /// How many entries the index may come to have.
+    likely: usize,
 }
 
 /// An entry of the next list.
@@ -90,6 +92,9 @@ enum Met {
     Repeated,
     New,
 }
+
+/// So many keys are found by comparing.
+const FEW: usize = 4;
 
 /// A key without its making, which costs more than to look one up.
 type Name<'a> = (&'a ServiceName, &'a InstanceId);
@@ -128,12 +133,18 @@ impl Last {
             return Vec::new();
         }
         let names: HashSet<Name<'_>, RandomState> = lost.iter().map(name).collect();
+        // To compare with a few costs less than to hash each of thousands.
+        let few: Vec<Name<'_>> = names.iter().copied().take(FEW + 1).collect();
+        let is_lost = |one: Name<'_>| match few.len() {
+            0..=FEW => few.iter().any(|lost| lost.1 == one.1 && lost.0 == one.0),
+            _ => names.contains(&one),
+        };
         let mut here: HashSet<Name<'_>, RandomState> =
             next.rejected.iter().map(|key| (&key.service, &key.id)).collect();
         let mut fresh = std::mem::take(&mut next.changed).into_iter().peekable();
         for instance in &next.instances {
             let is_fresh = fresh.next_if(|fresh| Arc::ptr_eq(fresh, instance)).is_some();
-            let is_left = names.contains(&name(instance));
+            let is_left = is_lost(name(instance));
             if is_left {
                 here.insert(name(instance));
             }
@@ -146,7 +157,11 @@ impl Last {
 
     fn index(&mut self) -> &mut HashMap<u64, usize, RandomState> {
         let hashes = self.entries.iter().enumerate().map(|(at, entry)| (entry.hash, at));
-        self.index.get_or_insert_with(|| hashes.collect())
+        self.index.get_or_insert_with(|| {
+            let mut index = HashMap::with_capacity_and_hasher(self.likely, RandomState::default());
+            index.extend(hashes);
+            index
+        })
     }
 }
 
@@ -169,26 +184,36 @@ impl Relist {
         self.body = None;
     }
 
+    /// Whether it remembers no entry, so that all of the next list will be decoded.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Takes the raw entries of the next list. Calls `decode` for each that the last list hadn't; it gives the key, if
     /// it can tell it, of an entry that it can't decode. Repeated entries count once.
-    pub fn next<'a>(
+    ///
+    /// An entry may be more than its bytes: who reads a first list, of which all is new, finds the end of an entry by
+    /// reading it, and has it at hand when `decode` is called.
+    pub fn next<E: AsRef<[u8]>>(
         &mut self,
-        entries: impl IntoIterator<Item = &'a [u8]>,
-        mut decode: impl FnMut(&'a [u8]) -> Result<Instance, Option<InstanceKey>>,
+        entries: impl IntoIterator<Item = E>,
+        mut decode: impl FnMut(E) -> Result<Instance, Option<InstanceKey>>,
     ) -> Relisted {
         let entries = entries.into_iter();
-        let mut last = Last { entries: std::mem::take(&mut self.entries), at: 0, index: None };
+        let last = std::mem::take(&mut self.entries);
         let mut list = Relisted::default();
-        let likely = last.entries.len().max(entries.size_hint().0);
+        let likely = last.len().max(entries.size_hint().0);
+        let mut last = Last { entries: last, at: 0, index: None, likely };
         list.instances.reserve(likely);
         self.entries.reserve(likely);
-        for bytes in entries {
-            let hash = self.hash(bytes);
+        for entry in entries {
+            let hash = self.hash(entry.as_ref());
             let decoded = match last.meet(hash) {
                 Met::Known(decoded) => decoded,
                 Met::Repeated => continue,
                 Met::New => {
-                    let decoded = decode(bytes).map(Arc::new);
+                    let decoded = decode(entry).map(Arc::new);
                     list.changed.extend(decoded.clone());
                     decoded
                 }

@@ -18,7 +18,7 @@ pub(super) struct Candidates(Option<Arc<Tables>>);
 
 impl Candidates {
     pub(super) fn new(members: &Members, weights: &WeightedRandom) -> Self {
-        Self(weights.tables(members).map(Arc::new))
+        Self(weights.tables(members))
     }
 
     /// Two positions and the members there. Where all weights are equal they differ, unless there is only one; else
@@ -35,11 +35,19 @@ impl Candidates {
     }
 }
 
-/// Reads of both instances what the pick will write to of one, so that the memory has it by the time it is known of which:
-/// with thousands of instances it is far away, and waiting for it is most of a pick.
+/// Reads of both instances what the pick will write to of one and what requests read of it, so that the memory has it by
+/// the time it is known of which: with thousands of instances it is far away, and waiting for it is most of a pick. These
+/// are two cache lines; what comes after a count of references was written waits for that too.
 #[inline(always)]
 pub(super) fn fetch(one: &Member, other: &Member) {
     hint::black_box((Arc::strong_count(&one.instance), Arc::strong_count(&other.instance)));
+    fetch_to_read(one, other);
+}
+
+/// As [`fetch`], for a pick that counts no reference.
+#[inline(always)]
+pub(super) fn fetch_to_read(one: &Member, other: &Member) {
+    hint::black_box((one.instance.weight(), other.instance.weight()));
 }
 
 #[inline(never)]

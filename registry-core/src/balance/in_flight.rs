@@ -10,7 +10,11 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::{Lanes, Slot, slot_table::SlotTable};
+use super::{
+    Lanes, Slot, Ticket,
+    lane::{lane_number, thread_number},
+    slot_table::SlotTable,
+};
 
 /// How many requests each thread has begun and not ended, by slot. Clones share it.
 #[derive(Clone, Debug)]
@@ -26,9 +30,17 @@ pub(super) struct Counts {
 
 /// Of one slot.
 #[derive(Debug, Default)]
-struct Count {
+pub(super) struct Count {
     own: Part,
     others: Part,
+}
+
+/// The counts of one instance in a thread's own lane, for as long as the thread is at it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meter<'a> {
+    count: &'a Count,
+    slot: Slot,
+    is_owner: bool,
 }
 
 /// A generation in the upper half; in the lower, how much higher or lower the requests in flight to that one's
@@ -54,12 +66,24 @@ impl InFlight {
         self.0.mine()
     }
 
+    /// What the thread of this number counts.
+    #[inline(always)]
+    pub(super) fn of(&self, thread: usize) -> &Counts {
+        self.0.of(thread)
+    }
+
+    /// For the thread of this number, in whose lane `count` is.
+    #[inline(always)]
+    pub(super) fn meter<'a>(&'a self, count: &'a Count, slot: Slot, thread: usize) -> Meter<'a> {
+        Meter { count, slot, is_owner: self.0.of(thread).is_owned_by(thread) }
+    }
+
     /// Counts a request; where it was counted.
     #[inline]
     pub(super) fn begin(&self, slot: Slot) -> usize {
         let (thread, at, lane) = self.0.numbered();
-        if let Some(count) = lane.table.get(slot.index) {
-            if lane.is_owned_by(thread) { count.own.add_alone(slot, 1) } else { count.others.add(slot, 1) }
+        if let Some(count) = lane.get(slot) {
+            Meter { count, slot, is_owner: lane.is_owned_by(thread) }.begin();
         }
         at
     }
@@ -67,11 +91,24 @@ impl InFlight {
     /// Takes a request back where it was counted, which may be another thread's place.
     #[inline]
     pub(super) fn end(&self, slot: Slot, at: usize) {
-        let (thread, mine, _) = self.0.numbered();
+        let thread = thread_number();
+        if let Some(lane) = self.0.get(at)
+            && lane.owner.load(Ordering::Relaxed) == thread + 1
+            && let Some(count) = lane.near(slot)
+        {
+            count.own.add_alone(slot, -1);
+        } else {
+            self.end_elsewhere(slot, at);
+        }
+    }
+
+    /// What another thread began, and what is far out in the table.
+    #[inline(never)]
+    fn end_elsewhere(&self, slot: Slot, at: usize) {
         let Some(lane) = self.0.get(at) else { return };
-        if let Some(count) = lane.table.get(slot.index) {
-            let is_alone = at == mine && lane.is_owned_by(thread);
-            if is_alone { count.own.add_alone(slot, -1) } else { count.others.add(slot, -1) }
+        let is_owner = lane.owner.load(Ordering::Relaxed) == thread_number() + 1;
+        if let Some(count) = lane.get(slot) {
+            Meter { count, slot, is_owner }.end();
         }
     }
 }
@@ -80,13 +117,23 @@ impl Counts {
     /// How many are in flight to this instance.
     #[inline]
     pub(super) fn of(&self, slot: Slot) -> u32 {
-        let count = |count: &Count| count.own.of(slot).wrapping_add(count.others.of(slot));
-        // Below 0 for a moment, when one part is read before a beginning and the other after the end.
-        self.table.get(slot.index).map_or(0, |of| count(of).max(0) as u32)
+        self.get(slot).map_or(0, |count| count.of(slot))
     }
 
-    /// Whether the thread of this number owns the lane. It does from then on if nobody did.
-    #[inline]
+    /// Where the requests to an instance are counted, if there is room for it.
+    #[inline(always)]
+    pub(super) fn get(&self, slot: Slot) -> Option<&Count> {
+        self.table.get(slot.index)
+    }
+
+    /// As [`get`](Self::get), if there was room from the start.
+    #[inline(always)]
+    pub(super) fn near(&self, slot: Slot) -> Option<&Count> {
+        self.table.near(slot.index)
+    }
+
+    /// Whether the thread of this number, whose lane it is, owns it. It does from then on if nobody did.
+    #[inline(always)]
     fn is_owned_by(&self, thread: usize) -> bool {
         match self.owner.load(Ordering::Relaxed) {
             0 => self.claim(thread),
@@ -101,16 +148,58 @@ impl Counts {
     }
 }
 
+impl Meter<'_> {
+    /// Where this thread counts, for whoever takes the request back later.
+    #[inline(always)]
+    pub(crate) fn ticket() -> Ticket {
+        Ticket(lane_number() as u64)
+    }
+
+    /// Counts a request; the same, to take it back.
+    #[inline(always)]
+    pub(crate) fn begun(self) -> Self {
+        self.begin();
+        self
+    }
+
+    /// Counts a request.
+    #[inline(always)]
+    pub(crate) fn begin(self) {
+        self.add(1);
+    }
+
+    /// Takes one back.
+    #[inline(always)]
+    pub(crate) fn end(self) {
+        self.add(-1);
+    }
+
+    #[inline(always)]
+    fn add(self, more: i32) {
+        let Self { count, slot, is_owner } = self;
+        if is_owner { count.own.add_alone(slot, more) } else { count.others.add(slot, more) }
+    }
+}
+
+impl Count {
+    /// How many are in flight.
+    #[inline(always)]
+    pub(super) fn of(&self, slot: Slot) -> u32 {
+        // Below 0 for a moment, when one part is read before a beginning and the other after the end.
+        self.own.of(slot).wrapping_add(self.others.of(slot)).max(0) as u32
+    }
+}
+
 // A count is only a count: nothing else is published with it.
 impl Part {
-    #[inline]
+    #[inline(always)]
     fn of(&self, slot: Slot) -> i32 {
         let last = self.0.load(Ordering::Relaxed);
         if (last >> 32) as u32 == slot.generation { last as i32 } else { 0 }
     }
 
     /// For the only thread that writes here.
-    #[inline]
+    #[inline(always)]
     fn add_alone(&self, slot: Slot, more: i32) {
         if let Some(next) = next(self.0.load(Ordering::Relaxed), slot, more) {
             self.0.store(next, Ordering::Relaxed);

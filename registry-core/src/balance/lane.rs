@@ -16,8 +16,11 @@ use std::{
 /// How many lanes there are: a power of two, twice the cores, 4 to 64. More threads than that share.
 static COUNT: LazyLock<usize> = LazyLock::new(|| {
     let cores = thread::available_parallelism().map_or(4, usize::from);
-    (2 * cores).next_power_of_two().clamp(4, 64)
+    (2 * cores).next_power_of_two().clamp(4, MOST)
 });
+
+/// Most lanes.
+const MOST: usize = 64;
 
 const UNSET: usize = usize::MAX;
 
@@ -32,6 +35,12 @@ pub(super) fn thread_number() -> usize {
         UNSET => number_thread(thread),
         number => number,
     })
+}
+
+/// A number of this thread's lane, by which other threads [get](Lanes::get) it.
+#[inline(always)]
+pub(super) fn lane_number() -> usize {
+    thread_number() & (MOST - 1)
 }
 
 #[cold]
@@ -89,9 +98,12 @@ impl<T> Lanes<T> {
         (thread, at, &self.0[at].0)
     }
 
-    /// The cell of a number; numbers are below 64.
+    /// The cell of a number; numbers are below 64, and as many as are apart by the number of lanes mean the same.
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<&T> {
-        self.0.get(at).map(|cell| &cell.0)
+        if at >= MOST {
+            return None;
+        }
+        self.0.get(at & (self.0.len() - 1)).map(|cell| &cell.0)
     }
 }

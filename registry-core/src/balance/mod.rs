@@ -38,9 +38,10 @@ mod weighted;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-pub(crate) use choose::{Spill, choose};
+pub(crate) use choose::{Spill, choose, choose_metered, reconsider};
 pub use context::{Draw, PickContext};
 pub(crate) use hashing::{hash_of_instance, rehash};
+pub(crate) use in_flight::Meter;
 pub(crate) use lane::Lanes;
 use least_request::LeastRequest;
 use maglev::Maglev;

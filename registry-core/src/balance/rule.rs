@@ -67,9 +67,7 @@ impl Balancing {
         match self {
             Self::RoundRobin(turns) => Rule::RoundRobin(turns.clone()),
             Self::Random => Rule::Random,
-            Self::WeightedRandom(weighted) => {
-                weighted.tables(members).map_or(Rule::Random, |tables| Rule::Weighted(Arc::new(tables)))
-            }
+            Self::WeightedRandom(weighted) => weighted.tables(members).map_or(Rule::Random, Rule::Weighted),
             Self::LeastRequest(least) => Rule::LeastRequest(least.rule(members)),
             Self::PeakEwma(peak) => Rule::PeakEwma(peak.rule(members)),
             Self::Maglev(maglev) => Rule::Maglev(Arc::new(maglev.rule(members, passed_over))),
@@ -107,6 +105,11 @@ impl Balancing {
         }
     }
 
+    /// Whether it only counts requests, so that a pick can do it where it [chose](super::choose_metered).
+    pub(crate) fn is_metered(&self) -> bool {
+        matches!(self, Self::LeastRequest(_))
+    }
+
     /// Whether others wrote it: it may do anything when it is told of a pick, and must be told of each one's end even
     /// if nobody picks from the view any more.
     pub(crate) fn is_custom(&self) -> bool {
@@ -129,9 +132,17 @@ impl Balancing {
     }
 
     /// See [`Balancer::end`].
+    #[inline]
+    pub(crate) fn end(&self, slot: Slot, ticket: Ticket, outcome: Option<&Outcome>) {
+        match self {
+            Self::LeastRequest(least) => least.end(slot, ticket, outcome),
+            _ => self.end_other(slot, ticket, outcome),
+        }
+    }
+
     // Not compiled into every caller of a pick.
     #[inline(never)]
-    pub(crate) fn end(&self, slot: Slot, ticket: Ticket, outcome: Option<&Outcome>) {
+    fn end_other(&self, slot: Slot, ticket: Ticket, outcome: Option<&Outcome>) {
         match self {
             Self::LeastRequest(least) => least.end(slot, ticket, outcome),
             Self::PeakEwma(peak) => peak.end(slot, ticket, outcome),

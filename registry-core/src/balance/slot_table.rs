@@ -47,18 +47,26 @@ impl<T: Default> SlotTable<T> {
     }
 
     /// The entry of an index that there is room for.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, index: u32) -> Option<&T> {
-        let (base, at) = (self.base.get()?, index as usize);
-        match base.get(at / BLOCK) {
-            Some(block) => Some(&block.0[at % BLOCK]),
-            None => self.get_further((at - base.len() * BLOCK) as u32),
+        match self.near(index) {
+            Some(entry) => Some(entry),
+            None => self.get_further(index),
         }
     }
 
+    /// The entry of an index, if it is one of those that there was room for at first.
+    #[inline(always)]
+    pub(super) fn near(&self, index: u32) -> Option<&T> {
+        let at = index as usize;
+        Some(&self.base.get()?.get(at / BLOCK)?.0[at % BLOCK])
+    }
+
+    #[cold]
     #[inline(never)]
     fn get_further(&self, index: u32) -> Option<&T> {
-        let (segment, at) = place(index);
+        let near = self.base.get()?.len() * BLOCK;
+        let (segment, at) = place(index - u32::try_from(near).ok()?);
         let block = self.further[segment].get()?.get(at / BLOCK)?;
         Some(&block.0[at % BLOCK])
     }

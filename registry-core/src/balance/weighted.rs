@@ -19,27 +19,29 @@ const RUN: usize = 32;
 
 /// Keeps the tables of the last version, of which the next one uses what didn't change.
 #[derive(Debug, Default)]
-pub(crate) struct WeightedRandom(Mutex<Vec<Run>>);
+pub(crate) struct WeightedRandom(Mutex<Option<Arc<Tables>>>);
 
 impl WeightedRandom {
     /// The tables for one version; `None` if all weights are the same, so that none is needed.
-    pub(super) fn tables(&self, members: &Members) -> Option<Tables> {
+    pub(super) fn tables(&self, members: &Members) -> Option<Arc<Tables>> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if members.has_equal_weights() {
-            last.clear();
+            *last = None;
             return None;
         }
-        let runs: Vec<Run> = members
+        let kept = last.as_ref().map_or(&[][..], |tables| &tables.runs);
+        let runs: Box<[Run]> = members
             .runs()
             .enumerate()
-            .map(|(at, (start, leaf))| match last.get(at) {
+            .map(|(at, (start, leaf))| match kept.get(at) {
                 Some(run) if Arc::ptr_eq(&run.leaf, leaf) => Run { start, ..run.clone() },
                 _ => Run::new(start, leaf),
             })
             .collect();
-        last.clone_from(&runs);
         let above = table(runs.iter().map(|run| run.total)).into();
-        Some(Tables { above, runs: runs.into() })
+        let tables = Arc::new(Tables { above, runs });
+        *last = Some(Arc::clone(&tables));
+        Some(tables)
     }
 }
 
@@ -65,10 +67,11 @@ impl Tables {
 struct Run {
     start: usize,
     total: u64,
-    /// As many as fit into a run, so that a pick needn't look: those past the last member have no share.
-    cells: Arc<[Packed; RUN]>,
     /// What the table was made of.
     leaf: Leaf<Member>,
+    /// As many as fit into a run, so that a pick needn't look: those past the last member have no share. Not behind a
+    /// pointer, so that a pick reads a cell while it reads where the leaf is.
+    cells: [Packed; RUN],
 }
 
 impl Run {
@@ -79,7 +82,7 @@ impl Run {
         }
         let cells: Vec<Packed> = table(weights.into_iter()).into_iter().map(Packed::new).collect();
         let cells = cells.try_into().expect("as many cells as weights");
-        Self { start, total: weights.iter().sum(), cells: Arc::new(cells), leaf: Arc::clone(leaf) }
+        Self { start, total: weights.iter().sum(), leaf: Arc::clone(leaf), cells }
     }
 }
 

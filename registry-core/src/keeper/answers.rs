@@ -178,12 +178,15 @@ impl KeeperState {
         self.lost_in_renewal(sent, renewal.lost, now);
     }
 
-    /// The registry no longer knows these. A beat sent before a publication can't speak of that, though.
-    fn lost_in_renewal(&mut self, sent: Instant, lost: Vec<InstanceKey>, now: Instant) {
-        let session = self.capabilities.proof == Proof::Session;
-        let proven = |key: &InstanceKey| self.entries.get(key).and_then(|e| e.last_ok);
-        let lost: Vec<_> =
-            lost.into_iter().filter(|key| session || proven(key).is_none_or(|ok| ok <= sent)).collect();
+    /// The registry no longer knows these. A beat can't speak of a publication that was answered after it was sent,
+    /// though: it may have overtaken that one. The next beat can.
+    fn lost_in_renewal(&mut self, sent: Instant, mut lost: Vec<InstanceKey>, now: Instant) {
+        if self.capabilities.proof != Proof::Session {
+            let is_older = |at: Option<Instant>| at.is_none_or(|at| at <= sent);
+            lost.retain(|key| {
+                self.entries.get(key).is_none_or(|e| is_older(e.last_ok) && is_older(e.answered))
+            });
+        }
         self.gone(&lost, now);
     }
 

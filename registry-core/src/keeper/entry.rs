@@ -38,6 +38,8 @@ pub(crate) struct Entry {
     pub(crate) safe: Option<Instant>,
     /// When the last proof that it is registered was sent for.
     pub(crate) last_ok: Option<Instant>,
+    /// When the last publication that went well was answered.
+    pub(crate) answered: Option<Instant>,
     /// Set from a loss to the recovery.
     pub(crate) loss: Option<Loss>,
     /// Whether it was ever live: then a foreign record means that we were superseded.
@@ -119,6 +121,7 @@ impl Entry {
             refusals: 0,
             safe: None,
             last_ok: None,
+            answered: None,
             loss: None,
             was_live: false,
             late_until: None,

@@ -47,6 +47,7 @@ impl KeeperState {
             entry.op = None;
             if outcome.is_ok() {
                 entry.copies_until = copies_until;
+                entry.answered = Some(now);
             }
             match (outcome, &current) {
                 (Ok(()), Some(tenure)) if !slept => {

@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 
 use super::{
-    Endpoint, Instance, InstanceId, Metadata, RecordVersion, ServiceName, Status, Weight,
-    name::{invalid, is_deceptive},
+    Endpoint, Instance, InstanceId, InstanceKey, Metadata, RecordVersion, ServiceName, Status, Weight,
+    name::{deceptive, invalid},
 };
 use crate::{Error, ErrorKind};
 
 /// Most endpoints of one instance.
-const MAX_ENDPOINTS: usize = 16;
+pub(super) const MAX_ENDPOINTS: usize = 16;
 /// Most tags of one instance.
-const MAX_TAGS: usize = 64;
+pub(super) const MAX_TAGS: usize = 64;
 /// Longest version, zone, group or tag, in bytes.
 const MAX_TEXT: usize = 256;
 
@@ -54,7 +54,12 @@ impl InstanceBuilder {
         Self::of_parsed(service, InstanceId::generate())
     }
 
-    /// Starts from both names; a generated id costs a system call, which shows where records are read by the thousand.
+    /// Starts from the key of a record that was read: no id is generated, which costs a system call and shows where
+    /// records are read by the thousand.
+    pub fn of_key(key: InstanceKey) -> Self {
+        Self::of_parsed(key.service, key.id)
+    }
+
     pub(super) fn of_parsed(service: ServiceName, id: InstanceId) -> Self {
         Self::from_draft(Draft {
             service,
@@ -94,6 +99,11 @@ impl InstanceBuilder {
     /// Adds an endpoint such as `http://10.0.0.7:8080`; the first is the preferred one.
     pub fn endpoint(self, endpoint: impl AsRef<str>) -> Self {
         self.edit(|draft| push_endpoint(draft, endpoint.as_ref().parse()?))
+    }
+
+    /// Adds an endpoint that is already parsed.
+    pub fn parsed_endpoint(self, endpoint: Endpoint) -> Self {
+        self.edit(|draft| push_endpoint(draft, endpoint))
     }
 
     /// Adds an endpoint from its scheme and the address of a socket.
@@ -222,11 +232,17 @@ fn push_endpoint(draft: &mut Draft, endpoint: Endpoint) -> Result<(), Error> {
 }
 
 fn text(what: &str, value: &str) -> Result<Box<str>, Error> {
+    check_text(what, value)?;
+    Ok(value.into())
+}
+
+/// Checks a version, zone, group or tag.
+pub(super) fn check_text(what: &str, value: &str) -> Result<(), Error> {
     if value.is_empty() || value.len() > MAX_TEXT {
         return Err(invalid(what, value, "must have 1 to 256 bytes"));
     }
-    if value.chars().any(is_deceptive) {
+    if deceptive(value).is_some() {
         return Err(invalid(what, value, "holds a control character"));
     }
-    Ok(value.into())
+    Ok(())
 }

@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Endpoint, Incarnation, InstanceBuilder, InstanceId, InstanceKey, Metadata, RecordVersion, ServiceName,
-    Status, Weight, builder::Draft, shape::Shape,
+    Sketch, Status, Weight,
+    builder::Draft,
+    metadata::pack,
+    shape::{Outline, Shape},
 };
 use crate::Error;
 
@@ -121,6 +124,25 @@ impl Instance {
             weight: draft.weight,
             status: draft.status,
             stamp: draft.record_version.map(Stamp::of),
+        }
+    }
+
+    /// The sketch must have an endpoint, and lists in order.
+    pub(super) fn from_sketch(sketch: &mut Sketch<'_>) -> Self {
+        let shape = Outline {
+            service: &sketch.key.service,
+            texts: [sketch.version, sketch.zone, sketch.group],
+            tags: &sketch.tags,
+            metadata: &sketch.metadata,
+            high: high(sketch.record_version),
+        };
+        Self {
+            metadata: Metadata::in_shape(shape.share(), pack(&sketch.metadata)),
+            id: sketch.key.id.clone(),
+            endpoints: Endpoints::new(std::mem::take(&mut sketch.endpoints)),
+            weight: sketch.weight,
+            status: sketch.status,
+            stamp: sketch.record_version.map(Stamp::of),
         }
     }
 

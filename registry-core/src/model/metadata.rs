@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    name::{invalid, is_deceptive},
+    name::{deceptive, invalid},
     shape::Shape,
 };
 use crate::{Error, ErrorKind};
@@ -40,22 +40,11 @@ impl Metadata {
         K: AsRef<str>,
         V: AsRef<str>,
     {
-        let mut map = std::collections::BTreeMap::new();
-        for (key, value) in pairs {
-            let (key, value) = (key.as_ref(), value.as_ref());
-            check(key, value)?;
-            map.insert(Box::<str>::from(key), Box::<str>::from(value));
-            if map.len() > MAX_ENTRIES {
-                return Err(Error::new(ErrorKind::InvalidArgument, "metadata has more than 64 entries"));
-            }
-        }
-        let mut values = String::with_capacity(map.values().map(|value| value.len() + 3).sum());
-        for value in map.values() {
-            values.push(length_mark(value));
-            values.push_str(value);
-        }
-        let shape = Shape { keys: map.into_keys().collect(), ..Shape::default() };
-        Ok(Self { shape: Arc::new(shape), values: values.into() })
+        let sorted = sort(pairs)?;
+        let values = pack(&sorted);
+        let keys = sorted.iter().map(|(key, _)| Box::from(key.as_ref())).collect();
+        let shape = Shape { keys, ..Shape::default() };
+        Ok(Self { shape: Arc::new(shape), values })
     }
 
     /// Metadata whose keys are those of `shape`, from the values of [`into_parts`](Self::into_parts).
@@ -136,6 +125,43 @@ impl fmt::Debug for Metadata {
     }
 }
 
+/// The pairs in the order of their keys, each once and checked; a later duplicate wins.
+pub(super) fn sort<K: AsRef<str>, V: AsRef<str>>(
+    pairs: impl IntoIterator<Item = (K, V)>,
+) -> Result<Vec<(K, V)>, Error> {
+    let pairs = pairs.into_iter();
+    let mut sorted: Vec<(K, V)> = Vec::with_capacity(pairs.size_hint().0.min(MAX_ENTRIES));
+    for (key, value) in pairs {
+        check(key.as_ref(), value.as_ref())?;
+        // Most come in order: those of a map, and those that servers write.
+        let at = match sorted.last() {
+            Some((last, _)) if last.as_ref() >= key.as_ref() => {
+                sorted.binary_search_by(|(known, _)| known.as_ref().cmp(key.as_ref()))
+            }
+            _ => Err(sorted.len()),
+        };
+        match at {
+            Ok(at) => sorted[at] = (key, value),
+            Err(at) => sorted.insert(at, (key, value)),
+        }
+        if sorted.len() > MAX_ENTRIES {
+            return Err(Error::new(ErrorKind::InvalidArgument, "metadata has more than 64 entries"));
+        }
+    }
+    Ok(sorted)
+}
+
+/// Their values as [`Metadata`] keeps them.
+pub(super) fn pack<K, V: AsRef<str>>(sorted: &[(K, V)]) -> Box<str> {
+    let length = |value: &str| value.len() + length_mark(value).len_utf8();
+    let mut values = String::with_capacity(sorted.iter().map(|(_, value)| length(value.as_ref())).sum());
+    for (_, value) in sorted {
+        values.push(length_mark(value.as_ref()));
+        values.push_str(value.as_ref());
+    }
+    values.into()
+}
+
 /// A length as a character: up to 4096 every number is one.
 fn length_mark(value: &str) -> char {
     u32::try_from(value.len()).ok().and_then(char::from_u32).expect("a checked value is short")
@@ -152,7 +178,7 @@ fn check(key: &str, value: &str) -> Result<(), Error> {
     if key.is_empty() || key.len() > MAX_KEY {
         return Err(invalid("metadata key", key, "must have 1 to 256 bytes"));
     }
-    if key.chars().any(is_deceptive) {
+    if deceptive(key).is_some() {
         return Err(invalid("metadata key", key, "holds a control character"));
     }
     if value.len() > MAX_VALUE {

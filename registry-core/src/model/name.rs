@@ -131,7 +131,7 @@ pub(super) fn foreign(what: &str, text: &str) -> Result<(), Error> {
     if text.len() > FOREIGN_MAX {
         return Err(invalid(what, text, "is longer than 512 bytes"));
     }
-    if let Some(bad) = text.chars().find(|c| is_deceptive(*c)) {
+    if let Some(bad) = deceptive(text) {
         return Err(invalid(what, text, &format!("holds the control character {bad:?}")));
     }
     Ok(())
@@ -141,6 +141,14 @@ pub(super) fn foreign(what: &str, text: &str) -> Result<(), Error> {
 pub(crate) fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The first deceptive character of a text. Nearly all that registries hold is printable ASCII, which has none.
+pub(super) fn deceptive(text: &str) -> Option<char> {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return None;
+    }
+    text.chars().find(|c| is_deceptive(*c))
 }
 
 pub(super) fn invalid(what: &str, text: &str, why: &str) -> Error {

@@ -10,11 +10,16 @@
 //!  "incarnation":"00000000000000000000000000000001","epoch":1,"sequence":3}
 //! ```
 
-use std::{collections::BTreeMap, fmt::Display, str::FromStr};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt::{self, Display},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::{Incarnation, Instance, InstanceBuilder, InstanceId, Metadata, ServiceName, Status, Weight};
+use super::{Incarnation, Instance, InstanceId, InstanceKey, ServiceName, Sketch, Status, Weight};
 use crate::{Error, ErrorKind};
 
 /// Largest record, in bytes.
@@ -57,23 +62,61 @@ struct Wire<'a> {
 }
 
 #[derive(Deserialize)]
-struct Draft {
-    service: Option<String>,
-    id: Option<String>,
-    endpoints: Option<Vec<String>>,
-    version: Option<String>,
+struct Draft<'a> {
+    #[serde(borrow)]
+    service: Option<Text<'a>>,
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
+    #[serde(borrow)]
+    endpoints: Option<Vec<Text<'a>>>,
+    #[serde(borrow)]
+    version: Option<Text<'a>>,
     #[serde(default, deserialize_with = "number")]
     weight: Option<f64>,
-    zone: Option<String>,
-    group: Option<String>,
-    tags: Option<Vec<String>>,
-    metadata: Option<BTreeMap<String, Option<String>>>,
-    status: Option<String>,
-    incarnation: Option<String>,
+    #[serde(borrow)]
+    zone: Option<Text<'a>>,
+    #[serde(borrow)]
+    group: Option<Text<'a>>,
+    #[serde(borrow)]
+    tags: Option<Vec<Text<'a>>>,
+    #[serde(borrow)]
+    metadata: Option<BTreeMap<Text<'a>, Option<Text<'a>>>>,
+    #[serde(borrow)]
+    status: Option<Text<'a>>,
+    #[serde(borrow)]
+    incarnation: Option<Text<'a>>,
     #[serde(default, deserialize_with = "number")]
     epoch: Option<u64>,
     #[serde(default, deserialize_with = "number")]
     sequence: Option<u64>,
+}
+
+/// A string, borrowed unless an escape is in it. (Serde's own, for a `Cow` within anything else, always copies.)
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Borrowed;
+
+        impl<'de> de::Visitor<'de> for Borrowed {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(Borrowed)
+    }
 }
 
 /// Encodes an instance and its version (or, without one, the version it was read with) as a native record.
@@ -115,55 +158,67 @@ pub fn encode_record(instance: &Instance, version: Option<RecordVersion>) -> Res
 /// [`ErrorKind::Protocol`] if it is too large, not JSON, or holds something that can't be an instance; the
 /// message says what.
 pub fn decode_record(bytes: &[u8]) -> Result<Instance, Error> {
+    decode_record_beside(bytes, Vec::new(), Vec::new())
+}
+
+/// The same of a record that may have left metadata and tags to fields that stand beside it. They are added if it has no
+/// metadata of its own.
+///
+/// # Errors
+/// [`ErrorKind::Protocol`], as [`decode_record`].
+pub fn decode_record_beside(
+    bytes: &[u8],
+    metadata: Vec<(&str, &str)>,
+    tags: Vec<&str>,
+) -> Result<Instance, Error> {
     if bytes.len() > MAX_RECORD {
         return Err(malformed(format!("it has {} bytes; at most {MAX_RECORD} are read", bytes.len())));
     }
     let text = std::str::from_utf8(bytes).map_err(|e| malformed("it is not UTF-8").with_source(e))?;
-    let draft: Draft =
+    let draft: Draft<'_> =
         serde_json::from_str(text).map_err(|e| malformed("it is not the JSON of a record").with_source(e))?;
-    build(draft).map_err(|e| malformed(e.to_string()))
+    build(&draft, metadata, tags).map_err(|e| malformed(e.to_string()))
 }
 
-fn build(draft: Draft) -> Result<Instance, Error> {
-    let service = draft.service.ok_or_else(|| Error::invalid("it has no service"))?;
-    let id = draft.id.ok_or_else(|| Error::invalid("it has no id"))?;
-    let mut builder = InstanceBuilder::of_parsed(ServiceName::foreign(service)?, InstanceId::foreign(id)?);
-    for endpoint in draft.endpoints.unwrap_or_default() {
-        builder = builder.endpoint(endpoint);
-    }
+fn build<'a>(
+    draft: &'a Draft<'_>,
+    metadata: Vec<(&'a str, &'a str)>,
+    tags: Vec<&'a str>,
+) -> Result<Instance, Error> {
+    let text = |text: &'a Option<Text<'_>>| text.as_ref().map(|text| &*text.0);
+    let service = text(&draft.service).ok_or_else(|| Error::invalid("it has no service"))?;
+    let id = text(&draft.id).ok_or_else(|| Error::invalid("it has no id"))?;
+    let key = InstanceKey::new(ServiceName::foreign(service)?, InstanceId::foreign(id)?);
+    let mut sketch = Sketch::new(key);
+    let endpoints = draft.endpoints.iter().flatten().map(|endpoint| endpoint.0.parse());
+    sketch.endpoints = endpoints.collect::<Result<_, _>>()?;
     // Empty text is how other writers say "none".
-    let given = |text: Option<String>| text.filter(|t| !t.is_empty());
-    if let Some(version) = given(draft.version) {
-        builder = builder.version(version);
-    }
-    if let Some(zone) = given(draft.zone) {
-        builder = builder.zone(zone);
-    }
-    if let Some(group) = given(draft.group) {
-        builder = builder.group(group);
-    }
-    for tag in draft.tags.unwrap_or_default() {
-        builder = builder.tag(tag);
-    }
+    let given = |given: &'a Option<Text<'_>>| text(given).filter(|text| !text.is_empty());
+    sketch.version = given(&draft.version);
+    sketch.zone = given(&draft.zone);
+    sketch.group = given(&draft.group);
+    sketch.tags = draft.tags.iter().flatten().map(|tag| &*tag.0).collect();
     if let Some(weight) = draft.weight {
-        builder = builder.weight(Weight::from_f64(weight)?.get());
+        sketch.weight = Weight::from_f64(weight)?;
     }
-    if let Some(status) = given(draft.status) {
-        builder = builder.status(status.parse::<Status>()?);
+    if let Some(status) = given(&draft.status) {
+        sketch.status = status.parse::<Status>()?;
     }
-    if let Some(metadata) = draft.metadata {
-        let pairs = metadata.into_iter().map(|(key, value)| (key, value.unwrap_or_default()));
-        builder = builder.all_metadata(Metadata::from_pairs(pairs)?);
+    let own = draft.metadata.iter().flatten();
+    sketch.metadata =
+        own.map(|(key, value)| (&*key.0, value.as_ref().map_or("", |value| &*value.0))).collect();
+    if sketch.metadata.is_empty() {
+        sketch.metadata = metadata;
+        sketch.tags.extend(tags);
     }
-    let version = match given(draft.incarnation) {
-        Some(incarnation) => Some(RecordVersion {
+    if let Some(incarnation) = given(&draft.incarnation) {
+        sketch.record_version = Some(RecordVersion {
             incarnation: incarnation.parse()?,
             epoch: draft.epoch.unwrap_or(1),
             sequence: draft.sequence.unwrap_or(1),
-        }),
-        None => None,
-    };
-    Ok(builder.build()?.with_record_version(version))
+        });
+    }
+    sketch.build()
 }
 
 fn malformed(why: impl Into<String>) -> Error {

@@ -23,6 +23,7 @@ pub(crate) use self::home::Home;
 use self::{
     budget::Budget,
     home::{Homes, Way},
+    picked::Noted,
 };
 pub use self::{
     call::{Attempt, CallOptions},
@@ -35,7 +36,7 @@ pub use self::{
 pub(crate) use self::{fixed::Nothing, source::Source};
 use crate::{
     Error, ErrorKind, Freshness, ViewEvents,
-    balance::{PickContext, Slot, Ticket},
+    balance::{Meter, PickContext, Slot, Ticket},
     metrics,
     model::{Instance, ServiceName, Status, Target},
     outlier::Outliers,
@@ -62,6 +63,8 @@ pub struct Upstream {
     refuses_expired: bool,
     /// Whether the balancer wants to hear of picks.
     observed: bool,
+    /// Whether it does no more than to count them, and where is known from choosing.
+    metered: bool,
     /// Whether failures count, so that every pick needs to know whom to tell.
     ejects: bool,
 }
@@ -94,9 +97,10 @@ impl Upstream {
             budget: Budget::new(),
         });
         let homes = Homes::new(&shared);
-        let (seat, observed) = (view.seat(), view.balancing().observes());
+        let (seat, balancing) = (view.seat(), view.balancing());
+        let (observed, metered) = (balancing.observes(), balancing.is_metered());
         let ejects = view.outliers().is_some();
-        Self { view, shared, homes, seat, refuses_expired, observed, ejects }
+        Self { view, shared, homes, seat, refuses_expired, observed, metered, ejects }
     }
 
     /// Starts what feeds the view, unless it was started. Needs a tokio runtime.
@@ -157,11 +161,13 @@ impl Upstream {
         {
             return Ok(picked);
         }
-        let Some((instance, slot)) = self.own(context) else { return Err(self.nothing()) };
+        let chosen = if self.metered { self.own_metered(context) } else { self.own(context) };
+        let Some((instance, slot)) = chosen else { return Err(self.nothing()) };
         let slot = Slot::from_bits(slot);
+        let ticket = if self.metered { Some(Meter::ticket()) } else { self.begin(slot) };
         let is_followed = self.ejects || self.observed || self.view.has_suspects();
         let way = if is_followed { self.homes.way() } else { Way::Nowhere };
-        Ok(Picked::new(instance, slot, self.begin(slot), way))
+        Ok(Picked::new(instance, slot, ticket, way))
     }
 
     /// The instance that is due to be tried again, for this one pick.
@@ -189,6 +195,18 @@ impl Upstream {
         })
     }
 
+    /// [`own`](Self::own) of a policy that counts: counted, which is what [`Meter::ticket`] says.
+    fn own_metered(&self, context: &PickContext<'_>) -> Option<(Arc<Instance>, u64)> {
+        self.view.pick_metered(self.seat, context, true, |chosen| {
+            let (member, meter) = chosen?;
+            match meter {
+                Some(meter) => meter.begin(),
+                None => drop(self.view.balancing().begin(member.slot)),
+            }
+            Some((Arc::clone(&member.instance), member.slot.to_bits()))
+        })
+    }
+
     /// Picks an instance and passes it to `f`: the cheapest form. The pick ends, without a verdict, when `f`
     /// returns.
     ///
@@ -200,9 +218,20 @@ impl Upstream {
     #[inline]
     pub fn with_pick<R>(&self, f: impl FnOnce(&Instance) -> R) -> Result<R, Error> {
         self.check_usable()?;
-        self.view.pick(self.seat, const { &PickContext::new() }, |member| {
-            let Some(member) = member else { return Err(self.nothing()) };
-            let _noted = self.observed.then(|| picked::Noted::new(self.view.balancing(), member.slot));
+        let context = const { &PickContext::new() };
+        if !self.metered {
+            return self.view.pick(self.seat, context, |member| {
+                let Some(member) = member else { return Err(self.nothing()) };
+                let _noted = self.observed.then(|| Noted::new(self.view.balancing(), member.slot));
+                Ok(f(&member.instance))
+            });
+        }
+        self.view.pick_metered(self.seat, context, false, |chosen| {
+            let Some((member, meter)) = chosen else { return Err(self.nothing()) };
+            let _noted = match meter {
+                Some(meter) => Noted::Near(meter.begun()),
+                None => Noted::new(self.view.balancing(), member.slot),
+            };
             Ok(f(&member.instance))
         })
     }

@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use super::home::Way;
 use crate::{
-    balance::{Balancing, Outcome, Slot, Ticket},
+    balance::{Balancing, Meter, Outcome, Slot, Ticket},
     model::Instance,
     outlier::ProbeId,
 };
@@ -138,20 +138,28 @@ impl fmt::Debug for Picked {
 }
 
 /// The guard of a pick that stays on the stack.
-pub(super) struct Noted<'a> {
-    balancer: &'a Balancing,
-    slot: Slot,
-    ticket: Ticket,
+pub(super) enum Noted<'a> {
+    /// Counted there.
+    Near(Meter<'a>),
+    Far {
+        balancer: &'a Balancing,
+        slot: Slot,
+        ticket: Ticket,
+    },
 }
 
 impl<'a> Noted<'a> {
     pub(super) fn new(balancer: &'a Balancing, slot: Slot) -> Self {
-        Self { balancer, slot, ticket: balancer.begin(slot) }
+        Self::Far { balancer, slot, ticket: balancer.begin(slot) }
     }
 }
 
 impl Drop for Noted<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.balancer.end(self.slot, self.ticket, None);
+        match self {
+            Self::Near(meter) => meter.end(),
+            Self::Far { balancer, slot, ticket } => balancer.end(*slot, *ticket, None),
+        }
     }
 }

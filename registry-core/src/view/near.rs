@@ -22,7 +22,7 @@ use std::{
 
 use super::{Live, View};
 use crate::{
-    balance::{Dice, PickContext},
+    balance::{Dice, Meter, PickContext},
     snapshot::Member,
     upstream::Home,
 };
@@ -157,6 +157,25 @@ impl View {
         context: &PickContext<'_>,
         f: impl FnOnce(Option<&Member>) -> R,
     ) -> R {
+        self.near(seat, |live, dice| f(live.choose(context, dice)))
+    }
+
+    /// As [`pick`](Self::pick); and passes where requests to the instance are counted, if the policy has just looked
+    /// there. `owns` says whether `f` keeps the instance.
+    #[inline(always)]
+    pub(crate) fn pick_metered<R>(
+        &self,
+        seat: usize,
+        context: &PickContext<'_>,
+        owns: bool,
+        f: impl FnOnce(Option<(&Member, Option<Meter<'_>>)>) -> R,
+    ) -> R {
+        self.near(seat, |live, dice| f(live.choose_metered(context, dice, owns)))
+    }
+
+    /// Passes what is live to `f`, through what the thread holds of it.
+    #[inline(always)]
+    fn near<R>(&self, seat: usize, f: impl FnOnce(&Live, &Dice) -> R) -> R {
         let mut f = Some(f);
         // Borrowed while `f` runs, so that whatever `f` does can't let go of what it reads.
         let picked = TABLE.try_with(|table| {
@@ -166,19 +185,19 @@ impl View {
                 return None;
             }
             let live = place.live.as_ref()?;
-            Some(f.take()?(live.choose(context, &table.dice)))
+            Some(f.take()?(live, &table.dice))
         });
         match picked {
             Ok(Some(result)) => result,
-            _ => self.pick_anew(context, f.take().expect("nothing is returned before it is called")),
+            _ => self.anew(f.take().expect("nothing is returned before it is called")),
         }
     }
 
-    /// Picks through the shared pointer, and takes a hold for the next time.
+    /// Passes what is live to `f`, through the shared pointer, and takes a hold for the next time.
     #[cold]
     #[inline(never)]
-    fn pick_anew<R>(&self, context: &PickContext<'_>, f: impl FnOnce(Option<&Member>) -> R) -> R {
-        f(self.hold().choose(context, &Dice::fresh()))
+    fn anew<R>(&self, f: impl FnOnce(&Live, &Dice) -> R) -> R {
+        f(&self.hold(), &Dice::fresh())
     }
 
     /// What is live, after it was put into this thread's table.

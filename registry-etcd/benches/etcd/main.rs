@@ -11,6 +11,8 @@
 #[cfg(unix)]
 mod burst;
 #[cfg(unix)]
+mod idle;
+#[cfg(unix)]
 mod register;
 #[cfg(unix)]
 mod renew;
@@ -46,6 +48,9 @@ fn main() -> std::process::ExitCode {
         }
         if wants("R2") {
             bounds.extend(Box::pin(renew::measure()).await);
+        }
+        if wants("I1") || wants("I2") {
+            bounds.extend(Box::pin(idle::measure()).await);
         }
         bounds
     });

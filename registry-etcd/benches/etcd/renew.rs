@@ -52,15 +52,15 @@ async fn keep(stage: &Stage, options: &str) -> (f64, f64) {
 
 /// What the server counted.
 #[derive(Clone, Copy, Debug)]
-struct Calls {
+pub(crate) struct Calls {
     /// Messages on keep-alive streams.
-    renewals: u64,
+    pub(crate) renewals: u64,
     /// Calls and messages of any other kind, without those that asked for this.
-    others: u64,
+    pub(crate) others: u64,
 }
 
 impl Calls {
-    async fn of(stage: &Stage) -> Self {
+    pub(crate) async fn of(stage: &Stage) -> Self {
         let page = metrics(stage).await;
         let mut calls = Self { renewals: 0, others: 0 };
         for line in page.lines().filter(|line| line.starts_with("grpc_server_msg_received_total{")) {
@@ -86,7 +86,7 @@ async fn metrics(stage: &Stage) -> String {
 }
 
 /// The processor time of all threads of this process, where the system tells; threads that have ended are missing.
-fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let nanos = threads.filter_map(|thread| {
         let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;

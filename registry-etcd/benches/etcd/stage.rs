@@ -67,6 +67,12 @@ impl Stage {
         }
     }
 
+    /// Writes the record of one instance, under no lease.
+    pub(crate) async fn put(&self, instance: &Instance) {
+        let key = format!("/{NAMESPACE}/{}", instance.key());
+        self.raw().await.put(key, encode_record(instance, None).unwrap(), None).await.unwrap();
+    }
+
     /// Removes every record.
     pub(crate) async fn clear(&self) {
         let all = DeleteOptions::new().with_prefix();

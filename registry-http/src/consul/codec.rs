@@ -10,9 +10,11 @@
 use std::collections::BTreeMap;
 
 use registry_core::{
-    Error, ErrorKind, Instance, InstanceKey, Metadata,
-    model::{RecordVersion, decode_record, encode_record},
+    Error, ErrorKind, Instance, InstanceKey,
+    model::{RecordVersion, decode_record, decode_record_beside, encode_record},
 };
+
+use super::text::{Pairs, Text};
 
 /// The key of the first chunk of the record.
 pub(super) const RECORD: &str = "service-registry";
@@ -56,22 +58,54 @@ pub(super) fn encode_meta(instance: &Instance, version: RecordVersion) -> Result
 ///
 /// # Errors
 /// [`ErrorKind::Protocol`] if it is malformed or that of another key.
-pub(super) fn decode_meta<K, V>(
-    pairs: &BTreeMap<K, V>,
-    tags: &[V],
+pub(super) fn decode_meta<P: Carrier>(
+    pairs: &P,
+    tags: &[P::Text],
     key: &InstanceKey,
-) -> Option<Result<Instance, Error>>
-where
-    K: AsRef<str> + Ord + std::borrow::Borrow<str>,
-    V: AsRef<str>,
-{
-    pairs.get(RECORD)?;
-    let mut record = String::new();
-    for number in 1..=MAX_PAIRS {
-        let Some(chunk) = pairs.get(&*chunk_key(number)) else { break };
-        record.push_str(chunk.as_ref());
-    }
+) -> Option<Result<Instance, Error>> {
+    let first = pairs.value(RECORD)?;
+    let Some(second) = pairs.value(&chunk_key(2)) else { return Some(restore(first, pairs, tags, key)) };
+    let rest = (3..=MAX_PAIRS).map_while(|number| pairs.value(&chunk_key(number)));
+    let record: String = [first, second].into_iter().chain(rest).collect();
     Some(restore(&record, pairs, tags, key))
+}
+
+/// Whether these pairs carry an instance.
+pub(super) fn is_ours(pairs: &impl Carrier) -> bool {
+    pairs.value(RECORD).is_some()
+}
+
+/// Pairs that may carry an instance.
+pub(super) trait Carrier {
+    /// What a tag beside them is.
+    type Text: AsRef<str>;
+
+    fn value(&self, key: &str) -> Option<&str>;
+    fn all(&self) -> impl Iterator<Item = (&str, &str)>;
+}
+
+impl Carrier for Meta {
+    type Text = String;
+
+    fn value(&self, key: &str) -> Option<&str> {
+        self.get(key).map(String::as_str)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter().map(|(key, value)| (&**key, &**value))
+    }
+}
+
+impl<'a> Carrier for Pairs<'a> {
+    type Text = Text<'a>;
+
+    fn value(&self, key: &str) -> Option<&str> {
+        self.get(key)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter()
+    }
 }
 
 /// Who wrote a record, if it is one of ours.
@@ -83,35 +117,20 @@ pub(super) fn version_of(meta: &Meta) -> Option<RecordVersion> {
     decode_record(record.as_bytes()).ok()?.record_version()
 }
 
-fn restore<K, V>(
+fn restore<P: Carrier>(
     record: &str,
-    pairs: &BTreeMap<K, V>,
-    tags: &[V],
+    pairs: &P,
+    tags: &[P::Text],
     key: &InstanceKey,
-) -> Result<Instance, Error>
-where
-    K: AsRef<str> + Ord,
-    V: AsRef<str>,
-{
-    let instance = decode_record(record.as_bytes())?;
-    if instance.key() != *key {
+) -> Result<Instance, Error> {
+    let metadata = pairs.all().filter(|(key, _)| !is_reserved(key)).collect();
+    let tags = tags.iter().map(AsRef::as_ref).collect();
+    let instance = decode_record_beside(record.as_bytes(), metadata, tags)?;
+    if (instance.service(), instance.id()) != (&key.service, &key.id) {
         let message = format!("the record under {key} is that of {}", instance.key());
         return Err(Error::new(ErrorKind::Protocol, message));
     }
-    if !instance.metadata().is_empty() {
-        return Ok(instance);
-    }
-    let version = instance.record_version();
-    let own = pairs.iter().filter(|(key, _)| !is_reserved(key.as_ref()));
-    let metadata = Metadata::from_pairs(own.map(|(key, value)| (key.as_ref(), value.as_ref())))?;
-    if metadata.is_empty() && tags.is_empty() {
-        return Ok(instance);
-    }
-    let mut builder = instance.to_builder().all_metadata(metadata);
-    for tag in tags {
-        builder = builder.tag(tag.as_ref());
-    }
-    Ok(builder.build()?.with_record_version(version))
+    Ok(instance)
 }
 
 /// Without what stands elsewhere.

@@ -1,20 +1,19 @@
 //! Finding: one read of a list, and what it says of itself.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use registry_core::{
-    Discovery, Error, ErrorKind, Instance, InstanceKey, Status, Target,
+    Discovery, Error, ErrorKind, Target,
     backend::{Consistency, Cursor, Evidence, Listing, Read, Relist, Relisted, WatchStream},
 };
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{
     config::ConsulRead,
     entry::Reading,
     error,
+    list::{self, distinct},
     names::Names,
     query::Query,
     rights::{self, Needed},
@@ -111,13 +110,6 @@ pub(super) struct Found {
     /// Which of the query's data centres it is.
     pub(super) at: usize,
     pub(super) dc: Option<String>,
-}
-
-/// The entries of an answer.
-struct Entries<'a> {
-    entries: Vec<&'a RawValue>,
-    /// Which service at Consul they are of, if the answer says so.
-    service: Option<String>,
 }
 
 /// Reads the lists of one query.
@@ -230,16 +222,6 @@ impl Reader<'_> {
         answer: &Answer,
         at: usize,
     ) -> Result<Relisted, Error> {
-        let Entries { entries, service } = match self.entries(answer) {
-            Ok(entries) => entries,
-            Err(error) => {
-                relist.forget();
-                return Err(error);
-            }
-        };
-        if entries.is_empty() {
-            self.refuse_hidden(answer, at, service.as_deref()).await?;
-        }
         // A prepared query may be answered by another data centre, and any of those that are named may be the agent's own.
         let home = match self.query.datacenters[at].is_some() || self.query.prepared.is_some() {
             true => self.session.home().await,
@@ -252,29 +234,12 @@ impl Reader<'_> {
             is_remote: at > 0,
             is_prepared: self.query.prepared.is_some(),
         };
-        let raw = entries.iter().map(|entry| entry.get().as_bytes());
-        Ok(relist.next(raw, |bytes| reading.decode(bytes)))
-    }
-
-    fn entries<'a>(&self, answer: &'a Answer) -> Result<Entries<'a>, Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Executed<'a> {
-            #[serde(borrow)]
-            nodes: Option<Vec<&'a RawValue>>,
-            service: Option<String>,
+        let list = list::take(relist, &reading, &answer.body)
+            .ok_or_else(|| error::protocol(answer, self.operation, "no list of services"))?;
+        if list.is_blank {
+            self.refuse_hidden(answer, at, list.service.as_deref()).await?;
         }
-        // Checking UTF-8 once is faster than for each string.
-        let parsed = std::str::from_utf8(&answer.body).ok().and_then(|text| {
-            if self.query.prepared.is_some() {
-                let Executed { nodes, service } = serde_json::from_str(text).ok()?;
-                Some(Entries { entries: nodes.unwrap_or_default(), service })
-            } else {
-                let entries = serde_json::from_str::<Option<Vec<&RawValue>>>(text).ok()?.unwrap_or_default();
-                Some(Entries { entries, service: None })
-            }
-        });
-        parsed.ok_or_else(|| error::protocol(answer, self.operation, "no list of services"))
+        Ok(list.relisted)
     }
 }
 
@@ -290,28 +255,4 @@ pub(super) fn blocking(session: &Session, operation: &'static str, path: Path, i
     // Consul adds up to a sixteenth, so that not all return at once.
     let deadline = Instant::now() + wait + wait / 16 + session.config.common.request_timeout;
     Call::get(operation, path).list().patient().until(deadline)
-}
-
-/// Each key once: one instance may stand at two agents, after it has moved or while both are told of it.
-pub(super) fn distinct(list: Relisted) -> (Vec<Arc<Instance>>, Vec<InstanceKey>) {
-    let mut best: HashMap<InstanceKey, usize> = HashMap::with_capacity(list.instances.len());
-    let mut instances: Vec<Arc<Instance>> = Vec::with_capacity(list.instances.len());
-    for instance in list.instances {
-        match best.get(&instance.key()) {
-            None => {
-                best.insert(instance.key(), instances.len());
-                instances.push(instance);
-            }
-            Some(at) if rank(&instance) > rank(&instances[*at]) => instances[*at] = instance,
-            Some(_) => {}
-        }
-    }
-    let rejected = list.rejected.into_iter().filter(|key| !best.contains_key(key)).collect();
-    (instances, rejected)
-}
-
-fn rank(instance: &Instance) -> (bool, u64, u64) {
-    let version = instance.record_version();
-    let (epoch, sequence) = version.map_or((0, 0), |version| (version.epoch, version.sequence));
-    (instance.status() == Status::Serving, epoch, sequence)
 }

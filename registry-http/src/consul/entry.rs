@@ -5,31 +5,36 @@
 //! Spring's `secure`, `zone` and `gRPC_port`, else plain `Address` and `Port`. Their id is `{ID}@{node}`, as one id may
 //! stand on every node.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::fmt;
 
 use registry_core::{
-    Endpoint, Error, ErrorKind, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, ServiceName,
-    Status, Weight,
+    Endpoint, Error, ErrorKind, Instance, InstanceId, InstanceKey, ServiceName, Status, Weight, model::Sketch,
 };
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
 
-use super::{codec::decode_meta, names::Names};
+use super::{
+    codec::{decode_meta, is_ours},
+    names::Names,
+    text::{Pairs, Text, Wan},
+};
 
 /// Begins the ids of the checks that maintenance makes.
 pub(super) const SERVICE_MAINTENANCE: &str = "_service_maintenance:";
 const NODE_MAINTENANCE: &str = "_node_maintenance";
 
-type Text<'a> = Cow<'a, str>;
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry<'a> {
+pub(super) struct Entry<'a> {
     #[serde(borrow, default)]
     node: Option<Node<'a>>,
     #[serde(borrow)]
     service: Service<'a>,
-    #[serde(borrow, default)]
-    checks: Option<Vec<Check<'a>>>,
+    #[serde(default)]
+    checks: Option<Health>,
 }
 
 #[derive(Deserialize, Default)]
@@ -42,7 +47,7 @@ struct Node<'a> {
     #[serde(borrow, default)]
     address: Option<Text<'a>>,
     #[serde(borrow, default)]
-    tagged_addresses: Option<BTreeMap<Text<'a>, Text<'a>>>,
+    tagged_addresses: Option<Wan<'a>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -54,16 +59,25 @@ struct Service<'a> {
     service: Text<'a>,
     #[serde(borrow, default)]
     address: Option<Text<'a>>,
+    /// Agents take any number.
     #[serde(default)]
-    port: Option<u32>,
+    port: Option<i64>,
     #[serde(borrow, default)]
     tags: Option<Vec<Text<'a>>>,
     #[serde(borrow, default)]
-    meta: Option<BTreeMap<Text<'a>, Text<'a>>>,
+    meta: Option<Pairs<'a>>,
     #[serde(borrow, default)]
-    tagged_addresses: Option<BTreeMap<Text<'a>, Tagged<'a>>>,
+    tagged_addresses: Option<TaggedAddresses<'a>>,
     #[serde(default)]
     weights: Option<Weights>,
+}
+
+/// What of a service's tagged addresses may count.
+#[derive(Default)]
+struct TaggedAddresses<'a> {
+    /// Whole URLs, with the scheme they stand under.
+    urls: Vec<(Text<'a>, Text<'a>)>,
+    wan: Option<Tagged<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +86,7 @@ struct Tagged<'a> {
     #[serde(borrow, default)]
     address: Option<Text<'a>>,
     #[serde(default)]
-    port: Option<u32>,
+    port: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -119,30 +133,34 @@ pub(super) struct Reading<'a> {
 impl Reading<'_> {
     /// The instance of an entry; `Err` with the key, as far as it can be told, of one that can't be read, and without a
     /// key for one that isn't there to be used.
-    pub(super) fn decode(&self, bytes: &[u8]) -> Result<Instance, Option<InstanceKey>> {
-        let entry: Entry<'_> = serde_json::from_slice(bytes).map_err(|error| {
+    pub(super) fn decode(&self, raw: &str) -> Result<Instance, Option<InstanceKey>> {
+        let entry: Entry<'_> = serde_json::from_str(raw).map_err(|error| {
             tracing::debug!(%error, "skipped an entry of a list");
-            self.key_at_least(bytes)
+            self.key_at_least(raw)
         })?;
+        self.instance(&entry)
+    }
+
+    /// The same of an entry that was read.
+    pub(super) fn instance(&self, entry: &Entry<'_>) -> Result<Instance, Option<InstanceKey>> {
         // Consul ignores case; we don't.
-        if !self.is_prepared && *entry.service.service != *self.names.service(self.service) {
+        if !self.is_prepared && !self.names.is_name_of(self.service, &entry.service.service) {
             return Err(None);
         }
-        let health = health(entry.checks.as_deref().unwrap_or_default());
+        let health = entry.checks.unwrap_or(Health::Passing);
         if health == Health::Critical {
             return Err(None);
         }
-        let empty = BTreeMap::new();
-        let meta = entry.service.meta.as_ref().unwrap_or(&empty);
+        let none = Pairs::default();
+        let meta = entry.service.meta.as_ref().unwrap_or(&none);
         let tags = entry.service.tags.as_deref().unwrap_or_default();
-        let ours = self
-            .own_key(&entry)
-            .and_then(|key| decode_meta(meta, tags, &key).map(|instance| (key, instance)));
+        let own_key = if is_ours(meta) { self.own_key(entry) } else { None };
+        let ours = own_key.and_then(|key| decode_meta(meta, tags, &key).map(|instance| (key, instance)));
         let (key, instance) = match ours {
             Some((key, instance)) => (Some(key), instance),
             None => {
-                let key = self.foreign_key(&entry);
-                let instance = key.clone().and_then(|key| self.foreign(&entry, key, meta, tags, health));
+                let key = self.foreign_key(entry);
+                let instance = key.clone().and_then(|key| self.foreign(entry, key, meta, tags, health));
                 (key.ok(), instance)
             }
         };
@@ -155,7 +173,7 @@ impl Reading<'_> {
             _ => Ok(instance),
         });
         instance.map_err(|error| {
-            tracing::debug!(id = %entry.service.id, error = format!("{error:#}"), "skipped a record");
+            tracing::debug!(id = %*entry.service.id, error = format!("{error:#}"), "skipped a record");
             key
         })
     }
@@ -185,7 +203,7 @@ impl Reading<'_> {
 
     fn foreign_key(&self, entry: &Entry<'_>) -> Result<InstanceKey, Error> {
         let node = entry.node.as_ref().and_then(|node| node.node.as_deref()).unwrap_or_default();
-        let id = InstanceId::foreign(format!("{}@{node}", entry.service.id))?;
+        let id = InstanceId::foreign([&*entry.service.id, "@", node].concat())?;
         Ok(InstanceKey::new(self.service_of(entry)?, id))
     }
 
@@ -193,47 +211,32 @@ impl Reading<'_> {
         &self,
         entry: &Entry<'_>,
         key: InstanceKey,
-        meta: &BTreeMap<Text<'_>, Text<'_>>,
+        meta: &Pairs<'_>,
         tags: &[Text<'_>],
         health: Health,
     ) -> Result<Instance, Error> {
-        let given = |key: &str| meta.get(key).map(|text| &**text).filter(|text| !text.is_empty());
-        let mut builder = InstanceBuilder::of(key.service).parsed_id(key.id);
-        for endpoint in self.endpoints(&entry.service, entry.node.as_ref(), given, tags)? {
-            builder = builder.endpoint(endpoint.to_string());
-        }
+        let given = |key: &str| meta.get(key).filter(|text| !text.is_empty());
+        let mut sketch = Sketch::new(key);
+        sketch.endpoints = self.endpoints(&entry.service, entry.node.as_ref(), given, tags)?;
         // What doesn't fit a field stays metadata.
-        let mut lifted = Vec::new();
         let fits = |text: &&str| text.len() <= 256;
-        let version = given("version").filter(fits).inspect(|_| lifted.push("version"));
-        let version = version
-            .or_else(|| tags.iter().find_map(|tag| tag.strip_prefix("version=")).filter(|v| !v.is_empty()));
-        if let Some(version) = version {
-            builder = builder.version(version);
-        }
-        if let Some(zone) = given("zone").filter(fits) {
-            lifted.push("zone");
-            builder = builder.zone(zone);
-        }
-        if let Some(group) = given("group").filter(fits) {
-            lifted.push("group");
-            builder = builder.group(group);
-        }
+        let (version, zone, group) =
+            (given("version").filter(fits), given("zone").filter(fits), given("group").filter(fits));
         let told = given("weight").and_then(|text| Weight::from_f64(text.parse().ok()?).ok());
-        let weight = match told {
-            Some(weight) => {
-                lifted.push("weight");
-                weight.get()
-            }
-            None => neutral(entry.service.weights.as_ref(), health),
-        };
-        builder = builder.weight(weight);
-        let own = |tag: &&Text<'_>| !tag.starts_with("version=") && !tag.is_empty() && tag.len() <= 256;
-        for tag in tags.iter().filter(own).take(64) {
-            builder = builder.tag(&**tag);
-        }
-        let rest = meta.iter().filter(|(key, _)| !lifted.contains(&&***key));
-        builder.all_metadata(Metadata::from_pairs(rest.map(|(key, value)| (&**key, &**value)))?).build()
+        let lifted = [
+            version.map(|_| "version"),
+            zone.map(|_| "zone"),
+            group.map(|_| "group"),
+            told.map(|_| "weight"),
+        ];
+        sketch.version = version
+            .or_else(|| tags.iter().find_map(|tag| tag.strip_prefix("version=")).filter(|v| !v.is_empty()));
+        (sketch.zone, sketch.group) = (zone, group);
+        sketch.weight = told.unwrap_or_else(|| neutral(entry.service.weights.as_ref(), health));
+        let own = |tag: &&str| !tag.starts_with("version=") && !tag.is_empty() && tag.len() <= 256;
+        sketch.tags = tags.iter().map(|tag| &**tag).filter(own).take(64).collect();
+        sketch.metadata = meta.iter().filter(|(key, _)| !lifted.contains(&Some(*key))).collect();
+        sketch.build()
     }
 
     fn endpoints<'t>(
@@ -246,18 +249,17 @@ impl Reading<'_> {
         let tagged = service.tagged_addresses.as_ref();
         let is_remote = self.is_remote(node);
         // Kratos: whole URLs by scheme.
-        let urls = tagged.into_iter().flatten().filter_map(|(_, one)| one.address.as_deref());
-        let mut urls: Vec<Endpoint> =
-            urls.filter(|url| url.contains("://")).filter_map(|url| url.parse().ok()).collect();
+        let urls = tagged.map(|tagged| &*tagged.urls).unwrap_or_default();
+        let mut urls: Vec<Endpoint> = urls.iter().filter_map(|(_, url)| url.parse().ok()).collect();
         let port = service.port.unwrap_or(0);
         if !urls.is_empty() {
             // The first endpoint is the one that stands in `Port` too.
-            urls.sort_by_key(|url| u32::from(url.port()) != port);
+            urls.sort_by_key(|url| i64::from(url.port()) != port);
             return Ok(urls);
         }
         let filled = |text: Option<&'t Text<'_>>| text.map(|text| &**text).filter(|text| !text.is_empty());
-        let wan = tagged.filter(|_| is_remote).and_then(|tagged| tagged.get("wan"));
-        let node_wan = node.filter(|_| is_remote).and_then(|n| n.tagged_addresses.as_ref()?.get("wan"));
+        let wan = tagged.filter(|_| is_remote).and_then(|tagged| tagged.wan.as_ref());
+        let node_wan = node.filter(|_| is_remote).and_then(|n| n.tagged_addresses.as_ref()?.0.as_ref());
         let host = filled(wan.and_then(|wan| wan.address.as_ref()))
             .or_else(|| filled(service.address.as_ref()))
             .or_else(|| filled(node_wan))
@@ -274,7 +276,7 @@ impl Reading<'_> {
     }
 }
 
-fn endpoint(scheme: &str, host: &str, port: u32) -> Result<Endpoint, Error> {
+fn endpoint(scheme: &str, host: &str, port: i64) -> Result<Endpoint, Error> {
     let port =
         u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(|| malformed("it has no port"))?;
     Endpoint::new(scheme, host, port)
@@ -285,18 +287,19 @@ fn malformed(why: &'static str) -> Error {
 }
 
 /// Our weight for Consul's, whose neutral one is 1.
-fn neutral(weights: Option<&Weights>, health: Health) -> u32 {
+fn neutral(weights: Option<&Weights>, health: Health) -> Weight {
     let told = weights.and_then(|weights| match health {
         Health::Warning => weights.warning,
         Health::Passing | Health::Maintenance | Health::Critical => weights.passing,
     });
-    told.unwrap_or(1).saturating_mul(Weight::NEUTRAL.get()).min(Weight::MAX.get())
+    let weight = told.unwrap_or(1).saturating_mul(Weight::NEUTRAL.get());
+    Weight::new(weight).unwrap_or(Weight::MAX)
 }
 
-fn health(checks: &[Check<'_>]) -> Health {
-    let each = checks.iter().map(|check| {
-        let id = check.id.as_deref().unwrap_or_default();
-        match check.status.as_deref() {
+impl Check<'_> {
+    fn health(&self) -> Health {
+        let id = self.id.as_deref().unwrap_or_default();
+        match self.status.as_deref() {
             Some("critical") if id.starts_with(SERVICE_MAINTENANCE) || id == NODE_MAINTENANCE => {
                 Health::Maintenance
             }
@@ -304,8 +307,66 @@ fn health(checks: &[Check<'_>]) -> Health {
             Some("warning") => Health::Warning,
             _ => Health::Passing,
         }
-    });
-    each.max().unwrap_or(Health::Passing)
+    }
+}
+
+impl Health {
+    fn worst(checks: &[Check<'_>]) -> Self {
+        checks.iter().map(Check::health).max().unwrap_or(Self::Passing)
+    }
+}
+
+/// Whether all of a list of checks pass, as far as that shows without reading them.
+///
+/// Checks are half of an entry, and nearly all of them pass. A list in which neither other word occurs, nor an escape
+/// that might spell one, needs no reading, if what would be read of it are strings.
+fn all_pass(raw: &str) -> bool {
+    let are_strings = |field: &&str| raw.split(*field).skip(1).all(|value| value.starts_with(":\""));
+    raw.starts_with('[')
+        && !["critical", "warning", "\\u"].iter().any(|word| raw.contains(word))
+        && ["\"CheckID\"", "\"Status\""].iter().all(are_strings)
+}
+
+/// Of a list of checks: what the worst of them says.
+impl<'de> Deserialize<'de> for Health {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&'de RawValue>::deserialize(deserializer)?.get();
+        if all_pass(raw) {
+            return Ok(Self::Passing);
+        }
+        let checks: Vec<Check<'_>> = serde_json::from_str(raw).map_err(D::Error::custom)?;
+        Ok(Self::worst(&checks))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for TaggedAddresses<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = TaggedAddresses<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of addresses")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut found = TaggedAddresses::default();
+                while let Some((key, tagged)) = map.next_entry::<Text<'de>, Tagged<'de>>()? {
+                    if let Some(url) = tagged.address.as_ref().filter(|address| address.contains("://")) {
+                        found.urls.push((key.clone(), url.clone()));
+                    }
+                    if *key == *"wan" {
+                        found.wan = Some(tagged);
+                    }
+                }
+                found.urls.sort_by(|(a, _), (b, _)| a.cmp(b));
+                Ok(found)
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
 }
 
 mod salvage;

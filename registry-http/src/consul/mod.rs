@@ -4,6 +4,8 @@
 //! watch a row of *blocking queries*: reads that the agent holds back until something changes.
 
 mod agent;
+#[doc(hidden)]
+pub mod bench;
 mod catalogue;
 mod codec;
 mod config;
@@ -12,6 +14,7 @@ mod discovery;
 mod entry;
 mod error;
 mod lease;
+mod list;
 mod names;
 mod pace;
 mod query;
@@ -19,6 +22,7 @@ mod registration;
 mod registry;
 mod rights;
 mod session;
+mod text;
 mod watch;
 
 pub use config::{ConsulCheck, ConsulConfig, ConsulRead};

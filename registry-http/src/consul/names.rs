@@ -47,6 +47,12 @@ impl Names {
         whole
     }
 
+    /// Whether this is the name of a service at Consul.
+    pub(super) fn is_name_of(&self, service: &ServiceName, name: &str) -> bool {
+        let plain = name.strip_prefix(&*self.prefix).filter(|rest| is_plain(rest));
+        plain.map_or_else(|| self.service(service) == name, |plain| plain == service.as_str())
+    }
+
     /// Which of our services a name at Consul is, if it is one of this namespace in its only spelling.
     pub(super) fn service_of(&self, name: &str) -> Option<ServiceName> {
         let rest = name.strip_prefix(&*self.prefix)?;
@@ -66,11 +72,21 @@ impl Names {
 
     /// Which of our instances of `service` has this id, if it is in its only spelling.
     pub(super) fn key_of(&self, service: &ServiceName, id: &str) -> Option<InstanceKey> {
-        let (_, own) = id.split_once(':')?;
+        let (front, own) = id.split_once(':')?;
+        if front == service.as_str() && self.prefix.is_empty() && is_plain(front) && is_plain(own) {
+            return Some(InstanceKey::new(service.clone(), InstanceId::foreign(own).ok()?));
+        }
         let decoded = percent_decode_str(own).decode_utf8().ok()?;
         let key = InstanceKey::new(service.clone(), InstanceId::foreign(decoded).ok()?);
         (self.id(&key) == id).then_some(key)
     }
+}
+
+/// Whether a name is spelt as it is, wherever it stands: most are, and lists have thousands.
+fn is_plain(text: &str) -> bool {
+    let plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(plain) && bytes.all(|byte| plain(byte) || byte == b'.')
 }
 
 fn push_encoded(into: &mut String, text: &str) {

@@ -22,14 +22,15 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::stream;
 use registry_core::{
-    Error, InstanceKey,
+    Error,
     backend::{Change, Event, Relist, Relisted, SourceId, WatchStream},
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     config::ConsulRead,
-    discovery::{Found, Reader, Told, distinct, is_empty},
+    discovery::{Found, Reader, Told, is_empty},
+    list::{distinct, has_doubles},
     pace::{Held, Pace},
     query::Query,
     session::Session,
@@ -238,12 +239,6 @@ fn went_back(last: &Told, next: &Told) -> bool {
         (Some(before), Some(after)) => after < before && last.is_streaming == next.is_streaming,
         _ => false,
     }
-}
-
-fn has_doubles(list: &Relisted) -> bool {
-    let mut keys: std::collections::HashSet<InstanceKey> =
-        std::collections::HashSet::with_capacity(list.instances.len());
-    !list.instances.iter().all(|instance| keys.insert(instance.key()))
 }
 
 #[cfg(test)]

@@ -262,8 +262,8 @@ fn native(names: &Names, info: &Info<'_>, record: &str) -> Result<Instance, Erro
 /// A record without any mark of ours, as Spring Cloud and others write it.
 fn foreign(service: &ServiceName, address: Address, info: &Info<'_>) -> Result<Instance, Error> {
     let id = info.id().ok_or_else(|| malformed("it has no id"))?;
-    let mut builder =
-        InstanceBuilder::of(service.clone()).parsed_id(InstanceId::foreign(id).map_err(restated)?);
+    let key = InstanceKey::new(service.clone(), InstanceId::foreign(id).map_err(restated)?);
+    let mut builder = InstanceBuilder::of_key(key);
     let secure = info.secure_port.used(false);
     // Like Spring's clients: the secure port, where it is enabled.
     let mut ports: Vec<(&str, u16)> = secure.map(|port| ("https", port)).into_iter().collect();

@@ -55,14 +55,7 @@ impl EurekaDiscovery {
     }
 
     fn wanted(&self, target: &Target) -> Result<Wanted, Error> {
-        let mut wanted = Wanted {
-            names: Arc::clone(&self.names),
-            address: self.address,
-            service: target.service().clone(),
-            app: self.names.app(target.service()).into(),
-            vip: None,
-            regions: None,
-        };
+        let mut wanted = Wanted::service(Arc::clone(&self.names), self.address, target.service());
         for (key, value) in target.qualifiers().iter() {
             match key {
                 _ if value.is_empty() => return Err(invalid(format!("the qualifier {key:?} is empty"))),
@@ -116,6 +109,11 @@ impl Discovery for EurekaDiscovery {
 }
 
 impl Wanted {
+    pub(crate) fn service(names: Arc<Names>, address: Address, service: &ServiceName) -> Self {
+        let app = names.app(service).into();
+        Self { names, address, service: service.clone(), app, vip: None, regions: None }
+    }
+
     /// All that a complete list has of it.
     pub(crate) fn find(&self, all: &Replica) -> Found {
         let mut found = Found::default();

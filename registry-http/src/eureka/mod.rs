@@ -61,6 +61,8 @@
 //! The catalogue is what the asked server knows. A watch of it ends when the list comes from another memory.
 
 mod api;
+#[doc(hidden)]
+pub mod bench;
 mod catalogue;
 mod codec;
 mod config;

@@ -90,9 +90,11 @@ impl Watch {
         let mut event = Event::new(Vec::new(), None, evidence(&round.source, &round.server));
         match &round.news {
             News::Nothing => {}
-            News::Changes(changes) => changes.iter().for_each(|change| self.change(change, &mut event)),
+            News::Changes(changes) => {
+                changes.iter().for_each(|change| tell(&self.wanted, change, &mut event))
+            }
             News::List { gone, all } => {
-                gone.iter().for_each(|change| self.change(change, &mut event));
+                gone.iter().for_each(|change| tell(&self.wanted, change, &mut event));
                 self.list(all, &mut event);
             }
         }
@@ -104,30 +106,31 @@ impl Watch {
         event.changes.push(Change::Reset(found.instances));
         event.rejected.extend(found.rejected);
     }
+}
 
-    fn change(&self, change: &replica::Change, event: &mut Event) {
-        match change {
-            replica::Change::Put { new, old } => {
-                let was = old.as_ref().and_then(|old| key(self.wanted.see(old)));
-                let is = match self.wanted.see(new) {
-                    Reading::Instance(instance) => {
-                        let key = instance.key();
-                        event.changes.push(Change::Upsert(Arc::new(*instance)));
-                        Some(key)
-                    }
-                    Reading::Other => None,
-                    Reading::Malformed(key, error) => {
-                        tracing::debug!(?key, error = format!("{error:#}"), "skipped a record");
-                        event.rejected.extend(key.clone());
-                        // Unreadable is not gone.
-                        key.or_else(|| was.clone())
-                    }
-                };
-                event.changes.extend(was.filter(|was| Some(was) != is.as_ref()).map(Change::Remove));
-            }
-            replica::Change::Gone(record) => {
-                event.changes.extend(key(self.wanted.see(record)).map(Change::Remove));
-            }
+/// What a change of the replica is to a watch.
+pub(crate) fn tell(wanted: &Wanted, change: &replica::Change, event: &mut Event) {
+    match change {
+        replica::Change::Put { new, old } => {
+            let was = old.as_ref().and_then(|old| key(wanted.see(old)));
+            let is = match wanted.see(new) {
+                Reading::Instance(instance) => {
+                    let key = instance.key();
+                    event.changes.push(Change::Upsert(Arc::new(*instance)));
+                    Some(key)
+                }
+                Reading::Other => None,
+                Reading::Malformed(key, error) => {
+                    tracing::debug!(?key, error = format!("{error:#}"), "skipped a record");
+                    event.rejected.extend(key.clone());
+                    // Unreadable is not gone.
+                    key.or_else(|| was.clone())
+                }
+            };
+            event.changes.extend(was.filter(|was| Some(was) != is.as_ref()).map(Change::Remove));
+        }
+        replica::Change::Gone(record) => {
+            event.changes.extend(key(wanted.see(record)).map(Change::Remove));
         }
     }
 }

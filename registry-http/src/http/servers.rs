@@ -66,6 +66,12 @@ impl Servers {
         Arc::clone(&self.lanes[self.pool().candidates(Instant::now(), None)[0]].server)
     }
 
+    /// All servers, in the order in which they would be asked.
+    pub(crate) fn in_turn(&self) -> Vec<Arc<str>> {
+        let turn = self.pool().candidates(Instant::now(), None);
+        turn.into_iter().map(|node| Arc::clone(&self.lanes[node].server)).collect()
+    }
+
     /// Makes one call. An answer of any status is `Ok`; the last one, if all were their servers' fault.
     ///
     /// # Errors

@@ -5,27 +5,44 @@
 
 use std::borrow::Cow;
 
+use http::StatusCode;
 use registry_core::{Error, ErrorKind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::Api;
+use crate::http::Answer;
 
 /// A complete list of the instances of a service, not yet decoded.
 #[derive(Debug)]
 pub(crate) struct List<'a> {
-    /// The array as it was written.
-    hosts: Option<&'a RawValue>,
+    hosts: Hosts<'a>,
     /// Whether the server calls everybody healthy because too few are.
     pub(crate) is_protected: bool,
 }
 
+#[derive(Debug)]
+enum Hosts<'a> {
+    /// From the first entry to the end of the last, and all of them: one scan of the body tells.
+    Split { bytes: &'a str, entries: Vec<&'a RawValue> },
+    /// Something else than an array of entries; nothing is an empty one.
+    Other(Option<&'a RawValue>),
+}
+
+/// What stands around the hosts, whatever they are.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ServiceInfo<'a> {
-    #[serde(borrow)]
-    hosts: Option<&'a RawValue>,
+#[serde(rename_all = "camelCase", bound(deserialize = "H: Deserialize<'de>"))]
+struct ServiceInfo<H> {
+    hosts: Option<H>,
     reach_protection_threshold: Option<bool>,
+}
+
+/// The code and the data of [`Wrapped`], if they are of this kind.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "D: Deserialize<'de>"))]
+struct Data<D> {
+    code: Option<i64>,
+    data: Option<D>,
 }
 
 /// What v2 and v3 wrap around everything.
@@ -44,15 +61,7 @@ pub(crate) struct Wrapped<'a> {
 struct Beat {
     code: Option<i64>,
     client_beat_interval: Option<u64>,
-}
-
-/// The answer to a login.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Login {
-    pub(crate) access_token: Option<String>,
-    /// Seconds.
-    pub(crate) token_ttl: Option<i64>,
+    light_beat_enabled: Option<bool>,
 }
 
 /// What became of a beat.
@@ -62,6 +71,8 @@ pub(crate) enum Beaten {
     Alive { next: Option<u64> },
     /// The server knows no such instance.
     Unknown,
+    /// The server takes full beats only, and this wasn't one.
+    TooLight,
 }
 
 /// No error on HTTP's level, but no success either.
@@ -72,9 +83,18 @@ pub(crate) struct Refused {
 }
 
 const SUCCESS: [i64; 2] = [0, 200];
-/// `NamingResponseCode.OK` and `RESOURCE_NOT_FOUND` of v1 and v2, `INSTANCE_NOT_FOUND` of v3.
+/// `NamingResponseCode.OK` and `RESOURCE_NOT_FOUND` of v1 and v2; `INSTANCE_NOT_FOUND` and `RESOURCE_NOT_FOUND` of v3.
 const BEAT_OK: i64 = 10200;
-const BEAT_UNKNOWN: [i64; 2] = [20404, 21003];
+const BEAT_UNKNOWN: [i64; 3] = [20404, 21003, 20004];
+
+/// A list without anybody.
+pub(crate) fn nobody(api: Api) -> &'static str {
+    match api {
+        Api::V1 => r#"{"hosts":[]}"#,
+        Api::V2 => r#"{"code":0,"data":{"hosts":[]}}"#,
+        Api::V3 => r#"{"code":0,"data":[]}"#,
+    }
+}
 
 impl<'a> List<'a> {
     /// # Errors
@@ -83,27 +103,53 @@ impl<'a> List<'a> {
         let body = text(body)?;
         match api {
             Api::V1 => Self::of_info(body),
-            Api::V2 => Self::of_info(unwrap(body)?.get()),
+            Api::V2 => match data::<ServiceInfo<Vec<&'a RawValue>>>(body) {
+                Some(info) => Ok(Self::split(body, info)),
+                None => Self::of_info(unwrap(body)?.get()),
+            },
             Api::V3 => {
+                if let Some(entries) = data::<Vec<&'a RawValue>>(body) {
+                    let info = ServiceInfo { hosts: Some(entries), reach_protection_threshold: None };
+                    return Ok(Self::split(body, info));
+                }
                 let hosts = unwrap(body)?;
                 if !hosts.get().starts_with('[') {
                     return Err(malformed("its data is no list"));
                 }
-                Ok(Self { hosts: Some(hosts), is_protected: false })
+                Ok(Self { hosts: Hosts::Other(Some(hosts)), is_protected: false })
             }
         }
     }
 
     /// The form of v1, which pushes have too.
-    pub(crate) fn of_info(info: &'a str) -> Result<Self, Error> {
-        let info: ServiceInfo<'a> = serde_json::from_str(info)
+    pub(crate) fn of_info(body: &'a str) -> Result<Self, Error> {
+        if let Ok(info) = serde_json::from_str::<ServiceInfo<Vec<&'a RawValue>>>(body) {
+            return Ok(Self::split(body, info));
+        }
+        let info: ServiceInfo<&'a RawValue> = serde_json::from_str(body)
             .map_err(|error| malformed("it is no description of a service").with_source(error))?;
-        Ok(Self { hosts: info.hosts, is_protected: info.reach_protection_threshold.unwrap_or(false) })
+        let is_protected = info.reach_protection_threshold.unwrap_or(false);
+        Ok(Self { hosts: Hosts::Other(info.hosts), is_protected })
+    }
+
+    fn split(body: &'a str, info: ServiceInfo<Vec<&'a RawValue>>) -> Self {
+        let entries = info.hosts.unwrap_or_default();
+        // Where a part of the body stands in it.
+        let place = |part: &str| part.as_ptr() as usize - body.as_ptr() as usize;
+        let bytes = match (entries.first(), entries.last()) {
+            (Some(first), Some(last)) => &body[place(first.get())..place(last.get()) + last.get().len()],
+            _ => "",
+        };
+        let is_protected = info.reach_protection_threshold.unwrap_or(false);
+        Self { hosts: Hosts::Split { bytes, entries }, is_protected }
     }
 
     /// What tells two lists apart.
     pub(crate) fn bytes(&self) -> &'a [u8] {
-        self.hosts.map_or(b"null", |hosts| hosts.get().as_bytes())
+        match &self.hosts {
+            Hosts::Split { bytes, .. } => bytes.as_bytes(),
+            Hosts::Other(hosts) => hosts.map_or(b"null", |hosts| hosts.get().as_bytes()),
+        }
     }
 
     /// The raw entries.
@@ -111,11 +157,23 @@ impl<'a> List<'a> {
     /// # Errors
     /// `Protocol` if the hosts are no array.
     pub(crate) fn entries(&self) -> Result<Vec<&'a [u8]>, Error> {
-        let Some(hosts) = self.hosts else { return Ok(Vec::new()) };
-        let entries: Option<Vec<&'a RawValue>> = serde_json::from_str(hosts.get())
-            .map_err(|error| malformed("its hosts are no list").with_source(error))?;
-        Ok(entries.unwrap_or_default().into_iter().map(|entry| entry.get().as_bytes()).collect())
+        let raw = |entry: &&'a RawValue| entry.get().as_bytes();
+        match &self.hosts {
+            Hosts::Split { entries, .. } => Ok(entries.iter().map(raw).collect()),
+            Hosts::Other(None) => Ok(Vec::new()),
+            Hosts::Other(Some(hosts)) => {
+                let entries: Option<Vec<&'a RawValue>> = serde_json::from_str(hosts.get())
+                    .map_err(|error| malformed("its hosts are no list").with_source(error))?;
+                Ok(entries.unwrap_or_default().iter().map(raw).collect())
+            }
+        }
     }
+}
+
+/// The data of a success, if they are what is expected; what else it is, [`unwrap`] says.
+fn data<'a, D: Deserialize<'a>>(body: &'a str) -> Option<D> {
+    let whole: Data<D> = serde_json::from_str(body).ok()?;
+    whole.data.filter(|_| SUCCESS.contains(&whole.code.unwrap_or(0)))
 }
 
 /// What the body of a write says. v1 says `ok` and nothing else, also to the removal of what isn't there.
@@ -164,6 +222,16 @@ pub(crate) fn beat(api: Api, body: &[u8]) -> Result<Result<Beaten, Refused>, Err
         Some(code) if BEAT_UNKNOWN.contains(&code) => Ok(Beaten::Unknown),
         Some(code) => Err(Refused { code, message: "the beat was refused".to_owned() }),
     })
+}
+
+/// Whether a server takes light beats, if its answer to a beat says so. Those from before there were any say what they
+/// miss.
+pub(crate) fn takes_light_beats(api: Api, answer: &Answer) -> Option<bool> {
+    let body = text(&answer.body).ok().filter(|_| api != Api::V3)?;
+    if answer.status == StatusCode::BAD_REQUEST {
+        return body.contains("'beat'").then_some(false);
+    }
+    serde_json::from_str::<Beat>(body).ok()?.light_beat_enabled
 }
 
 fn unwrap(body: &str) -> Result<&RawValue, Error> {

@@ -1,7 +1,10 @@
 //! The versions of the API: their paths, and how each names what all of them say.
 
+use std::{collections::BTreeMap, fmt};
+
 use http::Method;
 use registry_core::Error;
+use serde::Serialize;
 
 use super::{
     codec::{Address, Record},
@@ -33,6 +36,29 @@ pub(crate) struct Subject<'a> {
     pub(crate) place: &'a Place,
     pub(crate) address: &'a Address,
     pub(crate) ephemeral: bool,
+}
+
+/// What a full beat says: `BeatInfo` of the Java client.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Beat<'a> {
+    cluster: &'a str,
+    ip: &'a str,
+    port: u16,
+    metadata: &'a BTreeMap<String, String>,
+    scheduled: bool,
+    service_name: &'a str,
+    weight: f64,
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::V3 => "v3",
+        })
+    }
 }
 
 impl Api {
@@ -68,26 +94,37 @@ impl Api {
         Ok(Call::post("publish", path).form(Path::form(pairs)).repeatable())
     }
 
-    /// A light beat, which an unknown instance isn't registered by.
-    pub(crate) fn beat(self, context: &str, subject: Subject<'_>) -> Call {
+    /// A light beat, which an unknown instance isn't registered by; or, in v1 and v2 with a record, one by which it is.
+    pub(crate) fn beat(
+        self,
+        context: &str,
+        subject: Subject<'_>,
+        record: Option<&Record>,
+    ) -> Result<Call, Error> {
         let port = subject.address.port.to_string();
         let pairs = self.named(subject, &port);
         // The v2 beat has kept the form of v1.
         let service = self.service(subject.place, self == Self::V2);
-        match self {
-            Self::V3 => {
-                let pairs =
-                    pairs.into_iter().chain([("serviceName", service.as_str()), ("heartBeat", "true")]);
-                Call::post("renew", format!("{context}{}", self.instance()))
-                    .form(Path::form(pairs))
-                    .repeatable()
-            }
-            Self::V1 | Self::V2 => {
-                let path = Path::new(format!("{context}{}/beat", self.instance()));
-                Call::new("renew", Method::PUT, query(path, pairs).query("serviceName", &service))
-                    .repeatable()
-            }
+        if self == Self::V3 {
+            let pairs = pairs.into_iter().chain([("serviceName", service.as_str()), ("heartBeat", "true")]);
+            let call = Call::post("renew", format!("{context}{}", self.instance()));
+            return Ok(call.form(Path::form(pairs)).repeatable());
         }
+        let path = Path::new(format!("{context}{}/beat", self.instance()));
+        let call = Call::new("renew", Method::PUT, query(path, pairs).query("serviceName", &service));
+        let Some(record) = record else { return Ok(call.repeatable()) };
+        let beat = Beat {
+            cluster: &subject.address.cluster,
+            ip: &subject.address.ip,
+            port: subject.address.port,
+            metadata: &record.metadata,
+            scheduled: true,
+            service_name: &subject.place.grouped(),
+            weight: record.weight,
+        };
+        let beat = serde_json::to_string(&beat)
+            .map_err(|error| crate::http::invalid("the beat can't be written as JSON").with_source(error))?;
+        Ok(call.form(Path::form([("beat", beat.as_str())])).repeatable())
     }
 
     pub(crate) fn deregister(self, context: &str, operation: &'static str, subject: Subject<'_>) -> Call {

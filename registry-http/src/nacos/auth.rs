@@ -1,40 +1,61 @@
 //! The access token: got by a login, renewed before it ends, and once after it was refused.
 //!
-//! Sent as a header, never in a URL, which servers and proxies log. A login is made by one call at a time. One that
-//! fails while the old token still lasts stops nobody.
+//! ```text
+//!   no token ──▶ log in; all wait ──▶ good ──renewal due──▶ due: one logs in and waits a moment, the others go on
+//!      ▲  ▲            │ failed         ▲                      │ done, or not: due again 5 s after it began
+//!      │  └─ for 1 s all get that error └──────────────────────┘
+//!      └───────────────────────────── its end
+//! ```
+//!
+//! Sent as a header, never in a URL, which servers and proxies log. One login is made at a time, in a task of its own,
+//! so that a server that is slow to answer it makes progress although calls give up waiting.
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use http::{HeaderValue, header::AUTHORIZATION};
 use registry_core::{Credential, CredentialProvider, Error, ErrorKind};
-use tokio::time::Instant;
-
-use super::{
-    answer::{self, Login, malformed},
-    error::{is_gone, is_unwelcome},
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
 };
-use crate::http::{Call, Credentials, LONGEST_LIFE, Path, Servers};
+use tracing::Instrument as _;
 
-/// From the newest to the oldest server that has it.
-const LOGINS: [&str; 3] = ["/v3/auth/user/login", "/v1/auth/users/login", "/v1/auth/login"];
-/// How soon a login is tried again that failed while the old token lasts.
+use super::{answer::malformed, login::Login};
+use crate::http::{Call, Credentials, LONGEST_LIFE, Servers};
+
+/// How soon a renewal is tried again that has begun while the old token lasts.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long a new token stands against refusals: then they are about rights.
 const STANDS: Duration = Duration::from_secs(1);
-/// What a server that says nothing is taken to mean, as `TokenManager` does.
-const DEFAULT_TTL: Duration = Duration::from_secs(18_000);
+/// How long a login that failed speaks for the next: many calls want one at once.
+const FAILURE_STANDS: Duration = Duration::from_secs(1);
 
 /// The token of one session.
 pub(crate) struct Auth {
-    credentials: Credentials,
-    held: Mutex<Option<Arc<Token>>>,
-    /// The single flight: a gate, not a guard of shared data.
-    flight: tokio::sync::Mutex<()>,
+    shared: Arc<Shared>,
+    /// The single flight.
+    flight: Mutex<Option<Flight>>,
 }
+
+struct Shared {
+    credentials: Credentials,
+    login: Login,
+    held: Mutex<Held>,
+}
+
+/// A login under way, which ends when this is dropped.
+struct Flight {
+    outcome: Outcome,
+    _task: JoinSet<()>,
+}
+
+/// `None` until it has come.
+type Outcome = watch::Receiver<Option<Result<Arc<Token>, Error>>>;
 
 /// What a call is let in with.
 pub(crate) struct Token {
@@ -44,6 +65,29 @@ pub(crate) struct Token {
     given: Instant,
     refresh_at: Instant,
     ends: Instant,
+}
+
+#[derive(Default)]
+struct Held {
+    token: Option<Arc<Token>>,
+    /// A renewal that has begun isn't begun again before.
+    put_off: Option<Instant>,
+    failed: Option<Failed>,
+}
+
+struct Failed {
+    error: Error,
+    generation: u64,
+    at: Instant,
+}
+
+/// What there is for a call.
+enum Stock {
+    Good(Arc<Token>),
+    /// Good, and to be renewed.
+    Due(Arc<Token>),
+    Failed(Error),
+    Nothing,
 }
 
 impl Token {
@@ -62,183 +106,187 @@ impl Token {
     }
 }
 
-impl Auth {
-    pub(crate) fn new(fixed: Option<Credential>, provider: Option<Arc<dyn CredentialProvider>>) -> Self {
-        Self {
-            credentials: Credentials::new(fixed, provider),
-            held: Mutex::default(),
-            flight: tokio::sync::Mutex::default(),
+impl Held {
+    fn stock(&self, generation: u64, now: Instant) -> Stock {
+        let lasting = self.token.as_ref().filter(|token| token.generation == generation && now < token.ends);
+        if let Some(token) = lasting {
+            let is_put_off = self.put_off.is_some_and(|until| now < until);
+            return match now < token.refresh_at || is_put_off {
+                true => Stock::Good(Arc::clone(token)),
+                false => Stock::Due(Arc::clone(token)),
+            };
         }
+        match &self.failed {
+            Some(failed) if failed.generation == generation && now < failed.at + FAILURE_STANDS => {
+                Stock::Failed(failed.error.clone())
+            }
+            _ => Stock::Nothing,
+        }
+    }
+
+    fn put_off(&mut self, now: Instant) {
+        self.put_off = Some(now + RETRY);
+    }
+
+    fn take(&mut self, generation: u64, result: &Result<Arc<Token>, Error>, now: Instant) {
+        match result {
+            Ok(token) => *self = Self { token: Some(Arc::clone(token)), ..Self::default() },
+            Err(error) => {
+                if self.token.as_ref().is_some_and(|token| now < token.ends) {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "renewing the access token failed; the old one is used while it lasts"
+                    );
+                }
+                self.failed = Some(Failed { error: error.clone(), generation, at: now });
+            }
+        }
+    }
+}
+
+impl Auth {
+    pub(crate) fn new(
+        fixed: Option<Credential>,
+        provider: Option<Arc<dyn CredentialProvider>>,
+        servers: Arc<Servers>,
+        context: String,
+    ) -> Self {
+        let shared = Shared {
+            credentials: Credentials::new(fixed, provider),
+            login: Login::new(servers, context),
+            held: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), flight: Mutex::default() }
     }
 
     /// The token to use now; `None` without a credential.
     ///
     /// # Errors
     /// `Unauthenticated` if the login is refused; what kept the servers from answering it.
-    pub(crate) async fn token(&self, login: LoginTo<'_>) -> Result<Option<Arc<Token>>, Error> {
-        let current = self.credentials.current().await?;
-        let Some(credential) = &current.credential else { return Ok(None) };
-        let good =
-            |token: &Arc<Token>| token.generation == current.generation && Instant::now() < token.refresh_at;
-        let held = self.held();
-        if let Some(token) = held.as_ref().filter(|token| good(token)) {
-            return Ok(Some(Arc::clone(token)));
-        }
-        let lasting =
-            held.filter(|token| token.generation == current.generation && Instant::now() < token.ends);
-        let _flight = match &lasting {
-            // Whoever renews it is quick enough.
-            Some(token) => match self.flight.try_lock() {
-                Ok(flight) => flight,
-                Err(_) => return Ok(Some(Arc::clone(token))),
-            },
-            None => self.flight.lock().await,
+    ///
+    /// # Cancel safety
+    /// The login goes on, for whoever comes next.
+    pub(crate) async fn token(&self) -> Result<Option<Arc<Token>>, Error> {
+        let current = self.shared.credentials.current().await?;
+        let Some(credential) = current.credential else { return Ok(None) };
+        let (outcome, due) = {
+            let mut flight = self.flight();
+            let stock = self.shared.held().stock(current.generation, Instant::now());
+            let due = match stock {
+                Stock::Good(token) => return Ok(Some(token)),
+                Stock::Failed(error) => return Err(error),
+                Stock::Due(token) => Some(token),
+                Stock::Nothing => None,
+            };
+            (self.log_in(&mut flight, credential, current.generation), due)
         };
-        if let Some(token) = self.held().filter(good) {
-            return Ok(Some(token));
-        }
-        match login.run(credential, current.generation).await {
-            Ok(token) => Ok(Some(self.hold(token))),
-            Err(error) => match lasting {
-                Some(token) => {
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "renewing the access token failed; using the old one"
-                    );
-                    let again =
-                        Token { header: token.header.clone(), refresh_at: Instant::now() + RETRY, ..*token };
-                    Ok(Some(self.hold(again)))
-                }
-                None => Err(error),
-            },
-        }
+        let Some(old) = due else { return result(outcome).await.map(Some) };
+        let moment = self.shared.login.limit() / 4;
+        Ok(Some(timeout(moment, result(outcome)).await.ok().and_then(Result::ok).unwrap_or(old)))
     }
 
     /// What to use instead of a token that was refused; `None` if there is nothing better.
     ///
     /// # Errors
     /// As for [`token`](Self::token).
-    pub(crate) async fn refused(
-        &self,
-        seen: &Arc<Token>,
-        login: LoginTo<'_>,
-    ) -> Result<Option<Arc<Token>>, Error> {
-        let _flight = self.flight.lock().await;
-        if let Some(token) = self.held().filter(|token| !Arc::ptr_eq(token, seen)) {
-            return Ok(Some(token));
-        }
-        if seen.given.elapsed() < STANDS {
-            return Ok(None);
-        }
-        let current = self.credentials.current().await?;
-        let Some(credential) = &current.credential else { return Ok(None) };
-        let again = match login.run(credential, current.generation).await {
-            Err(error) if error.kind() == ErrorKind::Unauthenticated => {
-                let next = self.credentials.refused(current.generation).await?;
-                let Some((credential, generation)) = next.and_then(|n| Some((n.credential?, n.generation)))
-                else {
-                    return Err(error);
-                };
-                login.run(&credential, generation).await?
+    ///
+    /// # Cancel safety
+    /// As for [`token`](Self::token).
+    pub(crate) async fn refused(&self, seen: &Arc<Token>) -> Result<Option<Arc<Token>>, Error> {
+        let current = self.shared.credentials.current().await?;
+        let Some(credential) = current.credential else { return Ok(None) };
+        let outcome = {
+            let mut flight = self.flight();
+            let held = self.shared.held();
+            if let Some(token) = held.token.as_ref().filter(|token| !Arc::ptr_eq(token, seen)) {
+                return Ok(Some(Arc::clone(token)));
             }
-            result => result?,
+            if seen.given.elapsed() < STANDS {
+                return Ok(None);
+            }
+            if let Some(failed) = held.failed.as_ref().filter(|failed| failed.at.elapsed() < FAILURE_STANDS) {
+                return Err(failed.error.clone());
+            }
+            drop(held);
+            self.log_in(&mut flight, credential, current.generation)
         };
-        let is_same = again.header == seen.header;
-        let token = self.hold(again);
-        Ok(if is_same { None } else { Some(token) })
+        let token = result(outcome).await?;
+        // The same again would be refused again.
+        Ok((token.header != seen.header).then_some(token))
     }
 
-    fn held(&self) -> Option<Arc<Token>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn hold(&self, token: Token) -> Arc<Token> {
-        let token = Arc::new(token);
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&token));
-        token
-    }
-}
-
-/// Where to log in.
-#[derive(Clone, Copy)]
-pub(crate) struct LoginTo<'a> {
-    pub(crate) servers: &'a Servers,
-    pub(crate) context: &'a str,
-}
-
-impl LoginTo<'_> {
-    async fn run(self, credential: &Credential, generation: u64) -> Result<Token, Error> {
-        let unusable = || malformed("the token can't stand in a header");
-        let Some(user) = &credential.user else {
-            let ttl = credential.expires_in.unwrap_or(DEFAULT_TTL);
-            return Token::new(credential.secret.expose(), generation, ttl).ok_or_else(unusable);
+    /// Joins the login that is under way, or begins one.
+    fn log_in(&self, flight: &mut Option<Flight>, credential: Arc<Credential>, generation: u64) -> Outcome {
+        if let Some(Flight { outcome, .. }) = flight
+            && outcome.has_changed().is_ok()
+            && outcome.borrow().is_none()
+        {
+            return outcome.clone();
+        }
+        self.shared.held().put_off(Instant::now());
+        let (tell, outcome) = watch::channel(None);
+        let shared = Arc::clone(&self.shared);
+        let login = async move {
+            let (generation, result) = shared.log_in(credential, generation).await;
+            shared.held().take(generation, &result, Instant::now());
+            tell.send_replace(Some(result));
         };
-        let form = Path::form([("username", user.as_str()), ("password", credential.secret.expose())]);
-        let mut last = None;
-        for server in &self.servers.config().servers {
-            match self.ask(server, &form).await {
-                Ok(Login { access_token: Some(text), token_ttl }) => {
-                    let ttl = token_ttl.and_then(|ttl| u64::try_from(ttl).ok()).filter(|ttl| *ttl > 0);
-                    let ttl = ttl.map_or(DEFAULT_TTL, Duration::from_secs);
-                    return Token::new(&text, generation, ttl).ok_or_else(unusable);
-                }
-                Ok(_) => last = Some(malformed("the login gave no token")),
-                Err(error) => last = Some(error),
-            }
-        }
-        let error =
-            last.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "there is no server to log in to"));
-        Err(error.with_context(super::NAME, "login"))
+        let mut task = JoinSet::new();
+        task.spawn(login.instrument(tracing::info_span!("login")));
+        *flight = Some(Flight { outcome: outcome.clone(), _task: task });
+        outcome
     }
 
-    /// Asks one server, in the way that it knows.
-    async fn ask(self, server: &str, form: &str) -> Result<Login, Error> {
-        for path in LOGINS {
-            let call = Call::post("login", format!("{}{path}", self.context)).form(form.to_owned());
-            let answer = self.servers.call(call.repeatable().only(server.into())).await?;
-            if answer.status.is_success() {
-                return parse(&answer.body);
-            }
-            if is_gone(answer.status) {
-                continue;
-            }
-            // Some builds answer 500 to a wrong password, without a word.
-            if is_unwelcome(answer.status) || answer.status.as_u16() == 500 {
-                let message =
-                    format!("{server} refused the login with {}; check user and password", answer.status);
-                return Err(Error::new(ErrorKind::Unauthenticated, message));
-            }
-            return Err(super::error::of_status(&answer));
-        }
-        Err(Error::new(
-            ErrorKind::Unauthenticated,
-            format!("{server} has no login, so no credential is of use"),
-        ))
+    fn flight(&self) -> MutexGuard<'_, Option<Flight>> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn parse(body: &[u8]) -> Result<Login, Error> {
-    let body = answer::text(body)?;
-    let login = |text: &str| {
-        serde_json::from_str::<Login>(text).map_err(|_| malformed("the login's answer is no token"))
-    };
-    match login(body)? {
-        Login { access_token: None, .. } => match answer::wrapped(body)?.data {
-            Some(data) => login(data.get()),
-            None => Err(malformed("the login gave no token")),
-        },
-        plain => Ok(plain),
+async fn result(mut outcome: Outcome) -> Result<Arc<Token>, Error> {
+    let result = outcome.wait_for(Option::is_some).await.ok().and_then(|result| (*result).clone());
+    result.unwrap_or_else(|| Err(Error::new(ErrorKind::Unavailable, "the login ended without an answer")))
+}
+
+impl Shared {
+    /// With the credential, and once more with the next one if it is refused and there is one; says which it was.
+    async fn log_in(&self, credential: Arc<Credential>, generation: u64) -> (u64, Result<Arc<Token>, Error>) {
+        let refused = match self.login.run(&credential).await {
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => error,
+            result => return (generation, result.and_then(|given| token(&given, generation))),
+        };
+        let next = match self.credentials.refused(generation).await {
+            Ok(next) => next.and_then(|next| Some((next.credential?, next.generation))),
+            Err(error) => return (generation, Err(error)),
+        };
+        match next {
+            Some((credential, generation)) => {
+                let result = self.login.run(&credential).await;
+                (generation, result.and_then(|given| token(&given, generation)))
+            }
+            None => (generation, Err(refused)),
+        }
     }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn token(given: &super::login::Given, generation: u64) -> Result<Arc<Token>, Error> {
+    let token = Token::new(given.token.expose(), generation, given.ttl);
+    token.map(Arc::new).ok_or_else(|| malformed("the token can't stand in a header"))
 }
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Auth").field("credentials", &self.credentials).finish_non_exhaustive()
+        f.debug_struct("Auth").field("credentials", &self.shared.credentials).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -247,5 +295,42 @@ mod tests {
             let token = Token::new("t", 1, ttl).unwrap();
             assert!(token.given < token.refresh_at && token.refresh_at < token.ends);
         }
+    }
+
+    fn failed() -> Result<Arc<Token>, Error> {
+        Err(Error::new(ErrorKind::Unavailable, "down"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_has_begun_is_not_begun_again_at_once() {
+        let mut held = Held::default();
+        held.take(1, &Ok(Arc::new(Token::new("t", 1, Duration::from_secs(100)).unwrap())), Instant::now());
+        let mut begun = Vec::new();
+        for second in 0..100 {
+            match held.stock(1, Instant::now()) {
+                Stock::Good(_) => {}
+                Stock::Due(_) => {
+                    begun.push(second);
+                    held.put_off(Instant::now());
+                }
+                _ => panic!("it lasts at second {second}"),
+            }
+            if begun.last().is_some_and(|begun| second == begun + 2) {
+                held.take(1, &failed(), Instant::now());
+            }
+            advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(begun.len(), 2, "{begun:?}");
+        assert!(begun[0] >= 90 && begun[1] == begun[0] + 5, "{begun:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_login_speaks_for_the_next_for_a_moment_and_for_its_credential_only() {
+        let mut held = Held::default();
+        held.take(1, &failed(), Instant::now());
+        assert!(matches!(held.stock(1, Instant::now()), Stock::Failed(_)));
+        assert!(matches!(held.stock(2, Instant::now()), Stock::Nothing));
+        advance(FAILURE_STANDS).await;
+        assert!(matches!(held.stock(1, Instant::now()), Stock::Nothing));
     }
 }

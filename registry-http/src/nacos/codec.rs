@@ -203,8 +203,9 @@ pub(crate) fn decode(service: &ServiceName, entry: &[u8]) -> Entry {
     let host: Host = match serde_json::from_slice(entry) {
         Ok(host) => host,
         Err(error) => {
+            let key = Host::salvage(entry).and_then(|host| key_of(service, &host));
             return Entry::Bad(
-                None,
+                key,
                 malformed("it is not an object with the right fields").with_source(error),
             );
         }
@@ -230,10 +231,14 @@ fn instance_of(service: &ServiceName, host: Host) -> Result<Instance, Error> {
     let address = host.address().ok_or_else(|| malformed("it has no ip and port"))?;
     let weight = host.weight.unwrap_or(1.0);
     let mut metadata = host.metadata;
-    let builder = InstanceBuilder::of(service.clone());
-    let (builder, version) = match metadata.remove(ID) {
-        Some(id) => ours(builder.parsed_id(InstanceId::foreign(id)?), &address, weight, &mut metadata)?,
-        None => (foreign(builder, &address, weight, &mut metadata)?, None),
+    let (id, is_ours) = match metadata.remove(ID) {
+        Some(id) => (id, true),
+        None => (address.to_string(), false),
+    };
+    let builder = InstanceBuilder::of_key(InstanceKey::new(service.clone(), InstanceId::foreign(id)?));
+    let (builder, version) = match is_ours {
+        true => ours(builder, &address, weight, &mut metadata)?,
+        false => (foreign(builder, &address, weight, &mut metadata)?, None),
     };
     let instance = builder.all_metadata(Metadata::from_pairs(metadata)?).build()?;
     Ok(instance.with_record_version(version))
@@ -299,7 +304,6 @@ fn foreign(
         _ if said("secure") == Some("true") => "https",
         _ => "http",
     };
-    builder = builder.parsed_id(InstanceId::foreign(address.to_string())?);
     builder = builder.endpoint(url(scheme, address, address.port));
     if let Some(port) =
         said("gRPC_port").and_then(|port| port.parse().ok()).filter(|port| *port != address.port)

@@ -1,4 +1,10 @@
 //! Looking a target up, and opening watch sessions.
+//!
+//! No answer names its [source](registry_core::backend::SourceId), as Nacos gives its data no name: there is no id of a
+//! cluster, `lastRefTime` is the clock of whichever server answers and new in each answer, `checksum` is empty, and the
+//! terms of raft are about persistent instances and start anew with a server that was wiped. Ephemeral instances are
+//! forgotten in a restart without any sign. That data started anew is known by its effects only: beats that are denied,
+//! and lists from which many vanish at once, which the core holds back.
 
 use std::sync::Arc;
 

@@ -14,6 +14,9 @@ const WRONG_KIND: &[&str] = &["can't register ephemeral instance", "can't regist
 /// What a server answers while it isn't ready.
 const NOT_READY: &[&str] = &["server is STARTING", "server is DOWN"];
 
+/// What servers of the first API call a service or an instance that they don't know.
+const UNKNOWN: &[&str] = &["service not found", "dom not found", "instance not found", "no ips found"];
+
 /// The error of an answer whose status is no success.
 pub(crate) fn of_status(answer: &Answer) -> Error {
     let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(2048)]);
@@ -68,7 +71,7 @@ pub(crate) fn kind_of_code(code: i64) -> ErrorKind {
     }
 }
 
-/// Whether the server has no such API, or no longer.
+/// Whether the server may have no such API, or no longer; or not what was [asked for](is_unknown).
 pub(crate) fn is_gone(status: StatusCode) -> bool {
     matches!(
         status,
@@ -77,6 +80,17 @@ pub(crate) fn is_gone(status: StatusCode) -> bool {
             | StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::NOT_IMPLEMENTED
     )
+}
+
+/// Whether what was asked for isn't there, said by a server that has the API.
+pub(crate) fn is_unknown(answer: &Answer) -> bool {
+    let Ok(text) = answer::text(&answer.body) else { return false };
+    match answer::wrapped(text).ok().and_then(|wrapped| wrapped.code) {
+        // What is in front of servers may speak of its paths so.
+        Some(404) => false,
+        Some(code) => matches!(kind_of_code(code), ErrorKind::NotFound | ErrorKind::LeaseLost),
+        None => answer.status == StatusCode::NOT_FOUND && UNKNOWN.iter().any(|phrase| text.contains(phrase)),
+    }
 }
 
 /// Whether the caller wasn't let in.

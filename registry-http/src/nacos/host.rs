@@ -1,8 +1,12 @@
 //! The wire form of one instance, read tolerantly: any field may be null or absent, numbers may stand as text.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
+use serde_json::{Map, Value};
 
 use super::codec::{Address, DEFAULT_CLUSTER};
 
@@ -23,6 +27,19 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    /// What can be read of an object whose fields aren't all of their types.
+    pub(crate) fn salvage(entry: &[u8]) -> Option<Self> {
+        let mut fields: Map<String, Value> = serde_json::from_slice(entry).ok()?;
+        if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
+            metadata.retain(|_, value| !value.is_object() && !value.is_array());
+        }
+        fields.retain(|key, value| {
+            let alone = Map::from_iter([(key.clone(), value.clone())]);
+            Self::deserialize(Value::Object(alone)).is_ok()
+        });
+        Self::deserialize(Value::Object(fields)).ok()
+    }
+
     /// Where it stands; `None` without an address or with an impossible port.
     pub(crate) fn address(&self) -> Option<Address> {
         let ip = self.ip.as_deref().map(|ip| ip.trim_matches(['[', ']'])).filter(|ip| !ip.is_empty())?;
@@ -44,13 +61,49 @@ impl Host {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
+/// A text, number or truth value. By hand, as a derived choice copies what it looks at, and lists have thousands.
 enum Scalar {
     Bool(bool),
     Integer(i64),
     Number(f64),
     Text(String),
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(wire: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl Visitor<'_> for Any {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, a number or a truth value")
+            }
+
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Bool(value))
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Integer(value))
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Scalar, E> {
+                #[expect(clippy::cast_precision_loss, reason = "beyond what any field means")]
+                Ok(i64::try_from(value).map_or(Scalar::Number(value as f64), Scalar::Integer))
+            }
+
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(value))
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(value.to_owned()))
+            }
+        }
+
+        wire.deserialize_any(Any)
+    }
 }
 
 fn number<'de, D: Deserializer<'de>>(wire: D) -> Result<Option<f64>, D::Error> {
@@ -62,9 +115,9 @@ fn number<'de, D: Deserializer<'de>>(wire: D) -> Result<Option<f64>, D::Error> {
         }
         Some(Scalar::Number(number)) => Some(number),
         Some(Scalar::Text(text)) => {
-            Some(text.parse().map_err(|_| serde::de::Error::custom("a text that is not a number"))?)
+            Some(text.parse().map_err(|_| D::Error::custom("a text that is not a number"))?)
         }
-        Some(Scalar::Bool(_)) => return Err(serde::de::Error::custom("a truth value instead of a number")),
+        Some(Scalar::Bool(_)) => return Err(D::Error::custom("a truth value instead of a number")),
         None => None,
     })
 }

@@ -4,18 +4,18 @@
 //! also for the writer: for a while what was written here counts more than what a list says.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use registry_core::{InstanceKey, ServiceName, model::RecordVersion};
-use tokio::time::Instant;
+use tokio::{sync::RwLock, time::Instant};
 
-use super::codec::Address;
+use super::codec::{Address, Record};
 
 /// How long a list may lag: Nacos rebuilds it 500 ms after a change.
 const LAG: Duration = Duration::from_secs(2);
@@ -32,15 +32,23 @@ struct Written {
     records: HashMap<InstanceKey, Line>,
     /// Whose an address is; Nacos takes two records at one address for one, whatever their cluster.
     addresses: HashMap<(ServiceName, String, u16), InstanceKey>,
+    /// Where writes are on their way, or may have arrived without an answer.
+    tried: HashMap<InstanceKey, BTreeSet<Address>>,
 }
 
 /// The last that was written of one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) address: Address,
     pub(crate) version: RecordVersion,
     pub(crate) lease: u64,
+    pub(crate) record: Arc<Record>,
     pub(crate) is_withdrawn: bool,
+    /// It is to be removed, whatever comes of the try: nothing may keep it alive.
+    is_leaving: bool,
+    /// Held for reading by beats that register whom the server doesn't know; a removal takes it for writing, so that
+    /// none is under way. A gate, not a guard of shared data. The same for all that is ever written of the key.
+    pub(crate) gate: Arc<RwLock<()>>,
     at: Instant,
 }
 
@@ -48,6 +56,10 @@ impl Line {
     /// Whether no list can be trusted to show it yet.
     pub(crate) fn is_recent(&self) -> bool {
         self.at.elapsed() < LAG
+    }
+
+    fn beats(&self) -> bool {
+        !self.is_withdrawn && !self.is_leaving
     }
 }
 
@@ -61,11 +73,66 @@ impl Journal {
         self.lock().records.get(key).cloned()
     }
 
-    /// What hangs on a lease.
-    pub(crate) fn held_by(&self, lease: u64) -> Vec<(InstanceKey, Line)> {
+    /// What hangs on a lease, also what is to go.
+    pub(crate) fn held_by(&self, lease: u64) -> Vec<InstanceKey> {
         let written = self.lock();
         let held = written.records.iter().filter(|(_, line)| line.lease == lease && !line.is_withdrawn);
-        held.map(|(key, line)| (key.clone(), line.clone())).collect()
+        held.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What a lease has to keep alive.
+    pub(crate) fn beating(&self, lease: u64) -> Vec<InstanceKey> {
+        let written = self.lock();
+        let beating = written.records.iter().filter(|(_, line)| line.lease == lease && line.beats());
+        beating.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The line of a key if the lease has to keep it alive, now.
+    pub(crate) fn beat(&self, key: &InstanceKey, lease: u64) -> Option<Line> {
+        self.line(key).filter(|line| line.lease == lease && line.beats())
+    }
+
+    /// Notes that a key is to go, before anything is done about it; with `lease` only if it still hangs on that.
+    /// Returns whether it is to go.
+    pub(crate) fn leave(&self, key: &InstanceKey, lease: Option<u64>) -> bool {
+        let mut written = self.lock();
+        let Some(line) = written.records.get_mut(key) else { return true };
+        let goes = lease.is_none_or(|lease| line.lease == lease);
+        line.is_leaving |= goes;
+        goes
+    }
+
+    /// Drops what was noted of a key that is somebody else's by now.
+    pub(crate) fn forget(&self, key: &InstanceKey) {
+        let mut written = self.lock();
+        written.leave(key);
+        written.records.remove(key);
+        written.tried.remove(key);
+    }
+
+    /// Notes a write before it is made: whether it happened may never be told, and no list shows it at once.
+    pub(crate) fn tries(&self, key: &InstanceKey, address: &Address) {
+        self.lock().tried.entry(key.clone()).or_default().insert(address.clone());
+    }
+
+    /// Notes that a write that was tried didn't happen.
+    pub(crate) fn refused(&self, key: &InstanceKey, address: &Address) {
+        let mut written = self.lock();
+        if let Some(tried) = written.tried.get_mut(key) {
+            tried.remove(address);
+            if tried.is_empty() {
+                written.tried.remove(key);
+            }
+        }
+    }
+
+    /// Where a key may stand without being noted there, other keys' places left out.
+    pub(crate) fn tried(&self, key: &InstanceKey) -> Vec<Address> {
+        let written = self.lock();
+        let is_free = |address: &&Address| {
+            written.addresses.get(&place(&key.service, address)).is_none_or(|resident| resident == key)
+        };
+        written.tried.get(key).into_iter().flatten().filter(is_free).cloned().collect()
     }
 
     /// Who of us stands at an address.
@@ -73,17 +140,38 @@ impl Journal {
         self.lock().addresses.get(&place(service, address)).cloned()
     }
 
-    pub(crate) fn wrote(&self, key: &InstanceKey, address: Address, version: RecordVersion, lease: u64) {
+    /// Notes a record that was written; returns the gate of its key.
+    pub(crate) fn wrote(
+        &self,
+        key: &InstanceKey,
+        address: Address,
+        version: RecordVersion,
+        lease: u64,
+        record: Record,
+    ) -> Arc<RwLock<()>> {
         let mut written = self.lock();
         written.leave(key);
+        written.tried.remove(key);
         written.addresses.insert(place(&key.service, &address), key.clone());
-        let line = Line { address, version, lease, is_withdrawn: false, at: Instant::now() };
+        let gate = written.records.get(key).map(|line| Arc::clone(&line.gate)).unwrap_or_default();
+        let line = Line {
+            address,
+            version,
+            lease,
+            record: Arc::new(record),
+            is_withdrawn: false,
+            is_leaving: false,
+            gate: Arc::clone(&gate),
+            at: Instant::now(),
+        };
         written.records.insert(key.clone(), line);
+        gate
     }
 
     pub(crate) fn withdrew(&self, key: &InstanceKey) {
         let mut written = self.lock();
         written.leave(key);
+        written.tried.remove(key);
         // What lists show by now needs no note.
         written.records.retain(|_, line| !line.is_withdrawn || line.is_recent());
         if let Some(line) = written.records.get_mut(key) {

@@ -1,6 +1,11 @@
 //! A set of instances that are kept alive together: by a beat each, or, if they are persistent, by nothing.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, future::BoxFuture, stream};
@@ -76,14 +81,12 @@ impl NacosLease {
         operation: &'static str,
         services: impl Iterator<Item = &ServiceName> + Send,
     ) -> Standings {
-        let mut standings = Standings::new();
-        for service in services {
-            if !standings.contains_key(service) {
-                let standing = Standing::read(&self.session, operation, &self.place(service), service).await;
-                standings.insert(service.clone(), standing);
-            }
-        }
-        standings
+        let services: BTreeSet<ServiceName> = services.cloned().collect();
+        let read = |service: ServiceName| async move {
+            let standing = Standing::read(&self.session, operation, &self.place(&service), &service).await;
+            (service, standing)
+        };
+        stream::iter(services).map(read).buffer_unordered(AT_ONCE).collect().await
     }
 
     fn wish<'a>(&self, publish: &'a Publish) -> Result<Wish<'a>, Error> {
@@ -144,13 +147,27 @@ impl NacosLease {
         // By the list, or by what we wrote: the same key elsewhere.
         let listed = standing.map_or(&[][..], |standing| standing.of_id(&key.id)).iter();
         let noted = self.journal.line(&key).filter(|line| !line.is_withdrawn).map(|line| line.address);
-        let mut left: Vec<Address> = listed.map(|found| found.address.clone()).chain(noted).collect();
+        let tried = self.journal.tried(&key);
+        let mut left: Vec<Address> =
+            listed.map(|found| found.address.clone()).chain(noted).chain(tried).collect();
         left.retain(|old| (&old.ip, old.port) != (&address.ip, address.port));
         left.sort();
         left.dedup();
 
-        self.session.register(Subject { place: &place, address: &address, ephemeral }, &record).await?;
-        self.journal.wrote(&key, address, publish.version, self.number);
+        self.journal.tries(&key, &address);
+        let registered =
+            self.session.register(Subject { place: &place, address: &address, ephemeral }, &record).await;
+        if let Err(error) = registered {
+            if !error.kind().is_ambiguous() {
+                self.journal.refused(&key, &address);
+            }
+            return Err(error);
+        }
+        let gate = self.journal.wrote(&key, address, publish.version, self.number, record);
+        if !left.is_empty() {
+            // Beats to the old address that could bring it back end first; others are for the new one from now on.
+            drop(gate.write().await);
+        }
         for old in &left {
             let removed =
                 self.session.deregister("publish", Subject { place: &place, address: old, ephemeral }).await;
@@ -165,13 +182,21 @@ impl NacosLease {
         Ok(())
     }
 
-    async fn remove(&self, operation: &'static str, keys: Vec<InstanceKey>) -> Vec<Outcome> {
+    /// Removes keys; with `lease` only those that still hang on it.
+    async fn remove(
+        &self,
+        operation: &'static str,
+        mut keys: Vec<InstanceKey>,
+        lease: Option<u64>,
+    ) -> Vec<Outcome> {
+        // Before all else: whatever comes of it, nobody beats for them any more.
+        keys.retain(|key| self.journal.leave(key, lease));
         let standings = self.read(operation, keys.iter().map(|key| &key.service)).await;
         let standings = &standings;
         let remove = |key: InstanceKey| -> BoxFuture<'_, Outcome> {
             Box::pin(async move {
                 match &standings[&key.service] {
-                    Ok(standing) => self.remove_one(operation, &key, standing).await,
+                    Ok(standing) => self.remove_one(operation, &key, standing, lease).await,
                     Err(error) => Err(error.clone()),
                 }
             })
@@ -180,10 +205,26 @@ impl NacosLease {
         stream::iter(removals).buffered(AT_ONCE).collect().await
     }
 
-    async fn remove_one(&self, operation: &'static str, key: &InstanceKey, standing: &Standing) -> Outcome {
+    async fn remove_one(
+        &self,
+        operation: &'static str,
+        key: &InstanceKey,
+        standing: &Standing,
+        lease: Option<u64>,
+    ) -> Outcome {
+        if let Some(Line { gate, .. }) = self.journal.line(key) {
+            // A beat that is under way could bring it back.
+            drop(gate.write().await);
+        }
         let line = self.journal.line(key);
+        if lease.is_some_and(|lease| line.as_ref().is_some_and(|line| line.lease != lease)) {
+            return Ok(());
+        }
         let mut at: Vec<Address> = match standing.holder(key, line.as_ref(), self.incarnation) {
-            Holder::Other => return Ok(()),
+            Holder::Other => {
+                self.journal.forget(key);
+                return Ok(());
+            }
             // Maybe merely not listed, as an operator has disabled it.
             Holder::Nobody => Vec::new(),
             Holder::Ours(_) => {
@@ -195,6 +236,9 @@ impl NacosLease {
         };
         let is_ours = |line: &Line| !line.is_withdrawn && line.version.incarnation == self.incarnation;
         at.extend(line.filter(is_ours).map(|line| line.address));
+        // What nobody answered for, and no list shows yet.
+        let is_free = |address: &Address| standing.at(address).is_none_or(|found| found.id == key.id);
+        at.extend(self.journal.tried(key).into_iter().filter(is_free));
         at.sort();
         at.dedup();
         let place = self.place(&key.service);
@@ -206,14 +250,29 @@ impl NacosLease {
         Ok(())
     }
 
-    async fn beat(&self, key: &InstanceKey, line: &Line, until: Instant) -> Result<Beaten, Error> {
-        let place = self.place(&key.service);
-        let subject = Subject { place: &place, address: &line.address, ephemeral: true };
-        let beat = timeout_at(until, self.session.beat(subject, until)).await;
-        beat.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Timeout, "no answer to the beat in time")
-                .with_context(super::NAME, "renew"))
-        })
+    /// `None` for what isn't to be kept alive, or no longer by this lease.
+    async fn beat(&self, key: &InstanceKey, until: Instant) -> Option<Result<Beaten, Error>> {
+        let beat = async {
+            let mut line = self.journal.beat(key, self.number)?;
+            let mut is_full = self.session.wants_full_beats();
+            loop {
+                let gate = Arc::clone(&line.gate);
+                let _passage = if is_full { Some(gate.read().await) } else { None };
+                // It may have been left or moved meanwhile.
+                line = self.journal.beat(key, self.number)?;
+                let place = self.place(&key.service);
+                let subject = Subject { place: &place, address: &line.address, ephemeral: true };
+                let record = is_full.then_some(&*line.record);
+                match self.session.beat(subject, record, until).await {
+                    Ok(Beaten::TooLight) if !is_full => is_full = true,
+                    beaten => return Some(beaten),
+                }
+            }
+        };
+        let late = || {
+            Error::new(ErrorKind::Timeout, "no answer to the beat in time").with_context(super::NAME, "renew")
+        };
+        timeout_at(until, beat).await.unwrap_or_else(|_| Some(Err(late())))
     }
 
     fn judge(&self, key: &InstanceKey, standing: &Standing) -> Presence {
@@ -280,22 +339,26 @@ impl Lease for NacosLease {
     }
 
     async fn withdraw(&self, instances: &[Arc<Instance>]) -> Vec<Outcome> {
-        self.remove("withdraw", instances.iter().map(|instance| instance.key()).collect()).await
+        self.remove("withdraw", instances.iter().map(|instance| instance.key()).collect(), None).await
     }
 
     async fn renew(&self, deadline: Instant) -> Result<Renewal, Error> {
         let Lifetime::Leased { ttl } = self.lifetime else { return Ok(Renewal::default()) };
         let until = deadline.checked_sub(MARGIN).unwrap_or(deadline);
-        let held = self.journal.held_by(self.number);
-        let mut beats: Vec<BoxFuture<'_, Result<Beaten, Error>>> = Vec::with_capacity(held.len());
-        for (key, line) in &held {
-            beats.push(Box::pin(self.beat(key, line, until)));
+        let held = self.journal.beating(self.number);
+        let mut beats: Vec<BoxFuture<'_, Option<Result<Beaten, Error>>>> = Vec::with_capacity(held.len());
+        for key in &held {
+            beats.push(Box::pin(self.beat(key, until)));
         }
         let beaten: Vec<_> = stream::iter(beats).buffered(AT_ONCE).collect().await;
         let mut renewal = Renewal::granted(ttl);
         let mut failure = None;
         let mut answered = false;
-        for ((key, _), beaten) in held.iter().zip(beaten) {
+        for (key, beaten) in held.iter().zip(beaten) {
+            // What was left meanwhile is neither lost nor missed.
+            let Some(beaten) = beaten.filter(|_| self.journal.beat(key, self.number).is_some()) else {
+                continue;
+            };
             match beaten {
                 Ok(Beaten::Alive { next }) => {
                     answered = true;
@@ -306,6 +369,7 @@ impl Lease for NacosLease {
                     answered = true;
                     renewal.lost.push(key.clone());
                 }
+                Ok(Beaten::TooLight) => renewal.missed.push(key.clone()),
                 Err(error) => {
                     tracing::debug!(%key, error = format!("{error:#}"), "a beat was missed");
                     renewal.missed.push(key.clone());
@@ -321,17 +385,24 @@ impl Lease for NacosLease {
 
     async fn inspect(&self, keys: &[InstanceKey]) -> Result<Vec<Presence>, Error> {
         let standings = self.read("inspect", keys.iter().map(|key| &key.service)).await;
-        keys.iter()
-            .map(|key| match &standings[&key.service] {
-                Ok(standing) => Ok(self.judge(key, standing)),
-                Err(error) => Err(error.clone()),
-            })
-            .collect()
+        let is_any = standings.values().any(Result::is_ok);
+        let presence = |key: &InstanceKey| match &standings[&key.service] {
+            Ok(standing) => Ok(self.judge(key, standing)),
+            // What could be read counts.
+            Err(error) if is_any => {
+                tracing::debug!(%key, error = format!("{error:#}"), "the record can't be read back");
+                Ok(Presence::Unknown)
+            }
+            Err(error) => Err(error.clone()),
+        };
+        keys.iter().map(presence).collect()
     }
 
     async fn revoke(&self) -> Result<(), Error> {
-        let held = self.journal.held_by(self.number).into_iter().map(|(key, _)| key).collect();
-        self.remove("revoke", held).await.into_iter().collect()
+        self.remove("revoke", self.journal.held_by(self.number), Some(self.number))
+            .await
+            .into_iter()
+            .collect()
     }
 }
 

@@ -13,9 +13,12 @@
 
 use std::{
     collections::{HashMap, HashSet, hash_map},
+    hash::BuildHasher,
+    ops::Range,
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
 use registry_core::{
     Error, Instance, InstanceId, InstanceKey, ServiceName,
     backend::{Change, Relist},
@@ -23,8 +26,12 @@ use registry_core::{
 
 use super::{
     answer::List,
+    api::Api,
     codec::{Entry, decode},
 };
+
+/// So many keys are looked for by comparing.
+const FEW: usize = 4;
 
 /// What one watch knows of its service.
 #[derive(Debug)]
@@ -36,6 +43,18 @@ pub(crate) struct Lists {
     hidden: HashSet<InstanceId>,
     is_protected: bool,
     is_open: bool,
+    /// Whether the last list had each key once.
+    is_unique: bool,
+    last: Last,
+}
+
+/// The last body up to the end of its hosts. One that begins with the same bytes has the same hosts, and what follows
+/// them is short: `lastRefTime`, which is new in each answer, and whether the service is protected.
+#[derive(Debug, Default)]
+struct Last {
+    hasher: RandomState,
+    /// Where the hosts are, and the hash up to their end.
+    known: Option<(Range<usize>, u64)>,
 }
 
 /// What a list brings.
@@ -56,20 +75,34 @@ impl Lists {
             hidden: HashSet::new(),
             is_protected: false,
             is_open: false,
+            is_unique: false,
+            last: Last::default(),
         }
+    }
+
+    /// # Errors
+    /// `Protocol` if the body is no list; then nothing was learnt.
+    pub(crate) fn take_body(&mut self, api: Api, body: &[u8]) -> Result<News, Error> {
+        if let Some(rest) = self.last.rest(body) {
+            let list = List::parse(api, &rest);
+            if self.is_open && list.is_ok_and(|list| list.is_protected == self.is_protected) {
+                return Ok(News::default());
+            }
+        }
+        self.last.known = None;
+        let list = List::parse(api, body)?;
+        let news = self.take(&list)?;
+        self.last.note(body, list.bytes());
+        Ok(news)
     }
 
     /// # Errors
     /// `Protocol` if the hosts are no array; then nothing was learnt.
     pub(crate) fn take(&mut self, list: &List<'_>) -> Result<News, Error> {
         let is_anew = !self.is_open || list.is_protected != self.is_protected;
-        if self.relist.is_same(list.bytes()) && !is_anew {
-            return Ok(News::default());
-        }
-        let entries = list.entries().inspect_err(|_| self.relist.forget())?;
+        let entries = list.entries()?;
         if list.is_protected != self.is_protected {
             self.relist = Relist::new();
-            self.relist.is_same(list.bytes());
             self.is_protected = list.is_protected;
             self.report_protection(entries.len());
         }
@@ -89,7 +122,13 @@ impl Lists {
             relisted.rejected.into_iter().partition(|key| key.service == self.hidden_mark);
         self.hidden = hidden.into_iter().map(|key| key.id).collect();
         let total = relisted.instances.len();
-        let instances = unique(relisted.instances);
+        let few = if self.is_unique && !is_anew { &*relisted.changed } else { &[] };
+        let instances = match few.len() {
+            // Of those that were each of another key only these can be double.
+            1..=FEW if few.iter().all(|one| is_once(one.id(), &relisted.instances)) => relisted.instances,
+            _ => unique(relisted.instances),
+        };
+        self.is_unique = instances.len() == total;
         let is_known_hidden = |key: &InstanceKey| self.hidden.contains(&key.id);
         let changes = if is_anew || instances.len() < total || !relisted.gone.iter().all(is_known_hidden) {
             vec![Change::Reset(instances)]
@@ -116,8 +155,34 @@ impl Lists {
     }
 }
 
+impl Last {
+    /// What stands around the hosts, if they are those of the last body.
+    fn rest(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let (hosts, hash) = self.known.as_ref()?;
+        let same = body.get(..hosts.end).is_some_and(|front| self.hasher.hash_one(front) == *hash);
+        same.then(|| [&body[..hosts.start], &body[hosts.end..]].concat())
+    }
+
+    fn note(&mut self, body: &[u8], hosts: &[u8]) {
+        let start = (hosts.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+        let end = start.saturating_add(hosts.len());
+        // Hosts that are none stand nowhere.
+        if let Some(front) = body.get(..end).filter(|_| !hosts.is_empty() && start < end) {
+            self.known = Some((start..end, self.hasher.hash_one(front)));
+        }
+    }
+}
+
+fn is_once(id: &InstanceId, instances: &[Arc<Instance>]) -> bool {
+    instances.iter().filter(|instance| instance.id() == id).nth(1).is_none()
+}
+
 /// Each key once: of two records with one id the one that was written later, as far as that can be told, else the first.
 pub(crate) fn unique(instances: Vec<Arc<Instance>>) -> Vec<Arc<Instance>> {
+    let ids = instances.iter().map(|instance| instance.id());
+    if ids.collect::<HashSet<_, RandomState>>().len() == instances.len() {
+        return instances;
+    }
     let mut places: HashMap<InstanceId, usize> = HashMap::with_capacity(instances.len());
     let mut unique: Vec<Arc<Instance>> = Vec::with_capacity(instances.len());
     for instance in instances {

@@ -19,6 +19,10 @@
 //! - Metadata is limited to 1,024 characters, which includes ours; see [`NacosConfig`].
 //! - The server looks for silent instances every 5 s. One that isn't renewed is unhealthy, and so gone for consumers,
 //!   from 0 to 5 s after its time to live, and deleted after twice that time. Nothing below 5 s is honoured.
+//! - Beats are light: a server that doesn't know the instance says so, and it is lost. Servers of 1.0, and 1.x and 2.x
+//!   with `lightBeatEnabled` off, get full ones, by which they register whom they don't know: there a loss isn't noticed
+//!   but mended. A removal waits for those on their way. One whose answer never came may still be carried out after the
+//!   removal; nobody beats for what comes of it, so it is gone after the time above.
 //! - Lists show a change up to about a second later, also to the client that made it.
 //! - Below a service's protection threshold a list calls everybody healthy. Such a list is logged and brings nobody
 //!   back who was unhealthy before. v3 doesn't tell; there the list is taken as it is.
@@ -27,6 +31,8 @@
 mod answer;
 mod api;
 mod auth;
+#[doc(hidden)]
+pub mod bench;
 mod catalogue;
 mod codec;
 mod config;
@@ -37,6 +43,7 @@ mod host;
 mod journal;
 mod lease;
 mod lists;
+mod login;
 mod names;
 mod push;
 mod registry;

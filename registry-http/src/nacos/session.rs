@@ -1,13 +1,17 @@
 //! The connection to a cluster: calls that are let in, to the version of the API that the servers have.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use registry_core::{CredentialProvider, Error, ErrorKind};
+use tokio::time::Instant;
 
 use super::{
     answer::{self, Beaten},
     api::{Api, Apis, Subject},
-    auth::{Auth, LoginTo},
+    auth::Auth,
     codec::Record,
     config::{ApiChoice, NacosConfig},
     error::{self, is_gone, is_unwelcome},
@@ -19,14 +23,22 @@ use crate::http::{Answer, Call, Servers};
 /// A cluster, as one client sees it.
 #[derive(Debug)]
 pub(crate) struct Session {
-    servers: Servers,
+    servers: Arc<Servers>,
     config: NacosConfig,
     /// Where we are at home; a target may ask for another.
     namespace: String,
     auth: Auth,
-    apis: Mutex<Option<Apis>>,
+    apis: Mutex<Option<Known>>,
+    wants_full_beats: AtomicBool,
     /// The single flight of finding out: a gate, not a guard of shared data.
     flight: tokio::sync::Mutex<()>,
+}
+
+/// What the servers turned out to have.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    apis: Apis,
+    asked: Instant,
 }
 
 /// A list as it came.
@@ -42,21 +54,18 @@ impl Session {
         namespace: String,
         provider: Option<Arc<dyn CredentialProvider>>,
     ) -> Arc<Self> {
-        let servers = Servers::new(super::NAME, config.common.clone());
-        let auth = Auth::new(config.credential.clone(), provider);
-        let forced = |api| Some(Apis { write: api, read: api });
-        let apis = match config.api {
-            ApiChoice::Auto => None,
-            ApiChoice::V1 => forced(Api::V1),
-            ApiChoice::V2 => forced(Api::V2),
-            ApiChoice::V3 => forced(Api::V3),
-        };
+        let servers = Arc::new(Servers::new(super::NAME, config.common.clone()));
+        let (credential, context) = (config.credential.clone(), config.context_path.clone());
+        let auth = Auth::new(credential, provider, Arc::clone(&servers), context);
+        let known = forced(config.api)
+            .map(|api| Known { apis: Apis { write: api, read: api }, asked: Instant::now() });
         Arc::new(Self {
             servers,
             config,
             namespace,
             auth,
-            apis: Mutex::new(apis),
+            apis: Mutex::new(known),
+            wants_full_beats: AtomicBool::new(false),
             flight: tokio::sync::Mutex::default(),
         })
     }
@@ -92,25 +101,45 @@ impl Session {
         let (api, answer) = self.with_api(operation, |apis| apis.write, write).await?;
         match written(api, &answer, operation) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(_) if error::is_unknown(&answer) => Ok(()),
             result => result,
         }
     }
 
+    /// Whether the servers want to be told everything with each beat, as far as that is known: those of 1.0 do, and
+    /// those whose operator switched light beats off.
+    pub(crate) fn wants_full_beats(&self) -> bool {
+        self.wants_full_beats.load(Ordering::Relaxed)
+    }
+
+    /// Beats: a light one, which an unknown instance isn't registered by, or one with a record, by which it is. v3 has
+    /// none but the first.
+    ///
     /// # Errors
     /// As for [`register`](Self::register).
     pub(crate) async fn beat(
         &self,
         subject: Subject<'_>,
-        deadline: tokio::time::Instant,
+        record: Option<&Record>,
+        deadline: Instant,
     ) -> Result<Beaten, Error> {
-        let write = |api: Api| Ok(api.beat(&self.config.context_path, subject).until(deadline));
+        let write = |api: Api| Ok(api.beat(&self.config.context_path, subject, record)?.until(deadline));
         let (api, answer) = self.with_api("renew", |apis| apis.write, write).await?;
+        if let Some(takes_light) = answer::takes_light_beats(api, &answer) {
+            let wanted_full = self.wants_full_beats.swap(!takes_light, Ordering::Relaxed);
+            if wanted_full == takes_light {
+                tracing::debug!(server = %answer.server, takes_light, "beats are of the other kind from now on");
+            }
+            if record.is_none() && !takes_light && !answer.status.is_success() {
+                return Ok(Beaten::TooLight);
+            }
+        }
         let beaten = succeeded(&answer).and_then(|()| answer::beat(api, &answer.body));
         match beaten {
             Ok(Ok(beaten)) => Ok(beaten),
             Ok(Err(refused)) => Err(error::of_refusal(&refused).with_context(super::NAME, "renew")),
-            // As a status: servers before 2.x.
-            Err(error) if error.kind() == ErrorKind::LeaseLost => Ok(Beaten::Unknown),
+            // As a status.
+            Err(_) if error::is_unknown(&answer) => Ok(Beaten::Unknown),
             Err(error) => Err(error.with_context(super::NAME, "renew")),
         }
     }
@@ -131,10 +160,10 @@ impl Session {
             Ok(call.avoiding(avoid.clone()))
         };
         let (api, mut answer) = self.with_api(operation, |apis| apis.read, read).await?;
-        if api == Api::V1 && answer.status.as_u16() == 404 {
+        if is_gone(answer.status) && error::is_unknown(&answer) {
             // 1.x knows no empty services.
             answer.status = http::StatusCode::OK;
-            answer.body = bytes::Bytes::from_static(b"{\"hosts\":[]}");
+            answer.body = bytes::Bytes::from_static(answer::nobody(api).as_bytes());
         }
         succeeded(&answer).map_err(|error| error.with_context(super::NAME, operation))?;
         Ok(Listed { api, answer })
@@ -155,50 +184,83 @@ impl Session {
         Ok(Some(answer))
     }
 
-    /// Makes a call with the version that `pick` picks. An answer that there is no such API makes us ask anew which
-    /// there is, and the call is made once more if that turns out to be another.
+    /// Makes a call with the version that `pick` picks. An answer that there may be no such API makes us ask anew which
+    /// there is, and the call is made once more if that turns out to be another. So a status that says that something
+    /// [`is_gone`] is given only if it is about [data](error::is_unknown).
     async fn with_api(
         &self,
         operation: &'static str,
         pick: impl Fn(Apis) -> Api + Send + Sync,
         make: impl Fn(Api) -> Result<Call, Error> + Send + Sync,
     ) -> Result<(Api, Answer), Error> {
-        let apis = self.apis(operation).await?;
-        let api = pick(apis);
-        let answer = self.exchange(make(api)?).await?;
-        if !is_gone(answer.status) || self.config.api != ApiChoice::Auto {
-            return Ok((api, answer));
+        let began = Instant::now();
+        let mut api = pick(self.apis(operation, None).await?);
+        let mut answer = self.exchange(make(api)?).await?;
+        let is_in_doubt = |answer: &Answer| is_gone(answer.status) && !error::is_unknown(answer);
+        if is_in_doubt(&answer) {
+            let next = pick(self.apis(operation, Some(began)).await?);
+            if next != api {
+                api = next;
+                answer = self.exchange(make(api)?).await?;
+            }
         }
-        self.forget(apis);
-        let next = pick(self.apis(operation).await?);
-        if next == api {
-            return Ok((api, answer));
+        if is_in_doubt(&answer) {
+            // What is in front of it, perhaps. Nothing that may be taken for an absence.
+            let message = format!("{} answered {}, and has the API", answer.server, answer.status);
+            return Err(Error::new(ErrorKind::Unavailable, message).with_context(super::NAME, operation));
         }
-        Ok((next, self.exchange(make(next)?).await?))
+        Ok((api, answer))
     }
 
-    async fn apis(&self, operation: &'static str) -> Result<Apis, Error> {
-        if let Some(apis) = self.known() {
+    /// What the servers have; found out at the beginning, and anew if that was before `since`. What is known stays
+    /// known until there is something to replace it.
+    async fn apis(&self, operation: &'static str, since: Option<Instant>) -> Result<Apis, Error> {
+        let known = || {
+            let known = *self.apis.lock().unwrap_or_else(PoisonError::into_inner);
+            known.filter(|known| since.is_none_or(|since| known.asked > since)).map(|known| known.apis)
+        };
+        if let Some(apis) = known() {
             return Ok(apis);
         }
         let _flight = self.flight.lock().await;
-        if let Some(apis) = self.known() {
+        if let Some(apis) = known() {
             return Ok(apis);
+        }
+        let asked = Instant::now();
+        let apis = self.find_out(operation).await?;
+        *self.apis.lock().unwrap_or_else(PoisonError::into_inner) = Some(Known { apis, asked });
+        Ok(apis)
+    }
+
+    async fn find_out(&self, operation: &'static str) -> Result<Apis, Error> {
+        if let Some(api) = forced(self.config.api) {
+            return match self.has(api, operation).await? {
+                true => Ok(Apis { write: api, read: api }),
+                false => Err(self.no_api(operation)),
+            };
         }
         let (v3, v1) = (self.has(Api::V3, operation).await?, self.has(Api::V1, operation).await?);
         let v2 = !v3 && self.has(Api::V2, operation).await?;
         let newest = [(v3, Api::V3), (v2, Api::V2), (v1, Api::V1)];
         let Some((_, write)) = newest.into_iter().find(|(has, _)| *has) else {
-            let message = format!(
-                "there is no Nacos API under {}; check host, port and option \"context_path\"",
-                if self.config.context_path.is_empty() { "/" } else { &self.config.context_path }
-            );
-            return Err(Error::new(ErrorKind::Protocol, message).with_context(super::NAME, operation));
+            return Err(self.no_api(operation));
         };
         let apis = Apis { write, read: if v1 { Api::V1 } else { write } };
         tracing::debug!(?apis, "found out which API the servers have");
-        *self.apis.lock().unwrap_or_else(PoisonError::into_inner) = Some(apis);
         Ok(apis)
+    }
+
+    fn no_api(&self, operation: &'static str) -> Error {
+        let path = if self.config.context_path.is_empty() { "/" } else { &self.config.context_path };
+        let message = match forced(self.config.api) {
+            None => {
+                format!("there is no Nacos API under {path}; check host, port and option \"context_path\"")
+            }
+            Some(api) => format!(
+                "there is no Nacos API {api} under {path}; check host, port and the options \"context_path\" and \"api\""
+            ),
+        };
+        Error::new(ErrorKind::Protocol, message).with_context(super::NAME, operation)
     }
 
     async fn has(&self, api: Api, operation: &'static str) -> Result<bool, Error> {
@@ -209,27 +271,15 @@ impl Session {
         Ok(!is_gone(answer.status))
     }
 
-    fn known(&self) -> Option<Apis> {
-        *self.apis.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn forget(&self, seen: Apis) {
-        let mut apis = self.apis.lock().unwrap_or_else(PoisonError::into_inner);
-        if *apis == Some(seen) {
-            *apis = None;
-        }
-    }
-
     /// Makes a call with the token, and once more with a new one if that was refused. An answer of any other status is
     /// given as it is.
     async fn exchange(&self, call: Call) -> Result<Answer, Error> {
         let operation = call.operation;
-        let login = LoginTo { servers: &self.servers, context: &self.config.context_path };
         let in_context = |error: Error| match error.operation() {
             Some(_) => error,
             None => error.with_context(super::NAME, operation),
         };
-        let Some(token) = self.auth.token(login).await.map_err(in_context)? else {
+        let Some(token) = self.auth.token().await.map_err(in_context)? else {
             let answer = self.servers.call(call).await?;
             if is_unwelcome(answer.status) {
                 let message = format!("{} lets nobody in without a login", answer.server);
@@ -241,10 +291,20 @@ impl Session {
         if !is_unwelcome(answer.status) {
             return Ok(answer);
         }
-        match self.auth.refused(&token, login).await.map_err(in_context)? {
+        match self.auth.refused(&token).await.map_err(in_context)? {
             Some(token) => self.servers.call(token.sign(call)).await,
             None => Ok(answer),
         }
+    }
+}
+
+/// The version that was configured.
+fn forced(choice: ApiChoice) -> Option<Api> {
+    match choice {
+        ApiChoice::Auto => None,
+        ApiChoice::V1 => Some(Api::V1),
+        ApiChoice::V2 => Some(Api::V2),
+        ApiChoice::V3 => Some(Api::V3),
     }
 }
 

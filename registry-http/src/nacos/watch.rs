@@ -18,7 +18,6 @@ use tokio::{
 };
 
 use super::{
-    answer::List,
     lists::{Lists, News},
     names::Wanted,
     push::Pushes,
@@ -80,8 +79,7 @@ impl Watcher {
             false => None,
         };
         let listed = self.session.list(OPERATION, &live.wanted, subscription.as_ref(), None).await?;
-        let list = List::parse(listed.api, &listed.answer.body)?;
-        let News { changes, rejected } = live.lists.take(&list)?;
+        let News { changes, rejected } = live.lists.take_body(listed.api, &listed.answer.body)?;
         let mut event = Event::new(changes, None, Evidence::default());
         event.evidence.endpoint = Some(listed.answer.server);
         event.rejected = rejected;

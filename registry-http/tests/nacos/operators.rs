@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use registry_core::Status;
 use registry_testkit::{Nacos, NacosLine, eventually};
 
 use super::support::{LINES, Node, View, connect, instance, shared};
@@ -86,4 +87,110 @@ async fn a_reached_protection_threshold_is_no_recovery() {
             assert_eq!(view.ids, ["kept"], "{line:?}");
         }
     }
+}
+
+#[tokio::test]
+#[ignore = "needs nacos: cargo xtask servers"]
+async fn an_operators_weight_counts() {
+    for line in LINES {
+        let nacos = shared(line).await;
+        let node = connect(&nacos, "").await;
+        let lease = node.grant(Duration::from_secs(60)).await;
+        let heavy = instance("a").to_builder().weight(250).build().unwrap();
+        node.publish(&lease, &heavy).await.unwrap();
+        let weighs = async |weight: u32| {
+            let listed = eventually("the weight", SOON, async || {
+                let listing = node.lookup().await.ok()?;
+                (listing.instances.len() == 1 && listing.instances[0].weight().get() == weight).then_some(())
+            });
+            assert!(listed.await.is_ok(), "{line:?}: {weight}");
+        };
+        weighs(250).await;
+        let port = heavy.endpoint().port();
+        let metadata = "%7B%22sr.id%22%3A%22a%22%7D";
+        let address =
+            format!("ip=10.0.0.7&port={port}&clusterName=DEFAULT&ephemeral=true&metadata={metadata}");
+        operate(&nacos, &node, "instance", &format!("{address}&enabled=true&weight=0.5")).await;
+        weighs(50).await;
+        lease.revoke().await.unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs nacos: cargo xtask servers"]
+async fn whoever_drains_weighs_nothing_for_other_fleets() {
+    for line in LINES {
+        let nacos = shared(line).await;
+        let node = connect(&nacos, "").await;
+        let lease = node.grant(Duration::from_secs(60)).await;
+        let draining = instance("a").to_builder().weight(250).status(Status::Draining).build().unwrap();
+        node.publish(&lease, &draining).await.unwrap();
+        let path = format!("/nacos/v1/ns/instance/list?namespaceId={}&serviceName=orders", node.namespace);
+        let record = async || {
+            let list = nacos.api().get(&path).await.ok()?.json();
+            list["hosts"].as_array()?.first().cloned()
+        };
+        let record = eventually("the record", SOON, record).await.unwrap();
+        assert_eq!(
+            (&record["weight"], &record["enabled"]),
+            (&0.0.into(), &true.into()),
+            "{line:?}: {record}"
+        );
+        let read = node.lookup().await.unwrap().instances.remove(0);
+        assert_eq!((read.status(), read.weight().get()), (Status::Draining, 250));
+        lease.revoke().await.unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs nacos: cargo xtask servers"]
+async fn without_light_beats_all_stay_and_nobody_comes_back_who_was_removed() {
+    let nacos = Nacos::start(NacosLine::V2).await.unwrap();
+    nacos
+        .api()
+        .put("/nacos/v1/ns/operator/switches?entry=lightBeatEnabled&value=false", "")
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
+    let node = connect(&nacos, "").await;
+    let lease = node.grant(Duration::from_secs(60)).await;
+    let ids = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let soon = || tokio::time::Instant::now() + Duration::from_secs(5);
+    for _ in 0..10 {
+        for id in ids {
+            node.publish(&lease, &instance(id)).await.unwrap();
+        }
+        assert_eq!(lease.renew(soon()).await.unwrap().lost, []);
+        let gone: Vec<_> = ids.iter().map(|id| std::sync::Arc::new(instance(id))).collect();
+        let renewals = async {
+            for _ in 0..5 {
+                assert_eq!(lease.renew(soon()).await.unwrap().lost, []);
+            }
+        };
+        let removal = async { assert!(lease.withdraw(&gone).await.iter().all(Result::is_ok)) };
+        tokio::join!(renewals, removal);
+    }
+    // Longer than lists lag behind.
+    let end = tokio::time::Instant::now() + Duration::from_secs(3);
+    let path = format!("/nacos/v1/ns/instance/list?namespaceId={}&serviceName=orders", node.namespace);
+    let listed = async || nacos.api().get(&path).await.unwrap().json()["hosts"].as_array().unwrap().len();
+    eventually("nobody is left", SOON, async || (listed().await == 0).then_some(())).await.unwrap();
+    while tokio::time::Instant::now() < end {
+        assert_eq!(listed().await, 0, "a ghost");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    // A server that forgot everything is told everything by the next beat.
+    node.publish(&lease, &instance("a")).await.unwrap();
+    assert_eq!(lease.renew(soon()).await.unwrap().lost, []);
+    nacos.kill().await.unwrap();
+    nacos.restart().await.unwrap();
+    let renewed = eventually("an answer to a beat", SOON, async || lease.renew(soon()).await.ok());
+    assert_eq!(renewed.await.unwrap().lost, []);
+    let back = async || {
+        let listing = node.lookup().await.ok()?;
+        (listing.instances.len() == 1 && listing.instances[0].id().as_str() == "a").then_some(())
+    };
+    eventually("the whole record is back", SOON, back).await.unwrap();
 }

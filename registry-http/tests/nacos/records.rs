@@ -6,7 +6,7 @@ use registry_core::{
     ErrorKind, Instance,
     backend::{Lifetime, Presence},
 };
-use registry_testkit::eventually;
+use registry_testkit::{NacosLine, eventually};
 
 use super::support::{LINES, View, connect, connect_to, instance, shared};
 
@@ -100,5 +100,23 @@ async fn persistent_instances_stay_until_they_are_withdrawn_and_do_not_mix_with_
 
         lease.withdraw(&[kept.into()]).await.remove(0).unwrap();
         view.shows(&[], SOON).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs nacos: cargo xtask servers"]
+async fn where_there_is_no_nacos_nothing_is_taken_for_an_empty_list() {
+    for line in LINES {
+        let nacos = shared(line).await;
+        for options in ["?context_path=/other", "?api=v1&context_path=/other", "?api=v1&context_path=/"] {
+            let error = connect(&nacos, options).await.lookup().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{options}: {error:?}");
+            assert!(error.to_string().contains("context_path"), "{error}");
+        }
+        let node = connect(&nacos, "?api=v2").await;
+        match line {
+            NacosLine::V2 => assert_eq!(node.lookup().await.unwrap().instances, []),
+            _ => assert_eq!(node.lookup().await.unwrap_err().kind(), ErrorKind::Protocol),
+        }
     }
 }

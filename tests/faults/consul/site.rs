@@ -7,11 +7,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use registry_testkit::{Consul, HttpApi, ServerError};
+use registry_testkit::{Consul, HttpApi, ServerError, TestCert};
 use service_registry::{Instance, consul::ConsulConnector};
 use tokio::sync::Mutex;
 
-use crate::live::{Bounds, Server, Site, site::server, truth::Ask};
+use super::tls;
+use crate::live::{Bounds, Server, Site, site::server, tls::Guarded, truth::Ask};
 
 /// Ends with the last row that holds it.
 static RUNNING: Mutex<Weak<Consul>> = Mutex::const_new(Weak::new());
@@ -63,6 +64,10 @@ impl Site for ConsulSite {
 
     async fn own(&self) -> Result<Arc<dyn Server>, ServerError> {
         Ok(Arc::new(Consul::builder().data().start().await?))
+    }
+
+    async fn guarded(&self, cert: &TestCert) -> Result<Guarded, ServerError> {
+        tls::guarded(cert).await
     }
 
     fn url(&self, endpoints: &[SocketAddr], namespace: &str) -> String {

@@ -73,6 +73,10 @@ impl Site for EurekaSite {
         format!("eureka://{}/{namespace}?ttl=5s&poll=300ms", hosts.join(","))
     }
 
+    fn seldom(&self, url: &str) -> String {
+        url.replace("poll=300ms", "poll=3s")
+    }
+
     fn truth(&self, server: SocketAddr, namespace: &str) -> Ask {
         Ask::by(EurekaConnector::new(), &format!("eureka://{server}/{namespace}"), namespace)
     }

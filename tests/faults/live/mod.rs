@@ -8,9 +8,12 @@
 
 pub(crate) mod child;
 pub(crate) mod cold;
+pub(crate) mod counter;
 pub(crate) mod duplicates;
 pub(crate) mod endpoints;
 pub(crate) mod front;
+pub(crate) mod garbage;
+pub(crate) mod herd;
 pub(crate) mod links;
 pub(crate) mod lists;
 pub(crate) mod mute;
@@ -20,6 +23,7 @@ pub(crate) mod process;
 pub(crate) mod run;
 pub(crate) mod site;
 pub(crate) mod throttled;
+pub(crate) mod tls;
 pub(crate) mod truth;
 pub(crate) mod updates;
 pub(crate) mod world;

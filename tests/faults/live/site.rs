@@ -11,12 +11,13 @@ use std::{
 
 use async_trait::async_trait;
 use registry_testkit::{
-    ServerError,
+    ServerError, TestCert,
     faults::{History, Observation, Violation},
 };
 use service_registry::{Instance, InstanceKey};
 
 use super::{
+    tls::Guarded,
     truth::Ask,
     world::{Must, Stage},
 };
@@ -38,8 +39,19 @@ pub(crate) trait Site: Send + Sync {
     /// A server of the row's own; one that remembers what it held when it is restarted, if there is such a one.
     async fn own(&self) -> Result<Arc<dyn Server>, ServerError>;
 
+    /// A server that is reached over TLS, where it shows this certificate; its own TLS, where that can be given another
+    /// one while it runs.
+    async fn guarded(&self, cert: &TestCert) -> Result<Guarded, ServerError> {
+        Guarded::behind_a_door(self.shared().await?, cert).await
+    }
+
     /// What a client is given, for one or several endpoints.
     fn url(&self, endpoints: &[SocketAddr], namespace: &str) -> String;
+
+    /// The same URL for one client of many: one that polls does so as seldom as many may.
+    fn seldom(&self, url: &str) -> String {
+        url.to_owned()
+    }
 
     /// What the server holds in a namespace.
     fn truth(&self, server: SocketAddr, namespace: &str) -> Ask;

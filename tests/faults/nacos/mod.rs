@@ -3,10 +3,12 @@
 
 mod access;
 mod site;
+mod strangers;
 
 use self::site::NacosSite;
 use crate::live::{
-    cold, duplicates, endpoints, links, lists, mute, operator, outages, process, rows, throttled, updates,
+    self, cold, duplicates, endpoints, garbage, herd, links, lists, mute, operator, outages, process, rows,
+    throttled, updates,
 };
 
 rows! {
@@ -17,6 +19,7 @@ rows! {
         row_03_a_server_frozen_for_a_second_or_almost_half_the_ttl_costs_no_loss = outages::frozen_shortly;
         row_03_a_server_frozen_for_twice_the_ttl_costs_each_registration_one_loss = outages::frozen_for_twice;
         row_11_tokens_that_end_all_the_time_stop_nobody = access::tokens;
+        row_19_sixty_clients_come_back_one_by_one_to_a_server_that_was_killed = herd::come_back;
         row_38_a_registry_that_appears_late_fails_new_calls_in_time_and_finds_all_waiting = cold::late;
         row_38_a_node_that_starts_without_a_registry_leaves_the_old_ones_alone = cold::beside_an_old_one;
     }
@@ -37,6 +40,7 @@ rows! {
         row_15_what_expires_all_at_once_is_held_and_then_believed = lists::all_expire;
         row_15_single_removals_are_seen_with_the_next_look_and_stay_away = lists::single_removals;
         row_16_a_list_that_is_short_for_a_moment_costs_a_reader_nobody = lists::short_and_full_again;
+        row_17_garbage_beside_good_records_is_counted_and_hurts_nobody = garbage::beside_good_ones;
         row_20_an_application_killed_without_a_word_is_gone_in_time = process::killed;
         row_21_a_take_over_is_one_swap_and_one_loss_for_the_other = duplicates::take_over;
         row_21_a_rejected_duplicate_fails_and_touches_nobody = duplicates::reject;
@@ -47,6 +51,10 @@ rows! {
         row_28_a_record_that_an_operator_deletes_comes_back_with_the_next_beat = operator::reassert;
         row_29_updates_during_a_long_outage_are_what_comes_back = updates::long;
         row_29_updates_during_a_short_outage_are_published_after_it = updates::short;
+        row_34_a_server_of_another_authority_is_refused = live::tls::another_authority;
+        row_34_a_server_of_another_name_is_refused = live::tls::another_name;
+        row_34_a_server_whose_certificate_has_expired_is_refused = live::tls::expired;
+        row_34_an_expired_certificate_that_is_replaced_under_a_watch_costs_no_loss = live::tls::rotated;
         row_36_one_deleted_record_of_many_is_nobody_elses_loss = operator::one_of_many;
     }
 }

@@ -71,6 +71,10 @@ impl Site for NacosSite {
         format!("nacos://{}/{namespace}?ttl=5s&poll=1s", hosts.join(","))
     }
 
+    fn seldom(&self, url: &str) -> String {
+        url.replace("poll=1s", "poll=3s")
+    }
+
     fn truth(&self, server: SocketAddr, namespace: &str) -> Ask {
         Ask::by(NacosConnector::new(), &format!("nacos://{server}/{namespace}"), namespace).aged(CACHE)
     }

@@ -11,6 +11,8 @@ mod ledger;
 mod proxy;
 #[cfg(unix)]
 mod server;
+#[cfg(unix)]
+mod tls_door;
 
 #[cfg(unix)]
 pub use self::certs::{TestCa, TestCert};
@@ -24,3 +26,5 @@ pub use self::server::{
     Eureka, EurekaBuilder, EurekaPeers, HttpAnswer, HttpApi, Nacos, NacosBuilder, NacosLine, Port, Process,
     ProcessBuilder, Scratch, ServerError, Shared, SpringPeer, SpringPeerBuilder,
 };
+#[cfg(unix)]
+pub use self::tls_door::TlsDoor;

@@ -4,9 +4,9 @@ use super::line::{Line, Verdict};
 use crate::failure::Result;
 
 /// What has to be measured in every run, in the order of the table. P9 needs `--peers`.
-const PROMISED: [&str; 24] = [
+const PROMISED: [&str; 28] = [
     "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "A1", "A2", "A3", "A4", "M1", "M2", "W1",
-    "W2", "W3", "R1", "R2", "F1", "F2", "F3",
+    "W2", "W3", "R1", "R2", "F1", "F2", "F3", "J1", "J2", "I1", "I2",
 ];
 const PEERS: &str = "P9";
 
@@ -176,6 +176,6 @@ pub(crate) mod tests {
         assert!(ledger.lines().iter().map(|line| line.id.as_str()).eq(PROMISED));
         let text = ledger.table();
         assert!(text.starts_with("id   what  measured  bound    gate  verdict\n"), "{text}");
-        assert!(text.ends_with("24 hold, 0 hard ones miss, 0 reports miss, 0 not judged"), "{text}");
+        assert!(text.ends_with("28 hold, 0 hard ones miss, 0 reports miss, 0 not judged"), "{text}");
     }
 }

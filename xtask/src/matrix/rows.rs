@@ -20,7 +20,8 @@ pub(crate) struct Fault {
 }
 
 /// The rows that are told once for all servers that are spoken to over HTTP.
-const OVER_HTTP: &[u8] = &[1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 15, 16, 20, 21, 22, 24, 25, 28, 29, 36, 38];
+const OVER_HTTP: &[u8] =
+    &[1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 15, 16, 17, 19, 20, 21, 22, 24, 25, 28, 29, 34, 36, 38];
 /// A leader and indexes: no other of them has these.
 const ON_CONSUL_ALONE: &[u8] = &[9, 26];
 

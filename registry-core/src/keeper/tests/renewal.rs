@@ -2,11 +2,11 @@
 
 use super::{
     super::{
-        input::{Input, Reply},
+        input::{Call, Input, Reply},
         phase::Phase,
     },
     model::{Fault, Landing},
-    sim::{Sim, TTL, config, key, millis, secs},
+    sim::{Sim, TTL, Traffic, config, key, millis, secs},
 };
 use crate::{
     Capabilities,
@@ -86,6 +86,34 @@ fn r7_an_instance_whose_beats_stay_unanswered_is_lost_alone() {
     assert_eq!(sim.told("b"), ["registered 1"]);
     sim.registry.mute.clear();
     sim.assert_back_within(secs(10));
+    assert_eq!(sim.told("b"), ["registered 1"]);
+}
+
+#[test]
+fn a_denied_beat_that_overtook_a_publication_says_nothing_of_it() {
+    let mut sim = Sim::heartbeat(9);
+    sim.register("b");
+    sim.run(secs(20));
+    let renew_at = sim.lives[0].keeper.tenure().unwrap().renew_at.unwrap();
+    sim.run(renew_at.saturating_duration_since(sim.base) - sim.now - millis(50));
+    sim.registry.latency = millis(300);
+    sim.register("a");
+    sim.run(millis(100));
+    let beat = sim.lives[0].pending.iter().find(|(_, pending)| matches!(pending.call, Call::Renew { .. }));
+    let op = *beat.unwrap().0;
+    sim.run(millis(520));
+    assert_eq!(sim.told("a"), ["registered 1"], "the publication was answered before the beat");
+    // Sent after the publication, answered before that reached the registry.
+    let mut renewal = Renewal::granted(TTL);
+    renewal.lost.push(key("a"));
+    sim.deliver(Traffic::Answer { life: 0, op, reply: Reply::Renewed(Ok(renewal)) });
+    sim.run(secs(1));
+    assert_eq!(sim.told("a"), ["registered 1"]);
+    // Who is really gone is denied by the next beat.
+    sim.registry.latency = millis(1);
+    sim.registry.records.remove(&key("a"));
+    sim.run(secs(6));
+    assert_eq!(sim.told("a")[1], "lost 1 Missing");
     assert_eq!(sim.told("b"), ["registered 1"]);
 }
 

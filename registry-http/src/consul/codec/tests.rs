@@ -1,4 +1,4 @@
-use registry_core::{Incarnation, Status};
+use registry_core::{Incarnation, Metadata, Status};
 
 use super::*;
 

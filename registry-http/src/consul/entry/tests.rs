@@ -7,7 +7,7 @@ fn decode_as(service: &str, entry: &Value, is_remote: bool) -> Result<Instance, 
     let names = Names::new(&Namespace::default());
     let service = ServiceName::foreign(service).unwrap();
     let reading = Reading { names: &names, service: &service, home: None, is_remote, is_prepared: false };
-    reading.decode(entry.to_string().as_bytes())
+    reading.decode(&entry.to_string())
 }
 
 fn decode(entry: &Value) -> Result<Instance, Option<InstanceKey>> {
@@ -113,6 +113,11 @@ fn checks_decide_what_is_there_and_maintenance_drains() {
 fn a_bad_record_has_its_key_and_one_that_is_not_asked_for_has_none() {
     let no_port = entry(&json!({"ID":"i","Name":"inventory","Address":"h","Port":0}));
     assert_eq!(decode(&no_port).unwrap_err().unwrap().id.as_str(), "i@n1");
+    // Agents take any number.
+    for port in [-1, 70_000, i64::MAX] {
+        let impossible = entry(&json!({"ID":"i","Name":"inventory","Address":"h","Port":port}));
+        assert_eq!(decode(&impossible).unwrap_err().unwrap().id.as_str(), "i@n1", "{port}");
+    }
     let broken = entry(
         &json!({"ID":"inventory:a1","Name":"inventory","Address":"h","Port":1,"Meta":{"service-registry":"{"}}),
     );

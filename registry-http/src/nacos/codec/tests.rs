@@ -183,6 +183,24 @@ fn a_bad_record_is_named_as_far_as_that_can_be_told() {
 }
 
 #[test]
+fn a_record_with_a_field_of_another_type_is_named_by_what_can_be_read_of_it() {
+    for (entry, id) in [
+        (r#"{"ip":"10.0.0.7","port":80,"healthy":"yes"}"#, Some("10.0.0.7:80")),
+        (r#"{"ip":"10.0.0.7","port":80,"clusterName":"z1","weight":[]}"#, Some("10.0.0.7:80#z1")),
+        (r#"{"ip":"10.0.0.7","port":80,"metadata":"a=b"}"#, Some("10.0.0.7:80")),
+        (r#"{"ip":"10.0.0.7","port":80,"weight":"x","metadata":{"sr.id":"a1"}}"#, Some("a1")),
+        (r#"{"ip":"10.0.0.7","port":80,"metadata":{"sr.id":"a1","more":{}}}"#, Some("a1")),
+        (r#"{"ip":7,"port":80,"enabled":1,"metadata":{"sr.id":"a1"}}"#, Some("a1")),
+        (r#"{"ip":7,"port":80}"#, None),
+        (r#"{"ip":"10.0.0.7","port":true}"#, None),
+        (r#"[{"ip":"10.0.0.7","port":80}]"#, None),
+    ] {
+        let Entry::Bad(key, _) = decode(&service("orders"), entry.as_bytes()) else { panic!("{entry}") };
+        assert_eq!(key.as_ref().map(|key| key.id.as_str()), id, "{entry}");
+    }
+}
+
+#[test]
 fn what_the_server_would_not_take_is_refused_with_its_size() {
     let fits = |length: usize| {
         let builder = Instance::builder("orders").id("a1").endpoint("http://10.0.0.7:80");

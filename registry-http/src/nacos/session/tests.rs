@@ -19,6 +19,10 @@ use crate::{
     nacos::NacosConnector,
 };
 
+mod absence;
+mod auth;
+mod beats;
+
 /// What a busy machine may be late by.
 const SLACK: Duration = Duration::from_secs(2);
 const US: Incarnation = Incarnation::from_bits(1);
@@ -160,6 +164,18 @@ async fn a_service_that_1_x_does_not_know_is_empty() {
         })
     });
     assert_eq!(lookup(&connect(&fake.await, "").await).await.unwrap().instances, []);
+}
+
+#[tokio::test]
+async fn a_look_leaves_out_the_unhealthy_and_the_disabled_and_trusts_a_protected_list() {
+    let entry = |port: u16, flags: &str| format!(r#"{{"ip":"10.0.0.7","port":{port},{flags}}}"#);
+    let hosts = [entry(1, r#""weight":2.5"#), entry(2, r#""healthy":false"#), entry(3, r#""enabled":false"#)];
+    let list = format!(r#"{{"hosts":[{}],"reachProtectionThreshold":true}}"#, hosts.join(","));
+    let fake = Fake::start(move |_| Reply::ok(list.clone())).await;
+    let listing = lookup(&connect(&fake, "?api=v1").await).await.unwrap();
+    let found: Vec<_> = listing.instances.iter().map(|one| (one.id().as_str(), one.weight().get())).collect();
+    assert_eq!(found, [("10.0.0.7:1", 250)]);
+    assert_eq!(listing.rejected, [], "they can be read");
 }
 
 #[tokio::test]
@@ -311,73 +327,6 @@ async fn truncated_and_oversized_answers_are_errors_and_never_empty() {
         let expected = [ErrorKind::Protocol, ErrorKind::Unavailable, ErrorKind::Timeout];
         assert!(expected.contains(&error.kind()), "{reply:?}: {error:?}");
     }
-}
-
-/// Demands a token, of which each lives for `ttl` seconds; the password is `hunter2`.
-async fn guarded(ttl: u64) -> (Fake, Arc<AtomicUsize>) {
-    let valid = Arc::new(AtomicUsize::new(0));
-    let current = Arc::clone(&valid);
-    let fake = Fake::start(move |request| {
-        if request.target.starts_with("/nacos/v3/auth") {
-            return Reply::status(404, "");
-        }
-        if request.target == "/nacos/v1/auth/users/login" {
-            return match request.body == b"username=nacos&password=hunter2" {
-                true => {
-                    let token = current.fetch_add(1, Ordering::Relaxed) + 1;
-                    Reply::ok(format!(
-                        r#"{{"accessToken":"token-{token}","tokenTtl":{ttl},"globalAdmin":true}}"#
-                    ))
-                }
-                false => Reply::status(500, r#"{"status":500,"error":"Internal Server Error"}"#),
-            };
-        }
-        assert!(!request.target.contains("token"), "a token in a URL is in every log");
-        let expected = format!("Bearer token-{}", current.load(Ordering::Relaxed));
-        match request.header("authorization") == Some(&expected) {
-            true => usual(request),
-            false => Reply::status(403, r#"{"status":403,"error":"Forbidden"}"#),
-        }
-    });
-    (fake.await, valid)
-}
-
-fn logins(fake: &Fake) -> usize {
-    fake.seen().iter().filter(|seen| seen.target.contains("/v1/auth/")).count()
-}
-
-#[tokio::test]
-async fn a_token_is_got_once_renewed_before_its_end_and_replaced_when_refused() {
-    let (fake, valid) = guarded(2).await;
-    let backend = connect_as("nacos:hunter2@", &fake, "?api=v1").await;
-    for _ in 0..3 {
-        lookup(&backend).await.unwrap();
-    }
-    assert_eq!(logins(&fake), 1);
-    let refused = |fake: &Fake| fake.seen().len();
-    let before = refused(&fake);
-    tokio::time::sleep(Duration::from_millis(1900)).await;
-    lookup(&backend).await.unwrap();
-    assert_eq!((logins(&fake), refused(&fake) - before), (2, 3), "two login paths and the list, no refusal");
-    // The server forgets it.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    valid.fetch_add(1, Ordering::Relaxed);
-    lookup(&backend).await.unwrap();
-    assert_eq!(logins(&fake), 3);
-}
-
-#[tokio::test]
-async fn a_wrong_password_and_none_at_all_are_unauthenticated_and_no_rights_are_not() {
-    let (fake, valid) = guarded(100).await;
-    for user_info in ["nacos:wrong@", ""] {
-        let error = lookup(&connect_as(user_info, &fake, "?api=v1").await).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{user_info}: {error:?}");
-        assert!(!format!("{error:?}").contains("wrong"), "{error:?}");
-    }
-    let error = lookup(&connect_as(":token-7@", &fake, "?api=v1").await).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error:?}");
-    valid.store(7, Ordering::Relaxed);
-    lookup(&connect_as(":token-7@", &fake, "?api=v1").await).await.unwrap();
 }
 
 #[tokio::test]

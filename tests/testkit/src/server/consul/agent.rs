@@ -224,13 +224,28 @@ impl Consul {
         true
     }
 
+    /// Limits requests from now on, as [`ConsulBuilder::requests_per_second`] does from the start, until its next start;
+    /// `None` ends that.
+    ///
+    /// The agent reads its configuration again, and so forgets what was registered at it unless it keeps
+    /// [data](ConsulBuilder::data).
+    ///
+    /// # Errors
+    ///
+    /// When it doesn't take it.
+    pub async fn limit_requests(&self, rates: Option<(f64, f64)>) -> Result<(), ServerError> {
+        let document = config::limited(self.document(), rates);
+        self.host.write("consul.json", &document.to_string())?;
+        self.api().put("/v1/agent/reload", "").await?.success().map(drop)
+    }
+
     /// Begins to limit requests, once per process.
     async fn limit(&self) -> bool {
         let Some(rates) = self.options.rates else { return true };
         if self.limited.load(Ordering::Relaxed) {
             return true;
         }
-        let document = config::limited(self.document(), rates);
+        let document = config::limited(self.document(), Some(rates));
         let written = self.host.write("consul.json", &document.to_string()).is_ok();
         let reloaded = self.api().within(PROBE).put("/v1/agent/reload", "").await;
         let limited = written && reloaded.is_ok_and(|answer| answer.is_success());

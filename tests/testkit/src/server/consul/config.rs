@@ -86,9 +86,12 @@ pub(crate) fn document(
     document
 }
 
-/// The same with limits on requests.
-pub(crate) fn limited(mut document: Value, (reads, writes): (f64, f64)) -> Value {
-    let limits = json!({ "mode": "enforcing", "read_rate": reads, "write_rate": writes });
+/// The same with limits on reads and writes, or without.
+pub(crate) fn limited(mut document: Value, rates: Option<(f64, f64)>) -> Value {
+    let limits = match rates {
+        Some((reads, writes)) => json!({ "mode": "enforcing", "read_rate": reads, "write_rate": writes }),
+        None => json!({ "mode": "disabled" }),
+    };
     merge(&mut document, json!({ "limits": { "request_limits": limits } }));
     document
 }

@@ -1,0 +1,159 @@
+//! Row 19: many clients, and one server that is killed and comes back. Each client has a door of its own, so that every
+//! call is known by its client and its instant.
+//!
+//! They are [`CLIENTS`], each with one registration and one watch: a thousand would need more of this machine than the
+//! server leaves, and Consul takes at most 200 connections from one address. The thousand are told in process, on a
+//! paused clock.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
+use registry_testkit::{
+    Proxy, eventually,
+    faults::{Figure, Fleet, FleetFactory, History, Invariant, Policy, Reader, Violation},
+};
+use service_registry::{Instance, InstanceKey, Phase, ViewState};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Place, Site,
+    counter::Counter,
+    world::{BACK_WITHIN, Must, ensure},
+};
+
+const CLIENTS: usize = 60;
+/// So many of them share a service: what one does wakes the others.
+const SHARED: usize = 10;
+/// No stretch of this length may hold more than a tenth of the calls.
+const STRETCH: Duration = Duration::from_millis(100);
+/// Most calls of one client until all is well with it.
+const MOST_ATTEMPTS: usize = 15;
+/// How long calls are counted after the server is ready.
+const COUNTED: Duration = Duration::from_secs(20);
+/// How many clients join at a time.
+const AT_A_TIME: usize = 4;
+/// How often each client is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+struct Member {
+    fleet: Arc<dyn Fleet>,
+    reader: Arc<dyn Reader>,
+    key: InstanceKey,
+    door: Counter,
+    link: Proxy,
+}
+
+impl Member {
+    async fn join(
+        number: usize,
+        place: &Place<'_>,
+        fleets: &dyn FleetFactory,
+        history: &History,
+    ) -> Result<Self, Violation> {
+        let door = Counter::start(place.address()).await.must("door")?;
+        let link = Proxy::start(door.address()).await.must("proxy")?;
+        let url = place.site.seldom(&place.url_via(&[link.address()]));
+        let url = format!("{url}&register_timeout=20s&initial_timeout=20s");
+        let fleet = fleets.open(&format!("client {number}"), &url, history).await.must("opening")?;
+        let instance = owned(number);
+        let key = instance.key();
+        fleet.register(instance, Policy::default()).await.must("registering")?;
+        let reader = fleet.discover("reader", key.service.as_str()).await.must("discovering")?;
+        Ok(Self { fleet, reader, key, door, link })
+    }
+
+    fn shown(&self) -> String {
+        let (view, phase) = (self.reader.view(), self.fleet.phase(&self.key));
+        let epoch = self.fleet.epoch(&self.key);
+        format!("{} is {phase:?} in epoch {epoch:?}, sees {:?} {}", self.key, view.state, view.records.len())
+    }
+
+    fn is_well(&self) -> bool {
+        let view = self.reader.view();
+        let is_seen = view.state == ViewState::Fresh && view.records.len() == CLIENTS / SHARED;
+        is_seen && self.fleet.phase(&self.key) == Some(Phase::Live)
+    }
+}
+
+fn owned(number: usize) -> Instance {
+    let endpoint = format!("http://10.1.0.{}:8080", number + 1);
+    let service = format!("s{}", number % SHARED);
+    Instance::builder(service).id(format!("i{number:03}")).endpoint(endpoint).build().unwrap()
+}
+
+pub(crate) async fn come_back(
+    site: &dyn Site,
+    fleets: &dyn FleetFactory,
+    history: &History,
+) -> Result<Figure, Violation> {
+    let place = Place::own(site).await?;
+    // A server that has just started is slow, and this is not what it's asked about.
+    let joining = (0..CLIENTS).map(|number| Member::join(number, &place, fleets, history));
+    let members: Vec<Member> = stream::iter(joining).buffered(AT_A_TIME).try_collect().await?;
+    let start = async || members.iter().all(Member::is_well).then_some(());
+    eventually("everybody has everybody", 2 * BACK_WITHIN, start).await.must("the start")?;
+    // Who forgets is to be told anew by everybody: one loss each.
+    let epoch = if place.bounds.keeps { 0 } else { 1 };
+    place.server.kill().await.must("kill")?;
+    join_all(members.iter().map(|member| member.link.cut())).await;
+    history.outage("killed");
+    let killed = Instant::now();
+    place.server.restart().await.must("restart")?;
+    join_all(members.iter().map(|member| member.link.restore())).await;
+    let ready = Instant::now();
+    history.usable("restarted");
+    let mut unwell = vec![ready; CLIENTS];
+    while ready.elapsed() < COUNTED {
+        for (member, unwell) in members.iter().zip(&mut unwell) {
+            let is_served = member.door.is_answered(ready);
+            if !is_served || !member.is_well() || member.fleet.epoch(&member.key) == Some(epoch) {
+                *unwell = Instant::now();
+            }
+        }
+        sleep(LOOK).await;
+    }
+    let back = unwell.iter().max().map_or(Duration::ZERO, |last| *last - ready);
+    let late = members.iter().zip(&unwell).filter(|(_, last)| **last - ready > BACK_WITHIN);
+    let late: Vec<String> = late.map(|(member, _)| member.shown()).collect();
+    if !late.is_empty() {
+        let what = format!("the last is back after {back:?}: {}", late.join("; "));
+        return Err(Violation::new(Invariant::R1, what));
+    }
+    let calls: Vec<Vec<Instant>> = members
+        .iter()
+        .map(|member| member.door.arrivals(ready).iter().map(|call| call.at).collect())
+        .collect();
+    let until_well =
+        calls.iter().zip(&unwell).map(|(calls, unwell)| calls.iter().filter(|at| *at <= unwell).count());
+    let most = until_well.max().unwrap_or(0);
+    let share = densest(calls.concat());
+    let first = densest(calls.iter().filter_map(|calls| calls.first().copied()).collect());
+    let quiet = calls.iter().filter(|calls| calls.is_empty()).count();
+    join_all(members.iter().map(|member| member.fleet.close())).await;
+    let all: usize = calls.iter().map(Vec::len).sum();
+    let told = format!(
+        "{share:.1} % of {all} calls of {CLIENTS} clients in the densest 100 ms, {first:.0} % of their first ones, \
+         ≤ {most} calls until well, away for {:.1} s",
+        (ready - killed).as_secs_f64(),
+    );
+    ensure(quiet == 0, format!("{quiet} clients never called: {told}"))?;
+    if share > 10.0 || most > MOST_ATTEMPTS {
+        return Err(Violation::new(Invariant::H1, told));
+    }
+    Ok(Figure::new("back after", back).and("herd", told))
+}
+
+/// How many in a hundred the densest stretch holds.
+fn densest(mut calls: Vec<Instant>) -> f64 {
+    calls.sort_unstable();
+    let (mut most, mut from) = (0, 0);
+    for (at, instant) in calls.iter().enumerate() {
+        while *instant - calls[from] >= STRETCH {
+            from += 1;
+        }
+        most = most.max(at + 1 - from);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    let share = 100.0 * most as f64 / calls.len().max(1) as f64;
+    share
+}
