@@ -195,6 +195,9 @@ pub enum Presence {
     Foreign,
     /// None, or one of ours that hangs on another lease and will vanish with it.
     Missing,
+    /// Ours, but the registry shows it to nobody, as its own check of the instance fails. Publishing it again tells
+    /// whether it passes again; until then that fails.
+    Failing,
     /// The registry couldn't tell.
     Unknown,
 }

@@ -191,7 +191,7 @@ impl KeeperState {
             Ok(presences) => presences,
             Err(error) => return self.audit_failed(error, now),
         };
-        let (mut missing, mut foreign) = (Vec::new(), Vec::new());
+        let (mut missing, mut foreign, mut failing) = (Vec::new(), Vec::new(), Vec::new());
         for ((key, believed), presence) in about.iter().zip(presences) {
             // A record that was written or withdrawn since the question has its own answer.
             let Some(entry) = self.entries.get_mut(key).filter(|e| e.op.is_none() && e.belief == *believed)
@@ -199,7 +199,7 @@ impl KeeperState {
                 continue;
             };
             match (presence, &mut entry.want) {
-                (Presence::Ours { .. }, Want::Absent { gone, .. }) => {
+                (Presence::Ours { .. } | Presence::Failing, Want::Absent { gone, .. }) => {
                     // Landed late: the tombstone's time begins anew once it is removed.
                     *gone = None;
                     entry.belief = Belief::Unknown;
@@ -216,10 +216,16 @@ impl KeeperState {
                 }
                 (Presence::Missing, Want::Present) => missing.push(key.clone()),
                 (Presence::Foreign, Want::Present) => foreign.push(key.clone()),
+                (Presence::Failing, Want::Present) => {
+                    // Nobody deleted it, so that there is nothing to respect.
+                    entry.belief = Belief::Unknown;
+                    failing.push(key.clone());
+                }
                 (Presence::Unknown, _) => {}
             }
         }
         self.gone(&missing, now);
+        self.lose(&failing, LossCause::Failing, now);
         for key in &foreign {
             if let Some(entry) = self.entries.get_mut(key) {
                 entry.belief = Belief::Nothing;

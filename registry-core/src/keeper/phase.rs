@@ -59,6 +59,8 @@ pub enum LossCause {
     Superseded,
     /// The application's own liveness hook withheld the renewal.
     Withheld,
+    /// The registry's own check of the instance fails, so that it shows the instance to nobody.
+    Failing,
 }
 
 /// What happened to one registration.

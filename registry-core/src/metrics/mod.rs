@@ -47,6 +47,7 @@ pub(crate) fn registration(registry: &'static str, key: &InstanceKey, event: &Re
                 LossCause::Missing => "missing",
                 LossCause::Superseded => "superseded",
                 LossCause::Withheld => "withheld",
+                LossCause::Failing => "failing",
             };
             count(&t::REGISTRATIONS_LOST, &[labels[0], labels[1], ("cause", Value::Word(cause))], 1);
         }

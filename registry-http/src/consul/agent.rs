@@ -4,15 +4,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use http::StatusCode;
-use registry_core::{Error, model::RecordVersion};
+use registry_core::{Error, Status, model::RecordVersion};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{
     codec::{Meta, version_of},
     entry::SERVICE_MAINTENANCE,
-    error::{self, is_unknown_check},
+    error::{self, is_unknown_check, is_unknown_service},
+    rights::{is_filtered, is_mute},
     session::Session,
 };
 use crate::http::{Answer, Call, Path};
@@ -32,6 +32,8 @@ pub(super) struct Agent<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     services: HashMap<String, Holding>,
+    /// Whether it may hold more than it shows.
+    is_partial: bool,
     /// Its node's name, if it holds anything.
     pub(super) node: Option<String>,
 }
@@ -105,14 +107,15 @@ impl Agent<'_> {
         self.session.call(Call::get(self.operation, path).list()).await.map(|answer| answer.server)
     }
 
-    /// All it holds, as far as the token may know.
+    /// What it holds, as far as the token may know.
     pub(super) async fn holdings(&self) -> Result<Holdings, Error> {
         let services = self.list("/v1/agent/services");
         let checks = self.list("/v1/agent/checks");
         let (services, checks) = futures_util::future::try_join(services, checks).await?;
+        let is_partial = is_filtered(&services) || is_mute(self.session, &services).await;
         let services: Option<HashMap<String, ServiceHeld>> = self.parse(&services)?;
         let checks: Option<HashMap<String, CheckHeld>> = self.parse(&checks)?;
-        let mut holdings = Holdings::default();
+        let mut holdings = Holdings { is_partial, ..Holdings::default() };
         for (id, held) in services.unwrap_or_default() {
             let version = held.meta.as_ref().and_then(version_of);
             holdings.services.insert(id, Holding { version, ..Holding::default() });
@@ -132,6 +135,31 @@ impl Agent<'_> {
         Ok(holdings)
     }
 
+    /// One service of those it holds. Where the list doesn't show all, one that it lacks is asked for by its name, which
+    /// tells what is hidden from what isn't there.
+    ///
+    /// # Errors
+    /// [`PermissionDenied`](registry_core::ErrorKind::PermissionDenied) if it may be there, for all that the token may
+    /// know; or what kept the agent from answering.
+    pub(super) async fn held(&self, holdings: &Holdings, id: &str) -> Result<Option<Holding>, Error> {
+        let listed = holdings.get(id);
+        if listed.is_some() || !holdings.is_partial {
+            return Ok(listed.cloned());
+        }
+        let path = self.session.path("/v1/agent/service", Some(id));
+        let answer =
+            self.session.call(Call::get(self.operation, path).only(Arc::clone(&self.server))).await?;
+        if is_unknown_service(&answer) {
+            return Ok(None);
+        }
+        if !answer.status.is_success() {
+            return Err(error::refusal(&answer, self.operation));
+        }
+        // It came meanwhile.
+        let held: ServiceHeld = self.parse(&answer)?;
+        Ok(Some(Holding { version: held.meta.as_ref().and_then(version_of), ..Holding::default() }))
+    }
+
     /// Which records the catalogue shows on a node, by id; `None` if the token may not know.
     pub(super) async fn catalogued(
         &self,
@@ -139,12 +167,10 @@ impl Agent<'_> {
     ) -> Result<Option<HashMap<String, Option<RecordVersion>>>, Error> {
         let path = self.session.path("/v1/catalog/node-services", Some(node));
         let answer = self.session.success(Call::get(self.operation, path).list()).await?;
-        let is_filtered = answer
-            .header("x-consul-results-filtered-by-acls")
-            .is_some_and(|told| told.eq_ignore_ascii_case("true"));
         let listed: Option<NodeServices> = self.parse(&answer)?;
         let services = listed.and_then(|listed| listed.services).unwrap_or_default();
-        if is_filtered && services.is_empty() {
+        // Who may not see the node sees none of its services. One that shows some hides none that the agent showed.
+        if services.is_empty() && (is_filtered(&answer) || is_mute(self.session, &answer).await) {
             return Ok(None);
         }
         let versions = services.into_iter().map(|one| {
@@ -178,9 +204,9 @@ impl Agent<'_> {
     }
 
     /// Takes a service out of traffic for a status of ours.
-    pub(super) async fn maintain(&self, id: &str, status: &str) -> Result<(), Error> {
+    pub(super) async fn maintain(&self, id: &str, status: Status) -> Result<(), Error> {
         let path = self.session.path("/v1/agent/service/maintenance", Some(id));
-        let path = path.query("enable", "true").query("reason", &format!("{REASON}{status}"));
+        let path = path.query("enable", "true").query("reason", &reason(status));
         self.tell(Call::put(self.operation, path)).await.map(|_| ())
     }
 
@@ -189,10 +215,9 @@ impl Agent<'_> {
         let path = self.session.path("/v1/agent/service/deregister", Some(id));
         let call = Call::put(self.operation, path).only(Arc::clone(&self.server));
         let answer = self.session.call(call).await?;
-        match answer.status {
-            StatusCode::NOT_FOUND => Ok(()),
-            status if status.is_success() => Ok(()),
-            _ => Err(error::refusal(&answer, self.operation)),
+        match answer.status.is_success() || is_unknown_service(&answer) {
+            true => Ok(()),
+            false => Err(error::refusal(&answer, self.operation)),
         }
     }
 
@@ -209,6 +234,11 @@ impl Agent<'_> {
         serde_json::from_slice(&answer.body)
             .map_err(|_| error::protocol(answer, self.operation, "not what this path answers"))
     }
+}
+
+/// What maintenance of ours says as its reason.
+pub(super) fn reason(status: Status) -> String {
+    format!("{REASON}{status}")
 }
 
 /// The id of the check that says whether a service lives.

@@ -37,8 +37,8 @@ impl Lists {
         if self.relist.is_same(body) {
             return Taken::default();
         }
-        let reading =
-            Reading { names: &self.names, service: &self.service, is_remote: false, is_prepared: false };
+        let (names, service) = (&self.names, &self.service);
+        let reading = Reading { names, service, home: None, is_remote: false, is_prepared: false };
         let list = take(&mut self.relist, &reading, body).expect("a list").relisted;
         if std::mem::replace(&mut self.is_open, true) {
             let had_doubles = std::mem::replace(&mut self.has_doubles, has_doubles(&list));

@@ -10,10 +10,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     config::ConsulRead,
-    discovery::{Told, blocking, check_rights},
+    discovery::{Told, blocking},
     error,
     names::Names,
-    pace::Pace,
+    pace::{Held, Pace},
+    rights::{self, Needed},
     session::Session,
 };
 use crate::http::{Answer, Call, Path};
@@ -45,8 +46,11 @@ impl ConsulCatalogue {
         let operation = call.operation;
         let answer = self.session.success(call).await?;
         let names = self.names_in(&answer, operation)?;
+        // A token that may read one namespace is never shown the others', so only an empty list is doubted.
         if names.is_empty() {
-            check_rights(&self.session, &answer, operation).await?;
+            let dc = self.session.config.datacenters.first().map(String::as_str);
+            let needed = Needed { service: self.names.prefix(), nodes: false, dc };
+            rights::refuse_hidden(&self.session, &answer, operation, needed).await?;
         }
         Ok((names, Told::of(&answer)))
     }
@@ -91,16 +95,22 @@ impl Watcher {
     async fn next(&mut self) -> Result<Vec<ServiceName>, Error> {
         loop {
             let path = self.catalogue.path();
-            let call = match &self.last {
+            // Without an index, or with one that went back, it returns at once and begins anew.
+            let after = self.last.as_ref().map(|(_, told)| told.index.unwrap_or(1));
+            let call = match after {
                 None => Call::get("watch_services", path).list(),
-                Some((_, told)) => {
+                Some(index) => {
                     sleep_until(self.pace.take(Instant::now())).await;
-                    // Without an index, or with one that went back, it returns at once and begins anew.
-                    blocking(&self.catalogue.session, "watch_services", path, told.index.unwrap_or(1))
+                    blocking(&self.catalogue.session, "watch_services", path, index)
                 }
             };
+            let asked = Instant::now();
             let (names, mut told) = self.catalogue.read(call).await?;
             self.pace.weigh(told.bytes);
+            if let Some(index) = after {
+                let (took, wait) = (asked.elapsed(), self.catalogue.session.config.wait);
+                self.pace.note(Held { asked: index, told: told.index, took, wait }, Instant::now());
+            }
             let same = self.last.as_ref().is_some_and(|(last, _)| *last == names);
             if self.last.as_ref().is_some_and(|(_, last)| told.index < last.index) {
                 told.index = Some(1);

@@ -17,7 +17,7 @@ use registry_core::{
 use super::text::{Pairs, Text};
 
 /// The key of the first chunk of the record.
-const RECORD: &str = "service-registry";
+pub(super) const RECORD: &str = "service-registry";
 /// Most pairs of `Meta`.
 const MAX_PAIRS: usize = 64;
 /// Longest key.

@@ -96,6 +96,9 @@ pub enum ConsulRead {
 }
 
 /// Who says that an instance lives.
+///
+/// An instance that Consul checks is looked at about every 20 s. If its check fails then, nobody sees it, and the
+/// registration is lost ([`LossCause::Failing`](registry_core::LossCause::Failing)) until the check passes again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConsulCheck {

@@ -16,6 +16,7 @@ use super::{
     list::{self, distinct},
     names::Names,
     query::Query,
+    rights::{self, Needed},
     session::Session,
     watch,
 };
@@ -48,7 +49,7 @@ impl Discovery for ConsulDiscovery {
         let found = reader.first(0, mode, read.avoid.clone()).await?;
         let (list, rejected) = distinct(found.list);
         // No failed session may have told that the registry was replaced meanwhile.
-        self.session.doubt().await;
+        self.session.doubt();
         let source = self.session.source(found.dc.as_deref()).await;
         let mut listing = Listing::new(list, found.told.evidence(source));
         listing.rejected = rejected;
@@ -162,7 +163,7 @@ impl Reader<'_> {
     ) -> Result<Found, Error> {
         let dc = self.query.datacenters[at].clone();
         let path = self.query.path(self.session, dc.as_deref(), mode);
-        let mut answer = self.session.success(Call::get(self.operation, path).list().avoiding(avoid)).await?;
+        let mut answer = self.read(Call::get(self.operation, path).list().avoiding(avoid)).await?;
         if Told::of(&answer).is_streaming && is_empty(&answer) {
             // See `watch`: an agent's view may be empty for want of rights, and doesn't say so.
             answer = self.ask_leader(at).await?;
@@ -177,14 +178,41 @@ impl Reader<'_> {
     pub(super) async fn ask_leader(&self, at: usize) -> Result<Answer, Error> {
         let dc = self.query.datacenters[at].as_deref();
         let path = self.query.path(self.session, dc, ConsulRead::Default);
-        self.session.success(Call::get(self.operation, path).list()).await
+        self.read(Call::get(self.operation, path).list()).await
+    }
+
+    /// One answer, at once, from whom the configuration says.
+    pub(super) async fn at_once(&self, at: usize) -> Result<Answer, Error> {
+        let dc = self.query.datacenters[at].as_deref();
+        let path = self.query.path(self.session, dc, self.session.config.read);
+        self.read(Call::get(self.operation, path).list()).await
     }
 
     /// Waits for what comes after an index; the answer may be the same list.
     pub(super) async fn wait(&self, at: usize, index: u64) -> Result<Answer, Error> {
         let config = &self.session.config;
         let path = self.query.path(self.session, self.query.datacenters[at].as_deref(), config.read);
-        self.session.success(blocking(self.session, self.operation, path, index)).await
+        self.read(blocking(self.session, self.operation, path, index)).await
+    }
+
+    /// An answer that shows all there is; what is left out of a list would be taken for removed.
+    async fn read(&self, call: Call) -> Result<Answer, Error> {
+        let answer = self.session.success(call).await?;
+        rights::refuse_filtered(&answer, self.operation)?;
+        Ok(answer)
+    }
+
+    /// Refuses a list without entries, of this service at Consul, if they may only be hidden.
+    pub(super) async fn refuse_hidden(
+        &self,
+        answer: &Answer,
+        at: usize,
+        service: Option<&str>,
+    ) -> Result<(), Error> {
+        let own = self.query.names.service(&self.query.service);
+        let dc = self.query.datacenters[at].as_deref();
+        let needed = Needed { service: service.unwrap_or(&own), nodes: true, dc };
+        rights::refuse_hidden(self.session, answer, self.operation, needed).await
     }
 
     /// The instances of an answer.
@@ -194,16 +222,22 @@ impl Reader<'_> {
         answer: &Answer,
         at: usize,
     ) -> Result<Relisted, Error> {
+        // A prepared query may be answered by another data centre, and any of those that are named may be the agent's own.
+        let home = match self.query.datacenters[at].is_some() || self.query.prepared.is_some() {
+            true => self.session.home().await,
+            false => None,
+        };
         let reading = Reading {
             names: &self.query.names,
             service: &self.query.service,
+            home,
             is_remote: at > 0,
             is_prepared: self.query.prepared.is_some(),
         };
         let list = list::take(relist, &reading, &answer.body)
             .ok_or_else(|| error::protocol(answer, self.operation, "no list of services"))?;
         if list.is_blank {
-            check_rights(self.session, answer, self.operation).await?;
+            self.refuse_hidden(answer, at, list.service.as_deref()).await?;
         }
         Ok(list.relisted)
     }
@@ -221,26 +255,4 @@ pub(super) fn blocking(session: &Session, operation: &'static str, path: Path, i
     // Consul adds up to a sixteenth, so that not all return at once.
     let deadline = Instant::now() + wait + wait / 16 + session.config.common.request_timeout;
     Call::get(operation, path).list().patient().until(deadline)
-}
-
-/// An empty answer that was filtered for lack of rights is no answer.
-///
-/// Who has a token is told so by a header. Who has none isn't: where the policy is to deny, an anonymous reader can't
-/// know.
-pub(super) async fn check_rights(
-    session: &Session,
-    answer: &Answer,
-    operation: &'static str,
-) -> Result<(), Error> {
-    let denied = |message: String| {
-        Err(Error::new(ErrorKind::PermissionDenied, message).with_context(super::NAME, operation))
-    };
-    let is = |name: &str, value: &str| answer.header(name).is_some_and(|v| v.eq_ignore_ascii_case(value));
-    if is("x-consul-results-filtered-by-acls", "true") {
-        return denied(format!("{} hid what the token may not read", answer.server));
-    }
-    if is("x-consul-default-acl-policy", "deny") && !session.has_token().await {
-        return denied(format!("{} may hide services from who gives no token", answer.server));
-    }
-    Ok(())
 }

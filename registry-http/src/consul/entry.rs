@@ -43,12 +43,14 @@ struct Node<'a> {
     #[serde(borrow, default)]
     node: Option<Text<'a>>,
     #[serde(borrow, default)]
+    datacenter: Option<Text<'a>>,
+    #[serde(borrow, default)]
     address: Option<Text<'a>>,
     #[serde(borrow, default)]
     tagged_addresses: Option<Wan<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase")]
 struct Service<'a> {
     #[serde(borrow, rename = "ID")]
@@ -119,7 +121,10 @@ enum Health {
 pub(super) struct Reading<'a> {
     pub(super) names: &'a Names,
     pub(super) service: &'a ServiceName,
-    /// Whether it is the data centre of others, where addresses of the own network may lead nowhere.
+    /// The agent's own data centre, where that is known and entries may be of another one: addresses of its own network
+    /// may lead nowhere then.
+    pub(super) home: Option<&'a str>,
+    /// Whether entries are taken for another one's if that can't be told.
     pub(super) is_remote: bool,
     /// Whether the list is of a prepared query, which may name another service than the target.
     pub(super) is_prepared: bool,
@@ -131,7 +136,7 @@ impl Reading<'_> {
     pub(super) fn decode(&self, raw: &str) -> Result<Instance, Option<InstanceKey>> {
         let entry: Entry<'_> = serde_json::from_str(raw).map_err(|error| {
             tracing::debug!(%error, "skipped an entry of a list");
-            None
+            self.key_at_least(raw)
         })?;
         self.instance(&entry)
     }
@@ -149,9 +154,8 @@ impl Reading<'_> {
         let none = Pairs::default();
         let meta = entry.service.meta.as_ref().unwrap_or(&none);
         let tags = entry.service.tags.as_deref().unwrap_or_default();
-        let ours = self
-            .own_key(entry, meta)
-            .and_then(|key| decode_meta(meta, tags, &key).map(|instance| (key, instance)));
+        let own_key = if is_ours(meta) { self.own_key(entry) } else { None };
+        let ours = own_key.and_then(|key| decode_meta(meta, tags, &key).map(|instance| (key, instance)));
         let (key, instance) = match ours {
             Some((key, instance)) => (Some(key), instance),
             None => {
@@ -174,10 +178,15 @@ impl Reading<'_> {
         })
     }
 
-    fn own_key(&self, entry: &Entry<'_>, meta: &Pairs<'_>) -> Option<InstanceKey> {
-        if !is_ours(meta) {
-            return None;
+    fn is_remote(&self, node: Option<&Node<'_>>) -> bool {
+        let told = node.and_then(|node| node.datacenter.as_deref()).filter(|told| !told.is_empty());
+        match (self.home, told) {
+            (Some(home), Some(told)) => !told.eq_ignore_ascii_case(home),
+            _ => self.is_remote,
         }
+    }
+
+    fn own_key(&self, entry: &Entry<'_>) -> Option<InstanceKey> {
         let service = self.service_of(entry).ok()?;
         self.names.key_of(&service, &entry.service.id)
     }
@@ -238,6 +247,7 @@ impl Reading<'_> {
         tags: &[Text<'_>],
     ) -> Result<Vec<Endpoint>, Error> {
         let tagged = service.tagged_addresses.as_ref();
+        let is_remote = self.is_remote(node);
         // Kratos: whole URLs by scheme.
         let urls = tagged.map(|tagged| &*tagged.urls).unwrap_or_default();
         let mut urls: Vec<Endpoint> = urls.iter().filter_map(|(_, url)| url.parse().ok()).collect();
@@ -248,8 +258,8 @@ impl Reading<'_> {
             return Ok(urls);
         }
         let filled = |text: Option<&'t Text<'_>>| text.map(|text| &**text).filter(|text| !text.is_empty());
-        let wan = tagged.filter(|_| self.is_remote).and_then(|tagged| tagged.wan.as_ref());
-        let node_wan = node.filter(|_| self.is_remote).and_then(|n| n.tagged_addresses.as_ref()?.0.as_ref());
+        let wan = tagged.filter(|_| is_remote).and_then(|tagged| tagged.wan.as_ref());
+        let node_wan = node.filter(|_| is_remote).and_then(|n| n.tagged_addresses.as_ref()?.0.as_ref());
         let host = filled(wan.and_then(|wan| wan.address.as_ref()))
             .or_else(|| filled(service.address.as_ref()))
             .or_else(|| filled(node_wan))
@@ -300,18 +310,32 @@ impl Check<'_> {
     }
 }
 
-/// Of a list of checks: what the worst of them says.
+impl Health {
+    fn worst(checks: &[Check<'_>]) -> Self {
+        checks.iter().map(Check::health).max().unwrap_or(Self::Passing)
+    }
+}
+
+/// Whether all of a list of checks pass, as far as that shows without reading them.
 ///
 /// Checks are half of an entry, and nearly all of them pass. A list in which neither other word occurs, nor an escape
-/// that might spell one, needs no reading.
+/// that might spell one, needs no reading, if what would be read of it are strings.
+fn all_pass(raw: &str) -> bool {
+    let are_strings = |field: &&str| raw.split(*field).skip(1).all(|value| value.starts_with(":\""));
+    raw.starts_with('[')
+        && !["critical", "warning", "\\u"].iter().any(|word| raw.contains(word))
+        && ["\"CheckID\"", "\"Status\""].iter().all(are_strings)
+}
+
+/// Of a list of checks: what the worst of them says.
 impl<'de> Deserialize<'de> for Health {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&'de RawValue>::deserialize(deserializer)?.get();
-        if raw.starts_with('[') && !["critical", "warning", "\\u"].iter().any(|word| raw.contains(word)) {
+        if all_pass(raw) {
             return Ok(Self::Passing);
         }
         let checks: Vec<Check<'_>> = serde_json::from_str(raw).map_err(D::Error::custom)?;
-        Ok(checks.iter().map(Check::health).max().unwrap_or(Self::Passing))
+        Ok(Self::worst(&checks))
     }
 }
 
@@ -345,5 +369,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for TaggedAddresses<'a> {
     }
 }
 
+mod salvage;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,8 @@ pub(super) fn refusal(answer: &Answer, operation: &'static str) -> Error {
         }
         StatusCode::INTERNAL_SERVER_ERROR if text.contains("rate limit") => Some(ErrorKind::RateLimited),
         StatusCode::METHOD_NOT_ALLOWED => Some(ErrorKind::InvalidArgument),
+        // Consul knows every path that is asked: this is of somebody in front of it, who says nothing about the registry.
+        StatusCode::NOT_FOUND if !is_of_consul(&text) => Some(ErrorKind::Protocol),
         _ => None,
     };
     let error = match kind {
@@ -26,6 +28,16 @@ pub(super) fn refusal(answer: &Answer, operation: &'static str) -> Error {
         None => status_error(answer),
     };
     error.with_context(super::NAME, operation)
+}
+
+/// Whether the answer says that a service is unknown.
+pub(super) fn is_unknown_service(answer: &Answer) -> bool {
+    answer.status == StatusCode::NOT_FOUND && text(answer).contains("nknown service")
+}
+
+/// Whether a 404 is about what was asked for.
+fn is_of_consul(text: &str) -> bool {
+    ["Query not found", "nknown service", "nknown check"].iter().any(|known| text.contains(known))
 }
 
 /// Whether the answer says that a check is unknown; older agents say so by a 500.

@@ -5,7 +5,7 @@
 //! chooses anew. The agent can't compare and set, so whose a record is is read just before it is written.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{
     agent::{Agent, Holding, Holdings, Maintenance},
     names::Names,
-    registration,
+    registration::{self, Known},
     registry::Owners,
     session::Session,
 };
@@ -54,6 +54,8 @@ struct State {
     is_bound: bool,
     /// Service ids by key.
     held: BTreeMap<InstanceKey, String>,
+    /// Ids that Consul's own check called critical when they were last looked at.
+    failing: HashSet<String>,
     /// When the agent last answered.
     heard: Instant,
 }
@@ -67,7 +69,13 @@ impl ConsulLease {
         grant: Grant,
         lifetime: Lifetime,
     ) -> Self {
-        let state = State { agent: None, is_bound: false, held: BTreeMap::new(), heard: Instant::now() };
+        let state = State {
+            agent: None,
+            is_bound: false,
+            held: BTreeMap::new(),
+            failing: HashSet::new(),
+            heard: Instant::now(),
+        };
         Self { session, names, owners, number, grant, lifetime, state: Mutex::new(state) }
     }
 
@@ -116,8 +124,10 @@ impl ConsulLease {
             let message = format!("another client registered {} at {}", instance.key(), agent.server);
             return Err(Error::new(ErrorKind::Conflict, message));
         }
-        let body = registration::body(&self.session.config, &self.names, record, self.lifetime, &id)?;
         let wanted = instance.status();
+        let is_critical = self.note_critical(&id, before);
+        let known = Known { is_new: before.is_none(), is_failing: is_critical };
+        let body = registration::body(&self.session.config, &self.names, record, self.lifetime, &id, known)?;
         let maintenance = before.and_then(|before| before.maintenance.as_ref());
         let keep = match maintenance {
             // An operator's word outlives our updates.
@@ -127,6 +137,12 @@ impl ConsulLease {
         };
         let is_new = self.state().held.insert(instance.key(), id.clone()).is_none();
         self.owners.set(&id, self.number);
+        let stands = before.is_some_and(|before| before.version == Some(record.version));
+        if stands && is_critical && wanted == Status::Serving {
+            // It stands there already, and once more would only put Consul's next check off.
+            self.state().is_bound = true;
+            return check_result(instance, wanted, is_critical);
+        }
         if let Err(error) = agent.register(body, !keep).await {
             // What may have happened all the same is kept alive.
             if is_new && !error.kind().is_ambiguous() {
@@ -137,9 +153,11 @@ impl ConsulLease {
         self.state().is_bound = true;
         let said = Maintenance::Ours(wanted.as_str().to_owned());
         if wanted != Status::Serving
+            // A new one brings it along.
+            && before.is_some()
             && maintenance.is_none_or(|old| *old != Maintenance::Operator && *old != said)
         {
-            agent.maintain(&id, wanted.as_str()).await?;
+            agent.maintain(&id, wanted).await?;
         }
         if matches!(self.lifetime, Lifetime::Leased { .. }) {
             // Registering anew doesn't make a check pass that was critical.
@@ -147,18 +165,36 @@ impl ConsulLease {
                 let message = format!("{} forgot {} at once", agent.server, instance.key());
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }
-        } else if before.is_some_and(|before| before.is_critical) {
-            let message = format!("Consul's own check of {} fails", instance.key());
-            return Err(Error::new(ErrorKind::Unavailable, message));
         }
-        Ok(())
+        check_result(instance, wanted, is_critical)
+    }
+
+    /// Whether Consul's own check of a service fails, where it has one. Of a service that the agent has no more, what was
+    /// seen last counts: it is removed for having failed.
+    fn note_critical(&self, id: &str, holding: Option<&Holding>) -> bool {
+        if matches!(self.lifetime, Lifetime::Leased { .. }) {
+            return false;
+        }
+        let mut state = self.state();
+        match holding {
+            Some(holding) if holding.is_critical => {
+                state.failing.insert(id.to_owned());
+                true
+            }
+            Some(_) => {
+                state.failing.remove(id);
+                false
+            }
+            None => state.failing.contains(id),
+        }
     }
 
     async fn withdraw_one(&self, agent: &Agent<'_>, holdings: &Holdings, key: &InstanceKey) -> Outcome {
         let id = self.names.id(key);
-        if holdings.get(&id).is_some_and(|holding| self.is_ours(holding)) {
+        if agent.held(holdings, &id).await?.is_some_and(|holding| self.is_ours(&holding)) {
             agent.deregister(&id).await?;
         }
+        self.state().failing.remove(&id);
         self.owners.forget(&id, self.number);
         Ok(())
     }
@@ -298,7 +334,9 @@ impl Lease for ConsulLease {
         let holdings = agent.holdings().await?;
         self.state().heard = Instant::now();
         let ids: Vec<String> = keys.iter().map(|key| self.names.id(key)).collect();
-        let mut found: Vec<Presence> = ids.iter().map(|id| self.judge(id, holdings.get(id))).collect();
+        let looks: Vec<_> = ids.iter().map(|id| agent.held(&holdings, id)).collect();
+        let held: Vec<_> = stream::iter(looks).buffered(CONCURRENT).collect().await;
+        let mut found: Vec<Presence> = ids.iter().zip(held).map(|(id, held)| self.judge(id, held)).collect();
         let Some(node) = &holdings.node else { return Ok(found) };
         if !found.iter().any(|presence| matches!(presence, Presence::Ours { .. })) {
             return Ok(found);
@@ -356,21 +394,39 @@ impl Lease for ConsulLease {
 }
 
 impl ConsulLease {
-    fn judge(&self, id: &str, holding: Option<&Holding>) -> Presence {
-        match holding {
-            None => Presence::Missing,
-            Some(holding) => match holding.version {
-                Some(version) if version.incarnation == self.grant.incarnation => {
-                    if self.owners.is(id, self.number) {
-                        Presence::Ours { version }
-                    } else {
-                        Presence::Missing
-                    }
+    fn judge(&self, id: &str, held: Result<Option<Holding>, Error>) -> Presence {
+        let holding = match held {
+            Ok(Some(holding)) => holding,
+            Ok(None) => return Presence::Missing,
+            Err(error) => {
+                tracing::debug!(id, error = format!("{error:#}"), "can't tell whether it is there");
+                return Presence::Unknown;
+            }
+        };
+        let is_critical = self.note_critical(id, Some(&holding));
+        match holding.version {
+            Some(version) if version.incarnation == self.grant.incarnation => {
+                if !self.owners.is(id, self.number) {
+                    Presence::Missing
+                } else if is_critical && holding.maintenance.is_none() {
+                    Presence::Failing
+                } else {
+                    // What is out of traffic by its own word, or an operator's, loses nothing by its check.
+                    Presence::Ours { version }
                 }
-                _ => Presence::Foreign,
-            },
+            }
+            _ => Presence::Foreign,
         }
     }
+}
+
+/// A publication is none before Consul's own check passes, as far as it is to be in traffic at all.
+fn check_result(instance: &Instance, wanted: Status, is_critical: bool) -> Outcome {
+    if !is_critical || wanted != Status::Serving {
+        return Ok(());
+    }
+    let message = format!("Consul's own check of {} fails", instance.key());
+    Err(Error::new(ErrorKind::Unavailable, message))
 }
 
 fn in_context(error: Error, operation: &'static str) -> Error {

@@ -20,6 +20,8 @@ pub(super) struct Taken {
     pub(super) relisted: Relisted,
     /// Whether it had no entry at all, readable or not.
     pub(super) is_blank: bool,
+    /// Which service at Consul it is of, if the body says so.
+    pub(super) service: Option<String>,
 }
 
 /// Takes a body in; `None` if it is no list, and then nothing was learnt.
@@ -47,7 +49,7 @@ fn take_first(relist: &mut Relist, reading: &Reading<'_>, entries: &str) -> Opti
         *relist = Relist::new();
         return None;
     }
-    Some(Taken { relisted, is_blank: entries.met == 0 })
+    Some(Taken { relisted, is_blank: entries.met == 0, service: None })
 }
 
 fn take_next(relist: &mut Relist, reading: &Reading<'_>, text: &str) -> Option<Taken> {
@@ -56,14 +58,15 @@ fn take_next(relist: &mut Relist, reading: &Reading<'_>, text: &str) -> Option<T
     struct Executed<'a> {
         #[serde(borrow)]
         nodes: Option<Vec<&'a RawValue>>,
+        service: Option<String>,
     }
-    let entries = match reading.is_prepared {
-        true => serde_json::from_str::<Executed<'_>>(text).ok()?.nodes,
-        false => serde_json::from_str::<Option<Vec<&RawValue>>>(text).ok()?,
+    let Executed { nodes, service } = match reading.is_prepared {
+        true => serde_json::from_str(text).ok()?,
+        false => Executed { nodes: serde_json::from_str(text).ok()?, service: None },
     };
-    let entries = entries.unwrap_or_default();
+    let entries = nodes.unwrap_or_default();
     let relisted = relist.next(entries.iter().map(|entry| entry.get()), |raw| reading.decode(raw));
-    Some(Taken { relisted, is_blank: entries.is_empty() })
+    Some(Taken { relisted, is_blank: entries.is_empty(), service })
 }
 
 /// The entries of an array, read one after the other.

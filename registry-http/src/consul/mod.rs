@@ -20,6 +20,7 @@ mod pace;
 mod query;
 mod registration;
 mod registry;
+mod rights;
 mod session;
 mod text;
 mod watch;

@@ -29,6 +29,11 @@ impl Names {
         Self { prefix }
     }
 
+    /// What the names of all services begin with at Consul.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The name of a service at Consul.
     pub(super) fn service(&self, service: &ServiceName) -> String {
         let name = service.as_str();

@@ -3,20 +3,34 @@
 use std::time::Duration;
 
 use registry_core::{
-    Endpoint, Error, ErrorKind, Instance,
+    Endpoint, Error, ErrorKind, Instance, Status,
     backend::{Lifetime, Publish},
 };
 use serde_json::{Map, Value, json};
 
 use super::{
-    agent::check_id,
+    agent::{check_id, reason},
     codec::encode_meta,
     config::{ConsulCheck, ConsulConfig},
+    entry::SERVICE_MAINTENANCE,
     names::Names,
 };
 
 /// The shortest time after which Consul removes what is critical.
 const LEAST_DEREGISTER: Duration = Duration::from_secs(60);
+
+/// How long the check that is a new service's maintenance waits for what never comes. Once it is over, it says so in the
+/// agent's log and stays as critical as it is.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What is known of the service that is registered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    /// Whether the agent has it not, so that nothing says yet whether it is in traffic.
+    pub(super) is_new: bool,
+    /// Whether Consul's check called it critical when it was last seen.
+    pub(super) is_failing: bool,
+}
 
 /// What registers an instance under `id`.
 ///
@@ -28,9 +42,14 @@ pub(super) fn body(
     record: &Publish,
     lifetime: Lifetime,
     id: &str,
+    known: Known,
 ) -> Result<Vec<u8>, Error> {
     let instance = &*record.instance;
     let endpoint = instance.endpoint();
+    let mut checks = vec![check(config, instance, lifetime, id, known)?];
+    if known.is_new && instance.status() != Status::Serving {
+        checks.push(maintenance(id, instance.status()));
+    }
     let mut body = json!({
         "ID": id,
         "Name": names.service(instance.service()),
@@ -38,7 +57,7 @@ pub(super) fn body(
         "Port": endpoint.port(),
         "Tags": instance.tags().collect::<Vec<_>>(),
         "Meta": encode_meta(instance, record.version)?,
-        "Checks": [check(config, instance, lifetime, id)?],
+        "Checks": checks,
     });
     let tagged = tagged_addresses(instance);
     if !tagged.is_empty() {
@@ -58,7 +77,13 @@ pub(super) fn body(
     Ok(body.to_string().into_bytes())
 }
 
-fn check(config: &ConsulConfig, instance: &Instance, lifetime: Lifetime, id: &str) -> Result<Value, Error> {
+fn check(
+    config: &ConsulConfig,
+    instance: &Instance,
+    lifetime: Lifetime,
+    id: &str,
+    known: Known,
+) -> Result<Value, Error> {
     let ttl = match lifetime {
         Lifetime::Leased { ttl } => ttl,
         Lifetime::Verified { .. } | Lifetime::Permanent => config.check_interval,
@@ -68,8 +93,8 @@ fn check(config: &ConsulConfig, instance: &Instance, lifetime: Lifetime, id: &st
     let mut check = json!({
         "CheckID": check_id(id),
         "Name": "service-registry",
-        // Without it nobody sees the instance before the first check.
-        "Status": "passing",
+        // Without it nobody sees the instance before the first check; of one that failed, nobody is to.
+        "Status": if known.is_failing { "critical" } else { "passing" },
         "DeregisterCriticalServiceAfter": go(after),
     });
     match config.check {
@@ -95,6 +120,18 @@ fn check(config: &ConsulConfig, instance: &Instance, lifetime: Lifetime, id: &st
         check["Timeout"] = go(config.check_timeout).into();
     }
     Ok(check)
+}
+
+/// Maintenance as a check of the registration, so that there is no moment at which others see the instance in traffic.
+/// Consul knows its own by the id alone: an operator lifts this one as any, and asking for it again changes nothing.
+fn maintenance(id: &str, status: Status) -> Value {
+    json!({
+        "CheckID": format!("{SERVICE_MAINTENANCE}{id}"),
+        "Name": "Service Maintenance Mode",
+        "Notes": reason(status),
+        "Status": "critical",
+        "TTL": go(NEVER),
+    })
 }
 
 fn find<'a>(instance: &'a Instance, schemes: &[&str], what: &str) -> Result<&'a Endpoint, Error> {

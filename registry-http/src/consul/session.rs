@@ -1,12 +1,17 @@
 //! Calls with the token, and which registry it is that answers.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue};
 use registry_core::{CredentialProvider, Error, ErrorKind, backend::SourceId};
 use serde::Deserialize;
 use tokio::{
-    sync::{Mutex, Semaphore},
+    sync::{Semaphore, watch},
     time::Instant,
 };
 
@@ -26,7 +31,32 @@ pub(super) struct Session {
     credentials: Credentials,
     pub(super) polls: Semaphore,
     /// By data centre, empty for the agent's own.
-    sources: Mutex<HashMap<String, (Option<Instant>, SourceId)>>,
+    sources: Mutex<HashMap<String, Source>>,
+    /// The agent's own data centre, once it has told.
+    home: OnceLock<String>,
+}
+
+/// What is known of one data centre's data.
+#[derive(Default)]
+struct Source {
+    id: Option<SourceId>,
+    /// When it was told; none if that is in doubt.
+    at: Option<Instant>,
+    /// How often it was doubted.
+    doubts: u64,
+    /// The single flight: closed once who asks has an answer, or has given up.
+    asking: Option<watch::Receiver<()>>,
+}
+
+/// What to do for the answer.
+enum Turn {
+    Known(SourceId),
+    /// Somebody asks already.
+    Wait(watch::Receiver<()>),
+    Ask {
+        doubts: u64,
+        _over: watch::Sender<()>,
+    },
 }
 
 impl Session {
@@ -36,6 +66,7 @@ impl Session {
             credentials: Credentials::new(config.credential.clone(), provider),
             polls: Semaphore::new(POLLS),
             sources: Mutex::default(),
+            home: OnceLock::new(),
             config,
         })
     }
@@ -85,33 +116,95 @@ impl Session {
 
     /// The incarnation of the data of a data centre: its oldest server, as far as we may know. A server without its
     /// data, or in development mode, has a new id. If nothing else tells, an index that went back does, in the core.
+    ///
+    /// # Cancel safety
+    /// If who asks gives up, one of those who wait for the answer asks.
     pub(super) async fn source(&self, dc: Option<&str>) -> SourceId {
-        let name = dc.unwrap_or_default().to_owned();
-        let mut sources = self.sources.lock().await;
-        if let Some((at, source)) = sources.get(&name)
-            && at.is_some_and(|at| at.elapsed() < SOURCE_HOLDS)
-        {
-            return source.clone();
-        }
-        let path = Path::new("/v1/catalog/service/consul").maybe_query("dc", dc).flag("stale");
-        let told = match self.success(Call::get("watch", path)).await {
-            Ok(answer) => oldest(&answer.body).map(|node| SourceId::new(format!("{}/{}", node.0, node.1))),
-            Err(error) => {
-                tracing::debug!(error = format!("{error:#}"), "can't tell which registry this is");
-                None
+        let name = dc.unwrap_or_default();
+        loop {
+            match self.turn(name) {
+                Turn::Known(source) => return source,
+                Turn::Wait(mut asking) => {
+                    // Only ever closed.
+                    let _ = asking.changed().await;
+                }
+                Turn::Ask { doubts, _over } => {
+                    let told = self.ask_source(dc).await;
+                    return self.learn(name, told, doubts);
+                }
             }
-        };
-        let known = sources.get(&name).map(|(_, source)| source.clone());
-        let source = told.or(known).unwrap_or_else(|| SourceId::new(format!("{name}/unknown")));
-        sources.insert(name, (Some(Instant::now()), source.clone()));
-        source
+        }
     }
 
-    /// Forgets which registry it is, as a session has failed.
-    pub(super) async fn doubt(&self) {
-        for (at, _) in self.sources.lock().await.values_mut() {
-            *at = None;
+    fn turn(&self, name: &str) -> Turn {
+        let mut sources = self.sources();
+        let source = sources.entry(name.to_owned()).or_default();
+        if let Some(id) = &source.id
+            && source.at.is_some_and(|at| at.elapsed() < SOURCE_HOLDS)
+        {
+            return Turn::Known(id.clone());
         }
+        if let Some(asking) = &source.asking
+            && asking.has_changed().is_ok()
+        {
+            return Turn::Wait(asking.clone());
+        }
+        let (over, asking) = watch::channel(());
+        source.asking = Some(asking);
+        Turn::Ask { doubts: source.doubts, _over: over }
+    }
+
+    async fn ask_source(&self, dc: Option<&str>) -> Option<SourceId> {
+        let path = Path::new("/v1/catalog/service/consul").maybe_query("dc", dc).flag("stale");
+        let answer = match self.success(Call::get("watch", path)).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "can't tell which registry this is");
+                return None;
+            }
+        };
+        let (datacenter, node) = oldest(&answer.body)?;
+        let source = SourceId::new(format!("{datacenter}/{node}"));
+        if dc.is_none() {
+            self.home.get_or_init(|| datacenter);
+        }
+        Some(source)
+    }
+
+    fn learn(&self, name: &str, told: Option<SourceId>, doubts: u64) -> SourceId {
+        let mut sources = self.sources();
+        let source = sources.entry(name.to_owned()).or_default();
+        let known = || source.id.clone().unwrap_or_else(|| SourceId::new(format!("{name}/unknown")));
+        let id = told.unwrap_or_else(known);
+        if source.doubts == doubts {
+            source.at = Some(Instant::now());
+        } else if source.at.is_some() {
+            // A younger question was answered first.
+            return id;
+        }
+        source.id = Some(id.clone());
+        id
+    }
+
+    /// Forgets which registry it is, as a session has failed. A question on its way is too old to dispel that.
+    pub(super) fn doubt(&self) {
+        for source in self.sources().values_mut() {
+            source.at = None;
+            source.asking = None;
+            source.doubts += 1;
+        }
+    }
+
+    /// The agent's own data centre, as far as we may know. Asked for until it is told, as it never changes.
+    pub(super) async fn home(&self) -> Option<&str> {
+        if self.home.get().is_none() {
+            self.source(None).await;
+        }
+        self.home.get().map(String::as_str)
+    }
+
+    fn sources(&self) -> MutexGuard<'_, HashMap<String, Source>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

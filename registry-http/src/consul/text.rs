@@ -8,7 +8,7 @@ use serde::{
 };
 
 /// A string. One with an escape in it can't be borrowed and is a copy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Text<'a>(Cow<'a, str>);
 
 impl Deref for Text<'_> {

@@ -11,8 +11,8 @@
 //!
 //! The rules of blocking queries: an index is compared with those of the same kind only (a streaming agent's are lower
 //! than the servers' for the same list); one that went back is followed by a read without an index, from the leader; a
-//! return is no change; zero counts as one; and no loop runs faster than its [`Pace`]. And one that no documentation
-//! tells: an agent that streams answers a revoked token with an empty list, index 1 and no word of rights, so a list that
+//! return is no change; zero counts as one; and no loop runs faster than its [`Pace`], least of all one with a server that
+//! holds nothing back. And one that no documentation tells: an agent that streams answers a revoked token with an empty list, index 1 and no word of rights, so a list that
 //! runs empty is read again from the leader before anybody believes it.
 //!
 //! Prepared queries can't be waited on and are executed at an interval. Where several data centres are named, those in
@@ -31,7 +31,7 @@ use super::{
     config::ConsulRead,
     discovery::{Found, Reader, Told, is_empty},
     list::{distinct, has_doubles},
-    pace::Pace,
+    pace::{Held, Pace},
     query::Query,
     session::Session,
 };
@@ -56,7 +56,7 @@ pub(super) fn open(session: Arc<Session>, query: Result<Query, Error>) -> WatchS
         Ok(watcher) => Box::pin(stream::unfold(watcher, |mut watcher| async move {
             let item = watcher.next().await?;
             if item.is_err() {
-                watcher.session.doubt().await;
+                watcher.session.doubt();
             }
             Some((item, watcher))
         })),
@@ -150,13 +150,17 @@ impl Watcher {
             is_back = went_back(&view.told, &told);
         }
         if is_back {
-            self.session.doubt().await;
+            self.session.doubt();
             sleep_until(self.pace.take(Instant::now())).await;
             let found = self.reader().list(view.at, ConsulRead::Default, None).await?;
             tracing::debug!(service = %self.query.service, from = ?view.told.index, to = ?found.told.index, "the index went back");
             return Ok(self.reset(found).await);
         }
         if view.relist.is_same(&answer.body) {
+            if is_empty(&answer) {
+                // Rights may have ended since, and what came since may be hidden.
+                self.reader().refuse_hidden(&answer, view.at, None).await?;
+            }
             view.told = told;
             return Ok(self.event(view, Relisted::default()));
         }
@@ -181,21 +185,20 @@ impl Watcher {
         let index = view.told.index.filter(|_| self.query.prepared.is_none());
         let Some(index) = index else {
             sleep(config.poll).await;
-            return self.at_once(view.at).await;
+            return self.reader().at_once(view.at).await;
         };
         let session = Arc::clone(&self.session);
         let Ok(_permit) = session.polls.try_acquire() else {
             sleep(CROWDED.min(config.wait)).await;
-            return self.at_once(view.at).await;
+            return self.reader().at_once(view.at).await;
         };
         sleep_until(self.pace.take(Instant::now())).await;
-        self.reader().wait(view.at, index).await
-    }
-
-    async fn at_once(&self, at: usize) -> Result<crate::http::Answer, Error> {
-        let dc = self.query.datacenters[at].as_deref();
-        let path = self.query.path(&self.session, dc, self.session.config.read);
-        self.session.success(crate::http::Call::get(OPERATION, path).list()).await
+        let asked = Instant::now();
+        let answer = self.reader().wait(view.at, index).await?;
+        let told = Told::of(&answer).index;
+        let held = Held { asked: index, told, took: asked.elapsed(), wait: self.session.config.wait };
+        self.pace.note(held, Instant::now());
+        Ok(answer)
     }
 
     /// What a list changes; nothing is a sign of life.

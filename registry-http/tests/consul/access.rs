@@ -3,11 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use registry_core::{Credential, CredentialProvider, Error, ErrorKind, Secret, Status};
-use registry_testkit::Consul;
+use registry_core::{
+    ConnectContext, Connector, Credential, CredentialProvider, Error, ErrorKind, Namespace, Secret, Status,
+    backend::Presence,
+};
+use registry_http::consul::ConsulConnector;
+use registry_testkit::{Consul, eventually};
 use serde_json::json;
 
-use crate::support::{View, connect, connect_with, soon, target};
+use crate::support::{LONG, View, connect, connect_with, instance, key, soon, target};
 
 /// A token with these rules; its accessor, which revokes it, and its secret.
 async fn token(consul: &Consul, name: &str, rules: &str) -> (String, String) {
@@ -74,6 +78,85 @@ async fn who_may_not_read_gets_an_error_and_never_an_empty_list() {
     let unknown = connect(&url(&consul, "22222222-2222-3333-4444-555555555555")).await;
     let error = unknown.lookup(&target("orders")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error:?}");
+}
+
+const READS: &str = r#"service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }"#;
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn a_service_that_is_just_empty_is_empty_for_who_may_read_it_without_a_token() {
+    let own = json!({"acl": {"tokens": {"default": Consul::MANAGEMENT}}});
+    let with_own = Consul::builder().acl().config(own).start().await.unwrap();
+    let open = Consul::builder().acl().start().await.unwrap();
+    let denied = connect(&open.url()).await.lookup(&target("orders")).await.unwrap_err();
+    assert_eq!(denied.kind(), ErrorKind::PermissionDenied, "{denied:?}");
+    let policy = json!({"Name": "reads", "Rules": READS}).to_string();
+    open.api().put("/v1/acl/policy", policy).await.unwrap().success().unwrap();
+    let body = json!({"Policies": [{"Name": "reads"}]}).to_string();
+    let anonymous = "/v1/acl/token/00000000-0000-0000-0000-000000000002";
+    open.api().put(anonymous, body).await.unwrap().success().unwrap();
+    for consul in [&with_own, &open] {
+        let node = connect(&format!("{}?wait=1s", consul.url())).await;
+        node.finds(&target("orders"), &[]).await;
+        let mut watch = View::new(node.watch(&target("orders")));
+        watch.shows(&[]).await;
+        watch.next().await.expect("a sign of life");
+        let manager = connect(&url(consul, Consul::MANAGEMENT)).await;
+        let lease = manager.grant(30).await;
+        manager.publish(&lease, "a").await.unwrap();
+        watch.shows(&[("a", Status::Serving)]).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn what_a_token_may_not_see_at_the_agent_is_not_taken_for_gone() {
+    let config = json!({"acl": {"token_ttl": "0s", "policy_ttl": "0s"}});
+    let consul = Consul::builder().acl().config(config).start().await.unwrap();
+    let manager = connect(&url(&consul, Consul::MANAGEMENT)).await;
+    let others = manager.grant(60).await;
+    others.publish(&[manager.record(&instance("users", "a"), 1)]).await.remove(0).unwrap();
+    let rules = r#"service "orders" { policy = "write" } node_prefix "" { policy = "read" }"#;
+    let (_, secret) = token(&consul, "orders", rules).await;
+    let node = connect(&url(&consul, &secret)).await;
+    let lease = node.grant(60).await;
+    node.publish(&lease, "a").await.unwrap();
+    node.publish(&lease, "b").await.unwrap();
+    let path = "/v1/agent/service/deregister/orders:b";
+    consul.api().put(path, "").await.unwrap().success().unwrap();
+    let found = lease.inspect(&[key("a"), key("b")]).await.unwrap();
+    assert!(matches!(found[..], [Presence::Ours { .. }, Presence::Missing]), "{found:?}");
+
+    let less = r#"{"Name":"orders","Rules":"service \"users\" { policy = \"read\" }"}"#;
+    let policy = consul.api().get("/v1/acl/policy/name/orders").await.unwrap().json();
+    let path = format!("/v1/acl/policy/{}", policy["ID"].as_str().unwrap());
+    consul.api().put(&path, less).await.unwrap().success().unwrap();
+    let hidden = eventually("it is hidden", LONG, async || {
+        (lease.inspect(&[key("a")]).await.unwrap() == [Presence::Unknown]).then_some(())
+    });
+    hidden.await.unwrap();
+    let withdrawn = lease.withdraw(&[Arc::new(instance("orders", "a"))]).await.remove(0);
+    assert_eq!(withdrawn.unwrap_err().kind(), ErrorKind::PermissionDenied);
+}
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn a_namespace_without_services_is_empty_for_a_token_that_may_read_no_other() {
+    let consul = Consul::builder().acl().start().await.unwrap();
+    let manager = connect(&url(&consul, Consul::MANAGEMENT)).await;
+    let lease = manager.grant(30).await;
+    manager.publish(&lease, "a").await.unwrap();
+    manager.finds(&target("orders"), &["a"]).await;
+    let (_, secret) = token(&consul, "prod", r#"service_prefix "prod/" { policy = "read" }"#).await;
+    let services = async |namespace: &str| {
+        let context =
+            ConnectContext::new(Namespace::new(namespace).unwrap(), std::time::Duration::from_secs(5));
+        let url = url(&consul, &secret).parse().unwrap();
+        let backend = ConsulConnector::new().connect(&url, &context).await.unwrap();
+        backend.catalogue.as_ref().unwrap().services().await
+    };
+    assert_eq!(services("prod").await.unwrap(), []);
+    assert_eq!(services("test").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
 }
 
 /// Gives the first token until it is told of another.

@@ -6,13 +6,16 @@ use registry_core::{
     Instance, Status,
     backend::{Lifetime, Presence},
 };
-use registry_testkit::Consul;
+use registry_testkit::{Consul, eventually};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
 
-use crate::support::{View, connect, instance, key, target};
+use crate::{
+    grpc_health::GrpcHealth,
+    support::{LONG, Node, View, connect, instance, key, target},
+};
 
 #[tokio::test]
 #[ignore = "needs consul: cargo xtask servers"]
@@ -46,6 +49,72 @@ async fn consul_asks_an_http_endpoint_and_nobody_beats() {
     watch.shows(&[]).await;
     let again = lease.publish(&[node.record(&instance, 2)]).await.remove(0);
     assert!(again.unwrap_err().to_string().contains("check"), "it says why nobody sees it");
+}
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn consul_asks_a_grpc_endpoint_and_one_whose_check_fails_is_lost_until_it_passes() {
+    let health = GrpcHealth::start("orders.v1.Orders").await;
+    let consul = Consul::start().await.unwrap();
+    let url = format!("{}?check=grpc&check_path=orders.v1.Orders&check_interval=1s&wait=2s", consul.url());
+    let node = connect(&url).await;
+    let lease = node.grant(15).await;
+    let endpoint = format!("grpc://127.0.0.1:{}", health.port);
+    let instance = Instance::builder("orders").id("a").endpoint(endpoint).build().unwrap();
+    let mut watch = View::new(node.watch(&target("orders")));
+    let record = node.record(&instance, 1);
+    let publish = async || lease.publish(std::slice::from_ref(&record)).await.remove(0);
+    publish().await.unwrap();
+    watch.shows(&[("a", Status::Serving)]).await;
+    let asked = eventually("it is asked", LONG, async || (health.asked() > 1).then_some(()));
+    asked.await.unwrap();
+    node.finds(&target("orders"), &["a"]).await;
+    assert!(matches!(lease.inspect(&[key("a")]).await.unwrap()[..], [Presence::Ours { .. }]));
+
+    health.serve(false);
+    watch.shows(&[]).await;
+    assert_eq!(lease.inspect(&[key("a")]).await.unwrap(), [Presence::Failing]);
+    assert!(publish().await.unwrap_err().to_string().contains("check"));
+    health.serve(true);
+    watch.shows(&[("a", Status::Serving)]).await;
+    publish().await.unwrap();
+    assert!(matches!(lease.inspect(&[key("a")]).await.unwrap()[..], [Presence::Ours { .. }]));
+}
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn one_that_is_registered_out_of_traffic_is_in_maintenance_like_any_other() {
+    let consul = Consul::start().await.unwrap();
+    let node = connect(&format!("{}?wait=2s", consul.url())).await;
+    let lease = node.grant(30).await;
+    let api = consul.api();
+    let passing = async || {
+        let list = api.get("/v1/health/service/orders?passing").await.unwrap().json();
+        list.as_array().unwrap().len()
+    };
+    let with = |status| instance("orders", "a").to_builder().status(status).build().unwrap();
+    let publish = async |node: &Node, status, sequence| {
+        lease.publish(&[node.record(&with(status), sequence)]).await.remove(0).unwrap();
+    };
+    let mut watch = View::new(node.watch(&target("orders")));
+    publish(&node, Status::Starting, 1).await;
+    watch.shows(&[("a", Status::Starting)]).await;
+    assert_eq!(passing().await, 0);
+    publish(&node, Status::Draining, 2).await;
+    watch.shows(&[("a", Status::Draining)]).await;
+    assert_eq!(passing().await, 0);
+    publish(&node, Status::Serving, 3).await;
+    watch.shows(&[("a", Status::Serving)]).await;
+    assert_eq!(passing().await, 1);
+    lease.revoke().await.unwrap();
+
+    publish(&node, Status::Draining, 4).await;
+    watch.shows(&[("a", Status::Draining)]).await;
+    // An operator lifts it as any.
+    let path = "/v1/agent/service/maintenance/orders:a?enable=false";
+    api.put(path, "").await.unwrap().success().unwrap();
+    let checks = api.get("/v1/agent/checks").await.unwrap().json();
+    assert_eq!(checks["_service_maintenance:orders:a"], serde_json::Value::Null);
 }
 
 #[tokio::test]

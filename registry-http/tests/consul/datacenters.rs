@@ -1,9 +1,10 @@
 //! Two data centres.
 
 use registry_core::Status;
-use registry_testkit::Consul;
+use registry_testkit::{Consul, eventually};
+use serde_json::json;
 
-use crate::support::{View, connect, target};
+use crate::support::{LONG, View, connect, target};
 
 #[tokio::test]
 #[ignore = "needs consul: cargo xtask servers"]
@@ -49,4 +50,33 @@ async fn a_prepared_query_is_found_by_its_name() {
     watch.shows(&[("a", Status::Serving)]).await;
     node.publish(&lease, "b").await.unwrap();
     watch.shows(&[("a", Status::Serving), ("b", Status::Serving)]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn a_prepared_query_that_fails_over_gives_addresses_that_lead_there() {
+    let here = Consul::builder().start().await.unwrap();
+    let there = Consul::builder().datacenter("dc2").join_wan(&here).start().await.unwrap();
+    let registered = |address: &str| {
+        let wan = json!({"Address": "198.51.100.1", "Port": 8080});
+        json!({"ID": "i", "Name": "orders", "Address": address, "Port": 80, "TaggedAddresses": {"wan": wan}})
+    };
+    let path = "/v1/agent/service/register";
+    there.api().put(path, registered("10.2.0.1").to_string()).await.unwrap().success().unwrap();
+    let query =
+        json!({"Name": "nearest", "Service": {"Service": "orders", "Failover": {"Datacenters": ["dc2"]}}});
+    here.api().post("/v1/query", query.to_string()).await.unwrap().success().unwrap();
+    let near = connect(&here.url()).await;
+    let prepared = target("orders").with_qualifier("query", "nearest").unwrap();
+    let endpoint = async |wanted: &str| {
+        let mut last = None;
+        let found = eventually("an endpoint", LONG, async || {
+            last = near.lookup(&prepared).await.ok()?.instances.first().map(|one| one.endpoint().to_string());
+            (last.as_deref() == Some(wanted)).then_some(())
+        });
+        assert!(found.await.is_ok(), "{last:?} rather than {wanted}");
+    };
+    endpoint("http://198.51.100.1:8080").await;
+    here.api().put(path, registered("10.1.0.1").to_string()).await.unwrap().success().unwrap();
+    endpoint("http://10.1.0.1:80").await;
 }

@@ -7,6 +7,7 @@ mod agents;
 mod checks;
 mod cluster;
 mod datacenters;
+mod grpc_health;
 mod records;
 mod support;
 mod tls;

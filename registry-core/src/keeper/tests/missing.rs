@@ -8,6 +8,7 @@ use super::{
     model::Fault,
     sim::{Sim, instance, key, millis, secs},
 };
+use crate::backend::Lifetime;
 
 const RESPECT: Policy = Policy { on_duplicate: crate::OnDuplicate::TakeOver, on_missing: OnMissing::Respect };
 
@@ -65,6 +66,28 @@ fn a_respected_deletion_that_is_withdrawn_is_confirmed_at_once() {
     sim.run(secs(80));
     sim.withdraw(0, "a");
     assert_eq!(sim.told("a").last().unwrap(), "deregistered Confirmed");
+}
+
+#[test]
+fn one_that_the_registrys_own_check_fails_is_lost_until_it_passes_and_is_no_deletion_to_respect() {
+    let mut sim = Sim::new(5);
+    sim.registry.lifetime = Lifetime::Verified { every: secs(20) };
+    sim.want(0, instance("a", "first"), RESPECT);
+    sim.register("b");
+    sim.assert_back_within(secs(1));
+    sim.registry.failing.insert(key("a"));
+    sim.run(secs(25));
+    assert_eq!(sim.told("a"), ["registered 1", "lost 1 Failing"]);
+    sim.run(secs(300));
+    assert_eq!((sim.phase("a"), sim.phase("b")), (Phase::Lost, Phase::Live));
+    sim.registry.failing.clear();
+    sim.assert_back_within(secs(10));
+    assert_eq!(sim.told("a"), ["registered 1", "lost 1 Failing", "recovered 2"]);
+    assert_eq!(sim.told("b"), ["registered 1"]);
+    sim.registry.failing.insert(key("b"));
+    sim.withdraw(0, "b");
+    sim.run(secs(1));
+    assert_eq!(sim.told("b").last().unwrap(), "deregistered Confirmed");
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub(super) struct Model {
     pub(super) refuse_withdrawals: Option<ErrorKind>,
     /// Instances whose beats aren't answered.
     pub(super) mute: BTreeSet<InstanceKey>,
+    /// Instances that the registry's own check calls dead.
+    pub(super) failing: BTreeSet<InstanceKey>,
     /// Whether leases stand still, as without a quorum.
     pub(super) stands_still: bool,
     /// Whether anything vanished by hand.
@@ -99,6 +101,7 @@ impl Model {
             refuse_reads: None,
             refuse_withdrawals: None,
             mute: BTreeSet::new(),
+            failing: BTreeSet::new(),
             stands_still: false,
             touched: false,
             owners: Vec::new(),
@@ -229,6 +232,7 @@ impl Model {
                 let presence = |key: &InstanceKey| match self.records.get(key) {
                     None => Presence::Missing,
                     Some(r) if r.version.incarnation != incarnation => Presence::Foreign,
+                    Some(r) if r.lease == (life, *lease) && self.failing.contains(key) => Presence::Failing,
                     Some(r) if r.lease == (life, *lease) => Presence::Ours { version: r.version },
                     Some(_) => Presence::Missing,
                 };
@@ -257,7 +261,10 @@ impl Model {
             return Err(Error::new(ErrorKind::Conflict, "somebody else's"));
         }
         self.store(lease, record.version, &record.instance, now, late);
-        Ok(())
+        match self.failing.contains(&key) {
+            true => Err(Error::new(ErrorKind::Unavailable, "its check fails")),
+            false => Ok(()),
+        }
     }
 
     fn store(

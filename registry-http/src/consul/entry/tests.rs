@@ -6,7 +6,7 @@ use super::*;
 fn decode_as(service: &str, entry: &Value, is_remote: bool) -> Result<Instance, Option<InstanceKey>> {
     let names = Names::new(&Namespace::default());
     let service = ServiceName::foreign(service).unwrap();
-    let reading = Reading { names: &names, service: &service, is_remote, is_prepared: false };
+    let reading = Reading { names: &names, service: &service, home: None, is_remote, is_prepared: false };
     reading.decode(&entry.to_string())
 }
 
@@ -124,4 +124,39 @@ fn a_bad_record_has_its_key_and_one_that_is_not_asked_for_has_none() {
     assert_eq!(decode(&broken).unwrap_err().unwrap().id.as_str(), "a1");
     assert_eq!(decode_as("Inventory", &no_port, false), Err(None), "a name that differs by case");
     assert_eq!(decode(&json!({"Service": 7})), Err(None));
+}
+
+#[test]
+fn an_entry_of_wrong_types_has_its_key_where_that_can_be_read() {
+    let service = json!({"ID":"i","Name":"inventory","Address":"h","Port":1});
+    let with = |field: &str, value: Value| {
+        let mut entry = entry(&service);
+        entry["Service"][field] = value;
+        entry
+    };
+    let id = |entry: &Value| decode(entry).unwrap_err().map(|key| key.id.to_string());
+    for (field, value) in [
+        ("Port", json!("8080")),
+        ("Port", json!(-1)),
+        ("Tags", json!("eu")),
+        ("Meta", json!({"a": 1})),
+        ("Weights", json!({"Passing": "1"})),
+        ("TaggedAddresses", json!("none")),
+    ] {
+        assert_eq!(id(&with(field, value.clone())).as_deref(), Some("i@n1"), "{field} {value}");
+    }
+    let mut bad_check = entry(&service);
+    bad_check["Checks"] = json!([{"CheckID": 7, "Status": "passing"}]);
+    assert_eq!(id(&bad_check).as_deref(), Some("i@n1"));
+    // One of ours is known by its own id, also where the record can't be told from others'.
+    let ours = json!({"ID":"inventory:a1","Name":"inventory","Address":"h","Port":"x","Meta":{"service-registry":"{}"}});
+    assert_eq!(id(&entry(&ours)).as_deref(), Some("a1"));
+    // What isn't there to be used isn't missed.
+    let mut critical = with("Port", json!("8080"));
+    critical["Checks"] = json!([{"CheckID": "service:i", "Status": "critical"}]);
+    assert_eq!(id(&critical), None);
+    let unnamed = with("ID", json!(7));
+    assert_eq!(id(&unnamed), None);
+    let other = with("Service", json!("Inventory"));
+    assert_eq!(id(&other), None);
 }

@@ -265,3 +265,134 @@ async fn what_is_withdrawn_gets_no_beat_even_if_that_fails() {
     let beats = sent(&seen, "/v1/agent/check/update/service%3Aorders%3Aa");
     assert_eq!(beats.len(), 1, "only the one of its registration");
 }
+
+/// What an agent says that shows less than it holds.
+fn filtered(body: &Value) -> Reply {
+    Reply::ok(body.to_string()).with("X-Consul-Results-Filtered-By-ACLs", &"true")
+}
+
+#[tokio::test]
+async fn what_a_filtered_list_lacks_is_asked_for_by_its_name() {
+    let fake = agent(json!({}), json!({}), |seen| match seen.target.as_str() {
+        "/v1/agent/services" => Some(filtered(&json!({}))),
+        "/v1/agent/service/orders%3Ahidden" => {
+            Some(Reply::status(403, "Permission denied: lacks 'service:read'"))
+        }
+        "/v1/agent/service/orders%3Agone" => Some(Reply::status(404, "unknown service ID: orders:gone")),
+        _ => None,
+    })
+    .await;
+    let lease = lease(&fake.address, Duration::from_secs(15)).await;
+    let found = lease.inspect(&keys(&["hidden", "gone"])).await.unwrap();
+    assert_eq!(found, [Presence::Unknown, Presence::Missing]);
+    let instances = [record("hidden", Status::Serving).instance, record("gone", Status::Serving).instance];
+    let withdrawn = lease.withdraw(&instances).await;
+    assert_eq!(withdrawn[0].as_ref().unwrap_err().kind(), ErrorKind::PermissionDenied, "it may stand there");
+    assert!(withdrawn[1].is_ok(), "{withdrawn:?}");
+}
+
+#[tokio::test]
+async fn a_catalogue_that_shows_an_anonymous_reader_nothing_denies_nothing() {
+    let held = json!({"orders:a": {"ID": "orders:a", "Service": "orders", "Meta": meta_of("a")}});
+    let checks = json!({"service:orders:a": {"Node": "n1", "CheckID": "service:orders:a", "ServiceID": "orders:a", "Status": "passing"}});
+    let fake = agent(held, checks, |seen| {
+        let reply = Reply::ok(r#"{"Node":null,"Services":[]}"#).with("X-Consul-Default-Acl-Policy", &"deny");
+        seen.target.starts_with("/v1/catalog/node-services/n1").then_some(reply)
+    })
+    .await;
+    let lease = lease(&fake.address, Duration::from_secs(15)).await;
+    assert!(lease.publish(&serving(&["a"])).await[0].is_ok());
+    let version = record("a", Status::Serving).version;
+    assert_eq!(lease.inspect(&keys(&["a"])).await.unwrap(), [Presence::Ours { version }]);
+}
+
+fn meta_of(id: &str) -> crate::consul::codec::Meta {
+    let record = record(id, Status::Serving);
+    crate::consul::codec::encode_meta(&record.instance, record.version).unwrap()
+}
+
+#[tokio::test]
+async fn one_that_is_registered_out_of_traffic_is_never_seen_in_it() {
+    for status in [Status::Starting, Status::Draining, Status::Down] {
+        let fake = agent(json!({}), json!({}), |_| None).await;
+        let lease = lease(&fake.address, Duration::from_secs(15)).await;
+        assert!(lease.publish(&[record("a", status)]).await[0].is_ok());
+        let seen = fake.seen();
+        let register =
+            seen.iter().find(|seen| seen.target.starts_with("/v1/agent/service/register")).unwrap();
+        let body: Value = serde_json::from_slice(&register.body).unwrap();
+        let checks = body["Checks"].as_array().unwrap();
+        let maintenance = checks
+            .iter()
+            .find(|check| check["CheckID"] == "_service_maintenance:orders:a")
+            .expect("it is there");
+        assert_eq!(maintenance["Status"], "critical");
+        assert_eq!(maintenance["Notes"], format!("service-registry: {status}"));
+    }
+}
+
+#[tokio::test]
+async fn one_that_consuls_own_check_calls_critical_is_seen_by_nobody_unless_it_is_out_of_traffic_anyway() {
+    let check = |id: &str, status: &str, notes: &str| json!({"Node": "n1", "CheckID": id, "ServiceID": "orders:a", "Status": status, "Notes": notes});
+    let main = |status: &str| check("service:orders:a", status, "");
+    let maintenance = check("_service_maintenance:orders:a", "critical", "service-registry: starting");
+    let version = record("a", Status::Serving).version;
+    let ours = Presence::Ours { version };
+    for (checks, status, expected) in [
+        (vec![main("passing")], Status::Serving, ours),
+        (vec![main("warning")], Status::Serving, ours),
+        (vec![main("critical")], Status::Serving, Presence::Failing),
+        (vec![main("critical"), maintenance], Status::Starting, ours),
+    ] {
+        let held = json!({"orders:a": {"ID": "orders:a", "Service": "orders", "Meta": meta_of("a")}});
+        let checks: serde_json::Map<String, Value> =
+            checks.into_iter().map(|one| (one["CheckID"].as_str().unwrap().to_owned(), one)).collect();
+        let catalogued = json!({"Services": [held["orders:a"]]});
+        let fake = agent(held, Value::Object(checks), move |seen| {
+            let is_catalogue = seen.target.starts_with("/v1/catalog/node-services/n1");
+            is_catalogue.then(|| Reply::ok(catalogued.to_string()))
+        })
+        .await;
+        let config: ConsulConfig = format!("consul://{}?check=http", fake.address).parse().unwrap();
+        let registry = ConsulRegistry::new(Session::new(config, None), Names::new(&Namespace::default()));
+        let lease = registry.grant(&Grant::new(Duration::from_secs(15), OURS)).await.unwrap();
+        let outcome = lease.publish(&[record("a", status)]).await.remove(0);
+        assert_eq!(outcome.is_ok(), expected == ours, "{outcome:?}");
+        assert_eq!(lease.inspect(&keys(&["a"])).await.unwrap(), [expected]);
+        if expected == Presence::Failing {
+            let registered = || sent(&fake.seen(), "/v1/agent/service/register").len();
+            let before = registered();
+            assert!(lease.publish(&serving(&["a"])).await[0].is_err());
+            assert_eq!(
+                registered(),
+                before,
+                "what stands already isn't written again: that would put the check off"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_whose_check_failed_is_registered_anew_only_as_critical() {
+    let held = json!({"orders:a": {"ID": "orders:a", "Service": "orders", "Meta": meta_of("a")}});
+    let checks = json!({"service:orders:a": {"Node": "n1", "CheckID": "service:orders:a", "ServiceID": "orders:a", "Status": "critical"}});
+    let asked = Mutex::new(0);
+    // Consul removes it after a while.
+    let fake = agent(held, checks, move |seen| {
+        let mut asked = asked.lock().unwrap();
+        *asked += usize::from(seen.target == "/v1/agent/services");
+        (seen.target == "/v1/agent/services" && *asked > 2).then(|| Reply::ok("{}"))
+    })
+    .await;
+    let config: ConsulConfig = format!("consul://{}?check=http", fake.address).parse().unwrap();
+    let registry = ConsulRegistry::new(Session::new(config, None), Names::new(&Namespace::default()));
+    let lease = registry.grant(&Grant::new(Duration::from_secs(15), OURS)).await.unwrap();
+    assert!(lease.publish(&serving(&["a"])).await[0].is_err());
+    assert_eq!(lease.inspect(&keys(&["a"])).await.unwrap(), [Presence::Failing]);
+    assert_eq!(lease.inspect(&keys(&["a"])).await.unwrap(), [Presence::Missing]);
+    assert!(lease.publish(&serving(&["a"])).await[0].is_err(), "nobody sees it before its check passes");
+    let seen = fake.seen();
+    let register = seen.iter().rfind(|seen| seen.target.starts_with("/v1/agent/service/register")).unwrap();
+    let body: Value = serde_json::from_slice(&register.body).unwrap();
+    assert_eq!(body["Checks"][0]["Status"], "critical");
+}

@@ -15,8 +15,9 @@ type Seen = (Vec<String>, Vec<String>, bool);
 
 fn seen(relist: &mut Relist, body: &str) -> Option<Seen> {
     let (names, service) = (Names::new(&Namespace::default()), ServiceName::new("orders").unwrap());
-    let reading = Reading { names: &names, service: &service, is_remote: false, is_prepared: false };
-    let Taken { relisted, is_blank } = take(relist, &reading, body.as_bytes())?;
+    let reading =
+        Reading { names: &names, service: &service, home: None, is_remote: false, is_prepared: false };
+    let Taken { relisted, is_blank, .. } = take(relist, &reading, body.as_bytes())?;
     let ids = |list: &[Arc<Instance>]| list.iter().map(|one| one.id().to_string()).collect();
     Some((ids(&relisted.instances), ids(&relisted.changed), is_blank))
 }

@@ -14,7 +14,8 @@ fn written(url: &str, instance: Instance) -> Result<Value, Error> {
     };
     let id = names.id(&instance.key());
     let record = Publish::new(Arc::new(instance), version, OnDuplicate::TakeOver);
-    let mut body: Value = serde_json::from_slice(&body(&config, &names, &record, lifetime, &id)?).unwrap();
+    let mut body: Value =
+        serde_json::from_slice(&body(&config, &names, &record, lifetime, &id, Known::default())?).unwrap();
     body.as_object_mut().unwrap().remove("Meta");
     Ok(body)
 }

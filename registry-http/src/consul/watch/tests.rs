@@ -179,6 +179,15 @@ async fn a_server_that_returns_at_once_makes_no_busy_loop() {
 }
 
 #[tokio::test]
+async fn a_server_that_ignores_the_index_is_asked_ever_more_rarely() {
+    let fake = lists(|_, _| list(5, &[entry("a", 1)])).await;
+    let mut stream = watch(&fake, "");
+    let drain = async { while stream.next().await.is_some() {} };
+    let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
+    assert!(reads(&fake).len() <= 14, "{}", reads(&fake).len());
+}
+
+#[tokio::test]
 async fn every_failure_ends_the_session_and_none_is_an_empty_list() {
     let filtered = || list(6, &[]).with("X-Consul-Results-Filtered-By-ACLs", &"true");
     let anonymous = || list(6, &[]).with("X-Consul-Default-Acl-Policy", &"deny");
@@ -190,6 +199,7 @@ async fn every_failure_ends_the_session_and_none_is_an_empty_list() {
         (Reply::status(403, "Permission denied"), ErrorKind::PermissionDenied),
         (filtered(), ErrorKind::PermissionDenied),
         (anonymous(), ErrorKind::PermissionDenied),
+        (Reply::status(404, "404 page not found"), ErrorKind::Protocol),
         (Reply::ok("[{\"Node\":"), ErrorKind::Protocol),
         (Reply::ok("<html>"), ErrorKind::Protocol),
         (Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n[".to_vec()), ErrorKind::Protocol),
@@ -222,6 +232,120 @@ async fn an_empty_list_is_the_truth_for_who_has_a_token() {
     assert!(listing.instances.is_empty());
     assert_eq!(fake.seen()[0].header("x-consul-token"), Some("secret"));
     assert!(!fake.seen()[0].target.contains("secret"));
+}
+
+#[tokio::test]
+async fn a_list_that_was_filtered_removes_nobody() {
+    let filtered = |entries: &[Value]| list(6, entries).with("X-Consul-Results-Filtered-By-ACLs", &"true");
+    for (first, second) in [(vec![entry("a", 1), entry("b", 1)], vec![entry("a", 1)]), (vec![], vec![])] {
+        let fake = lists(move |read, _| if read == 1 { list(5, &first) } else { filtered(&second) }).await;
+        let mut stream = watch(&fake, "");
+        next(&mut stream).await;
+        let error = stream.next().await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error:?}");
+        let looked = discovery(&fake, "").lookup(&target(), &Read::default()).await;
+        assert_eq!(looked.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    }
+}
+
+#[tokio::test]
+async fn an_anonymous_readers_empty_list_is_believed_if_the_registry_says_what_may_be_read() {
+    let allowed = |service: bool, node: bool| {
+        let answer = |resource: &str, allow| json!({"Resource": resource, "Access": "read", "Allow": allow});
+        Reply::ok(json!([answer("service", service), answer("node", node)]).to_string())
+    };
+    for (told, expected) in [
+        (allowed(true, true), None),
+        (allowed(true, false), Some(ErrorKind::PermissionDenied)),
+        (allowed(false, true), Some(ErrorKind::PermissionDenied)),
+        // An agent that doesn't say.
+        (Reply::ok("[]"), Some(ErrorKind::PermissionDenied)),
+        (Reply::status(403, "Endpoint is blocked by agent configuration"), Some(ErrorKind::PermissionDenied)),
+        (Reply::status(404, "404 page not found"), Some(ErrorKind::PermissionDenied)),
+        // Its own token is no more.
+        (Reply::status(403, "ACL not found"), Some(ErrorKind::Unauthenticated)),
+        (Reply::status(500, "No cluster leader"), Some(ErrorKind::Unavailable)),
+    ] {
+        let fake = lists(move |_, seen| match seen.target.starts_with("/v1/internal/acl/authorize") {
+            true => told.clone(),
+            false => list(6, &[]).with("X-Consul-Default-Acl-Policy", &"deny"),
+        })
+        .await;
+        let looked = discovery(&fake, "").lookup(&target(), &Read::default()).await;
+        assert_eq!(looked.as_ref().err().map(Error::kind), expected, "{looked:?}");
+        let asked = fake.seen().into_iter().find(|seen| seen.method == "POST").expect("it is asked");
+        let asked: Value = serde_json::from_slice(&asked.body).unwrap();
+        assert_eq!(asked[0], json!({"Resource": "service", "Access": "read", "Segment": "orders"}));
+        assert_eq!(asked[1], json!({"Resource": "node", "Access": "read", "Segment": ""}));
+    }
+}
+
+#[tokio::test]
+async fn rights_that_end_while_a_list_is_empty_are_noticed() {
+    let mut may = true;
+    let fake = lists(move |_, seen| {
+        if !seen.target.starts_with("/v1/internal/acl/authorize") {
+            return list(6, &[]).with("X-Consul-Default-Acl-Policy", &"deny");
+        }
+        let answer = json!([{"Allow": may}, {"Allow": may}]);
+        may = false;
+        Reply::ok(answer.to_string())
+    })
+    .await;
+    let mut stream = watch(&fake, "");
+    assert_eq!(next(&mut stream).await, "=[] @Some(6)");
+    assert_eq!(stream.next().await.unwrap().unwrap_err().kind(), ErrorKind::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_failure_is_told_while_nobody_says_which_registry_it_is() {
+    let fake = Fake::start(|seen| match seen.target.as_str() {
+        target if target.starts_with("/v1/catalog/service/consul") => Reply::Hang,
+        target if target.starts_with("/v1/health/service/broken") => Reply::status(500, "No cluster leader"),
+        _ => list(5, &[]),
+    })
+    .await;
+    let discovery = discovery(&fake, "&request_timeout=60s");
+    let mut asking = discovery.watch(&target(), None);
+    let asking = tokio::spawn(async move { asking.next().await });
+    while fake.seen().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut broken = discovery.watch(&Target::try_from("broken").unwrap(), None);
+    let told = tokio::time::timeout(Duration::from_secs(20), broken.next()).await;
+    assert!(told.expect("at once").unwrap().is_err());
+    asking.abort();
+}
+
+#[tokio::test]
+async fn which_registry_it_is_is_asked_once_for_all_and_again_if_the_one_who_asked_gave_up() {
+    let mut questions = 0;
+    let fake = Fake::start(move |seen| {
+        assert!(seen.target.starts_with("/v1/catalog/service/consul"));
+        questions += 1;
+        let node = json!([{"ID": "node-1", "Datacenter": "dc1", "CreateIndex": 5}]);
+        let answer = Reply::ok(node.to_string());
+        if questions == 1 { Reply::Hang } else { Reply::After(Duration::from_millis(50), Box::new(answer)) }
+    })
+    .await;
+    let config: ConsulConfig = format!("consul://{}?request_timeout=60s", fake.address).parse().unwrap();
+    let session = Session::new(config, None);
+    let ask = || {
+        let session = Arc::clone(&session);
+        tokio::spawn(async move { session.source(None).await })
+    };
+    let first = ask();
+    while fake.seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let others: Vec<_> = (0..20).map(|_| ask()).collect();
+    tokio::task::yield_now().await;
+    first.abort();
+    for other in others {
+        let told = tokio::time::timeout(Duration::from_secs(20), other).await;
+        assert_eq!(told.expect("somebody else asks").unwrap(), SourceId::new("dc1/node-1"));
+    }
+    assert_eq!(fake.seen().len(), 2);
 }
 
 #[tokio::test]
@@ -305,6 +429,39 @@ async fn a_prepared_query_is_executed_again_and_again() {
     assert!(next(&mut stream).await.starts_with("+b@n1:1 -a@n1"));
     assert_eq!(stream.next().await.unwrap().unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(reads(&fake)[1], "/v1/query/near%20orders/execute?stale");
+}
+
+#[tokio::test]
+async fn a_prepared_query_that_fails_over_gives_addresses_that_lead_there() {
+    let placed = |id: &str, dc: &str| {
+        let mut entry = entry(id, 1);
+        entry["Node"]["Datacenter"] = dc.into();
+        entry["Service"]["TaggedAddresses"] = json!({"wan": {"Address": "198.51.100.1", "Port": 2}});
+        entry
+    };
+    let fake = Fake::start(move |seen| {
+        if seen.target.starts_with("/v1/catalog/service/consul") {
+            return Reply::ok(json!([{"ID": "n", "Datacenter": "dc1", "CreateIndex": 5}]).to_string());
+        }
+        if seen.target.contains("dc=dc9") {
+            return list(5, &[]);
+        }
+        let dc = if seen.target.contains("dc=dc1") || !seen.target.contains("far") { "dc1" } else { "dc2" };
+        let entries = [placed("a", dc)];
+        match seen.target.contains("/v1/query/") {
+            true => Reply::ok(json!({"Service": "orders", "Datacenter": dc, "Nodes": entries}).to_string()),
+            false => list(5, &entries),
+        }
+    })
+    .await;
+    let near = target().with_qualifier("query", "near").unwrap();
+    let far = target().with_qualifier("query", "far").unwrap();
+    // The agent's own, whatever its place among those that are named.
+    let named = target().with_qualifier("dc", "dc9,dc1").unwrap();
+    for (target, port) in [(&near, 1), (&far, 2), (&named, 1)] {
+        let listing = discovery(&fake, "").lookup(target, &Read::default()).await.unwrap();
+        assert_eq!(listing.instances[0].endpoint().port(), port, "{target:?}");
+    }
 }
 
 #[tokio::test]
