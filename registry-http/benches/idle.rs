@@ -1,5 +1,6 @@
 //! What a client costs that watches 100 services in which nothing happens: `cargo bench -p registry-http --all-features
-//! --bench idle`, with `consul`, `eureka` or `nacos` behind `--` to run only those. Starts real servers.
+//! --bench idle`, with `consul`, `eureka` or `nacos` behind `--` to run only those. Starts real servers;
+//! Nacos needs a network of its own: `tests/servers/apart` in front of the command.
 //!
 //! I1 are the requests that a counting relay in front of the server sees in a minute, by the default configuration:
 //!

@@ -19,7 +19,7 @@ use self::line::Line;
 use crate::cli::BenchOptions;
 use crate::failure::{Failure, Result};
 use crate::process::{capture, cargo, find_program, run, stream};
-use crate::servers::{self, CONSUL, ETCD_NEWEST, EUREKA, Missing, NACOS_PREVIOUS, Server};
+use crate::servers::{self, Apart, CONSUL, ETCD_NEWEST, EUREKA, Missing, NACOS_PREVIOUS, Server};
 use crate::tools;
 
 pub(crate) use self::page::replace_section;
@@ -38,6 +38,7 @@ pub(crate) fn perform(root: &Path, options: BenchOptions) -> Result<()> {
     let others = [&CONSUL, &EUREKA, &NACOS_PREVIOUS].map(|recipe| servers::ensure(root, recipe));
     let others: Vec<Server> =
         others.into_iter().collect::<std::result::Result<_, _>>().map_err(Missing::into_failure)?;
+    let apart = Apart::find(root)?;
     let mut ledger = Ledger::new(options.peers);
 
     // Compiling is done before anything is measured.
@@ -49,7 +50,9 @@ pub(crate) fn perform(root: &Path, options: BenchOptions) -> Result<()> {
     measure(&mut ledger, "the benchmarks of lists", &mut bench(root, LISTS))?;
     let mut beside_etcd = bench(root, ETCD);
     measure(&mut ledger, "the benchmarks on etcd", with_server(&mut beside_etcd, &server))?;
-    let mut idle = bench(root, IDLE);
+    // In a network of its own, as Nacos listens on every address.
+    let mut idle = bench(root, &["--config", &apart.runner()]);
+    idle.args(IDLE);
     others.iter().for_each(|server| server.announce(&mut idle));
     measure(&mut ledger, "the idle watches", &mut idle)?;
     faults(root, &server, &mut ledger)?;

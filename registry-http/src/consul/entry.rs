@@ -47,7 +47,7 @@ struct Node<'a> {
     #[serde(borrow, default)]
     address: Option<Text<'a>>,
     #[serde(borrow, default)]
-    tagged_addresses: Option<Wan<'a>>,
+    tagged_addresses: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
@@ -67,7 +67,7 @@ struct Service<'a> {
     #[serde(borrow, default)]
     meta: Option<Pairs<'a>>,
     #[serde(borrow, default)]
-    tagged_addresses: Option<TaggedAddresses<'a>>,
+    tagged_addresses: Option<&'a RawValue>,
     #[serde(default)]
     weights: Option<Weights>,
 }
@@ -246,8 +246,13 @@ impl Reading<'_> {
         given: impl Fn(&str) -> Option<&'t str>,
         tags: &[Text<'_>],
     ) -> Result<Vec<Endpoint>, Error> {
-        let tagged = service.tagged_addresses.as_ref();
         let is_remote = self.is_remote(node);
+        // Read where they may count: nearly all entries have some, and they say once more what `Address` says.
+        let counts = |raw: &&RawValue| is_remote || raw.get().contains("://") || raw.get().contains('\\');
+        let tagged = service.tagged_addresses.filter(counts);
+        let tagged = tagged.map(|raw| serde_json::from_str::<TaggedAddresses<'_>>(raw.get())).transpose();
+        let tagged = tagged.map_err(|_| malformed("its tagged addresses are none"))?;
+        let tagged = tagged.as_ref();
         // Kratos: whole URLs by scheme.
         let urls = tagged.map(|tagged| &*tagged.urls).unwrap_or_default();
         let mut urls: Vec<Endpoint> = urls.iter().filter_map(|(_, url)| url.parse().ok()).collect();
@@ -257,12 +262,12 @@ impl Reading<'_> {
             urls.sort_by_key(|url| i64::from(url.port()) != port);
             return Ok(urls);
         }
-        let filled = |text: Option<&'t Text<'_>>| text.map(|text| &**text).filter(|text| !text.is_empty());
         let wan = tagged.filter(|_| is_remote).and_then(|tagged| tagged.wan.as_ref());
-        let node_wan = node.filter(|_| is_remote).and_then(|n| n.tagged_addresses.as_ref()?.0.as_ref());
+        let node_wan = node.filter(|_| is_remote).and_then(|node| node.tagged_addresses);
+        let node_wan = node_wan.and_then(|raw| serde_json::from_str::<Wan<'_>>(raw.get()).ok()?.0);
         let host = filled(wan.and_then(|wan| wan.address.as_ref()))
             .or_else(|| filled(service.address.as_ref()))
-            .or_else(|| filled(node_wan))
+            .or_else(|| filled(node_wan.as_ref()))
             .or_else(|| filled(node.and_then(|node| node.address.as_ref())))
             .ok_or_else(|| malformed("it has no address"))?;
         let port = wan.and_then(|wan| wan.port).filter(|port| *port > 0).unwrap_or(port);
@@ -274,6 +279,10 @@ impl Reading<'_> {
         }
         Ok(endpoints)
     }
+}
+
+fn filled<'t>(text: Option<&'t Text<'_>>) -> Option<&'t str> {
+    text.map(|text| &**text).filter(|text| !text.is_empty())
 }
 
 fn endpoint(scheme: &str, host: &str, port: i64) -> Result<Endpoint, Error> {
