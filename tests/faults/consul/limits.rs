@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use registry_testkit::{
-    Consul, Proxy,
+    Consul, HttpApi, Proxy,
     faults::{
         Figure, FleetFactory, History, Invariant, Losses, Policy, Violation, r1_reconvergence, x2_cold_start,
     },
@@ -16,7 +16,8 @@ use service_registry::ErrorKind;
 use tokio::{
     io::AsyncReadExt,
     net::TcpStream,
-    time::{Instant, timeout},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
 };
 
 use crate::live::{
@@ -26,6 +27,8 @@ use crate::live::{
     world::{BACK_WITHIN, Must, SERVICE, Stage, call, ensure, instance, outage},
 };
 
+/// Reads, and writes, per second in all.
+const RATE: f64 = 0.5;
 /// How many connections one address may have: more than a story needs.
 const CONNECTIONS: u32 = 60;
 
@@ -34,7 +37,7 @@ fn answered(arrivals: &[Arrival], status: u16) -> u64 {
     arrivals.iter().filter(|arrival| arrival.status == Some(status)).count() as u64
 }
 
-/// One read and one write per second for everybody, which others use up, for twice the time to live.
+/// One read and one write in two seconds for everybody, which a neighbour uses up, for twice the time to live.
 pub(super) async fn requests(
     site: &dyn Site,
     fleets: &dyn FleetFactory,
@@ -45,11 +48,12 @@ pub(super) async fn requests(
     let url = site.url(&[door.address()], "limited");
     let stage = Stage::new(&url, site.truth(consul.address(), "limited")).ttl(site.bounds().ttl);
     let world = stage.count(COUNT).open(fleets, history).await?;
-    consul.limit_requests(Some((1.0, 1.0))).await.must("limits")?;
+    consul.limit_requests(Some((RATE, RATE))).await.must("limits")?;
+    let neighbour = hungry(consul.api());
     // Not an outage for who beats.
     history.mark("requests are limited");
     let begun = Instant::now();
-    // The burst that is granted is gone by then: whoever asks for the truth asks for more.
+    // The burst that is granted is gone by then.
     outage(begun, Duration::from_secs(2)).await;
     // Whoever is new is told in time; what it registers meanwhile is there afterwards.
     let new = fleets.open("new", &format!("{url}&initial_timeout=3s"), history).await.must("opening")?;
@@ -61,6 +65,7 @@ pub(super) async fn requests(
     };
     outage(begun, site.bounds().long()).await;
     let asked = door.arrivals(begun);
+    drop(neighbour);
     consul.limit_requests(None).await.must("no limits")?;
     history.usable("no longer limited");
     let (refused, reads) = (answered(&asked, 429), reads(&asked));
@@ -79,7 +84,19 @@ pub(super) async fn requests(
     new.close().await;
     drop(new);
     let figure = world.recovers(Losses::None).await?;
-    Ok(Figure::new("lists read", reads).and("of these refused", refused).with(&told).with(&figure))
+    Ok(Figure::new("lists read while limited", reads).and("calls refused", refused).with(&told).with(&figure))
+}
+
+/// Somebody who reads all that is granted, until it is dropped.
+fn hungry(api: HttpApi) -> JoinSet<()> {
+    let mut reading = JoinSet::new();
+    reading.spawn(async move {
+        loop {
+            drop(api.get("/v1/catalog/services").await);
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    reading
 }
 
 /// How often the list was asked for.

@@ -19,7 +19,7 @@ rows! {
         row_03_a_server_frozen_for_a_second_or_almost_half_the_ttl_costs_no_loss = outages::frozen_shortly;
         row_03_a_server_frozen_for_twice_the_ttl_costs_each_registration_one_loss = outages::frozen_for_twice;
         row_24_a_killed_peer_of_two_costs_no_loss = peers::one_killed;
-        row_19_sixty_clients_come_back_one_by_one_to_a_server_that_was_killed = herd::come_back;
+        row_19_many_clients_of_a_killed_server_come_back_without_a_stampede = herd::come_back;
         row_38_a_registry_that_appears_late_fails_new_calls_in_time_and_finds_all_waiting = cold::late;
         row_38_a_node_that_starts_without_a_registry_leaves_the_old_ones_alone = cold::beside_an_old_one;
     }

@@ -23,19 +23,18 @@ impl Strangers for EurekaSite {
             let metadata = json!({ "sdk-record": record });
             // A mark without a text is none, and the record a stranger's.
             let fate = if record.is_empty() { Fate::Shown } else { Fate::Rejected };
-            piece(what, format!("{SERVICE}:{what}"), json!({ "metadata": metadata }), fate)
+            piece(what, &format!("{SERVICE}:{what}"), &json!({ "metadata": metadata }), fate)
         });
         let huge = format!(r#"{{"service":"orders","id":"huge","zone":"{}"}}"#, "x".repeat(200_000));
         let huge = json!({ "metadata": { "sdk-record": huge } });
-        let theirs =
-            theirs().into_iter().map(|(what, fields, fate)| piece(what, what.to_owned(), fields, fate));
-        ours.chain([piece("huge", format!("{SERVICE}:huge"), huge, Fate::Rejected)]).chain(theirs).collect()
+        let theirs = theirs().into_iter().map(|(what, fields, fate)| piece(what, what, &fields, fate));
+        ours.chain([piece("huge", &format!("{SERVICE}:huge"), &huge, Fate::Rejected)]).chain(theirs).collect()
     }
 
     fn spoil(&self, _namespace: &str, instance: &Instance) -> Request {
         // Later than anything that its owner has said.
         let fields = json!({ "metadata": { "sdk-record": "spoilt" }, "lastDirtyTimestamp": "9999999999999" });
-        put(&format!("{SERVICE}:{}", instance.id()), fields)
+        put(&format!("{SERVICE}:{}", instance.id()), &fields)
     }
 }
 
@@ -65,13 +64,13 @@ fn theirs() -> Vec<(&'static str, Value, Fate)> {
     ]
 }
 
-fn piece(what: &'static str, id: String, fields: Value, fate: Fate) -> Piece {
+fn piece(what: &'static str, id: &str, fields: &Value, fate: Fate) -> Piece {
     let app = SERVICE.to_ascii_uppercase();
     let remove = Request { method: "DELETE", path: format!("/eureka/apps/{app}/{id}"), body: String::new() };
-    Piece { what, put: put(&id, fields), remove, fate }
+    Piece { what, put: put(id, fields), remove, fate }
 }
 
-fn put(id: &str, fields: Value) -> Request {
+fn put(id: &str, fields: &Value) -> Request {
     let app = SERVICE.to_ascii_uppercase();
     let mut instance = json!({
         "instanceId": id,

@@ -130,7 +130,7 @@ async fn answer(
     log: &Log,
     waiting: &Waiting,
 ) -> io::Result<()> {
-    let mut piece = [0; 16 * 1024];
+    let mut piece = vec![0; 16 * 1024];
     loop {
         let read = from.read(&mut piece).await?;
         if read == 0 {

@@ -53,6 +53,11 @@ pub(crate) trait Site: Send + Sync {
         url.to_owned()
     }
 
+    /// How many clients row 19 has; a multiple of ten.
+    fn herd(&self) -> usize {
+        60
+    }
+
     /// What the server holds in a namespace.
     fn truth(&self, server: SocketAddr, namespace: &str) -> Ask;
 

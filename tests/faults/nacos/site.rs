@@ -75,6 +75,11 @@ impl Site for NacosSite {
         url.replace("poll=1s", "poll=3s")
     }
 
+    /// It needs seconds of this machine for sixty, right after its start.
+    fn herd(&self) -> usize {
+        20
+    }
+
     fn truth(&self, server: SocketAddr, namespace: &str) -> Ask {
         Ask::by(NacosConnector::new(), &format!("nacos://{server}/{namespace}"), namespace).aged(CACHE)
     }
