@@ -141,13 +141,17 @@ fn an_entry_of_wrong_types_has_its_key_where_that_can_be_read() {
         ("Tags", json!("eu")),
         ("Meta", json!({"a": 1})),
         ("Weights", json!({"Passing": "1"})),
-        ("TaggedAddresses", json!("none")),
+        ("TaggedAddresses", json!("http://h")),
     ] {
         assert_eq!(id(&with(field, value.clone())).as_deref(), Some("i@n1"), "{field} {value}");
     }
     let mut bad_check = entry(&service);
-    bad_check["Checks"] = json!([{"CheckID": 7, "Status": "passing"}]);
+    bad_check["Checks"] = json!([{"CheckID": 7, "Status": "critical"}]);
     assert_eq!(id(&bad_check).as_deref(), Some("i@n1"));
+    // What says nothing of where it is and whether it is well isn't looked at, and costs nobody an instance.
+    bad_check["Checks"] = json!([{"CheckID": 7, "Status": "passing"}]);
+    assert!(decode(&bad_check).is_ok());
+    assert!(decode(&with("TaggedAddresses", json!("none"))).is_ok());
     // One of ours is known by its own id, also where the record can't be told from others'.
     let ours = json!({"ID":"inventory:a1","Name":"inventory","Address":"h","Port":"x","Meta":{"service-registry":"{}"}});
     assert_eq!(id(&entry(&ours)).as_deref(), Some("a1"));
