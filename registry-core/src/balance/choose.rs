@@ -59,7 +59,7 @@ pub(crate) fn choose_metered<'a>(
         if owns { least.pick_metered(members, dice) } else { least.borrow_metered(members, dice) };
     match (member, count) {
         (Some(member), Some(count)) if members.is_trusted(at) && context.get_tried().is_empty() => {
-            Ok((member, least.meter(count, member.slot, dice)))
+            Ok((member, least.meter(count, member.slot)))
         }
         _ => Err(at),
     }

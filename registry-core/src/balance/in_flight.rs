@@ -66,16 +66,11 @@ impl InFlight {
         self.0.mine()
     }
 
-    /// What the thread of this number counts.
+    /// For this thread, in whose lane `count` is.
     #[inline(always)]
-    pub(super) fn of(&self, thread: usize) -> &Counts {
-        self.0.of(thread)
-    }
-
-    /// For the thread of this number, in whose lane `count` is.
-    #[inline(always)]
-    pub(super) fn meter<'a>(&'a self, count: &'a Count, slot: Slot, thread: usize) -> Meter<'a> {
-        Meter { count, slot, is_owner: self.0.of(thread).is_owned_by(thread) }
+    pub(super) fn meter<'a>(&'a self, count: &'a Count, slot: Slot) -> Meter<'a> {
+        let (thread, _, lane) = self.0.numbered();
+        Meter { count, slot, is_owner: lane.is_owned_by(thread) }
     }
 
     /// Counts a request; where it was counted.

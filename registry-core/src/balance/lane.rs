@@ -6,10 +6,9 @@
 
 use std::{
     cell::Cell,
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    cmp::Reverse,
+    collections::BinaryHeap,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -26,9 +25,11 @@ const UNSET: usize = usize::MAX;
 
 thread_local! {
     static THREAD: Cell<usize> = const { Cell::new(UNSET) };
+    /// Apart from the number, which is read by every pick: what has a destructor is asked each time whether that has run.
+    static HELD: Held = const { Held };
 }
 
-/// This thread's number; threads count up from 0 in the order of their first pick.
+/// This thread's number; the lowest that no living thread has.
 #[inline]
 pub(super) fn thread_number() -> usize {
     THREAD.with(|thread| match thread.get() {
@@ -43,11 +44,54 @@ pub(super) fn lane_number() -> usize {
     thread_number() & (MOST - 1)
 }
 
+/// Numbers of threads: those that ended gave theirs back, so that who comes later counts where they did, as the owner of
+/// that lane.
+static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers { next: 0, returned: BinaryHeap::new() });
+
+struct Numbers {
+    next: usize,
+    /// The lowest first.
+    returned: BinaryHeap<Reverse<usize>>,
+}
+
+impl Numbers {
+    fn take(&mut self) -> usize {
+        if let Some(Reverse(number)) = self.returned.pop() {
+            return number;
+        }
+        self.next += 1;
+        self.next - 1
+    }
+}
+
+/// Gives the thread's number back when the thread ends.
+struct Held;
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // What picks after this, in the destructor of something else, has a number of its own that isn't given back.
+        let number = THREAD.replace(UNSET);
+        if number != UNSET {
+            numbers().returned.push(Reverse(number));
+        }
+    }
+}
+
+fn numbers() -> MutexGuard<'static, Numbers> {
+    NUMBERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cold]
 fn number_thread(thread: &Cell<usize>) -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    // Wrapping at half the range keeps `UNSET` free.
-    let number = NEXT.fetch_add(1, Ordering::Relaxed) & (usize::MAX >> 1);
+    // Only has to be touched for its destructor to run.
+    let is_held = HELD.try_with(|_| ()).is_ok();
+    let mut numbers = numbers();
+    let number = if is_held {
+        numbers.take()
+    } else {
+        numbers.next += 1;
+        numbers.next - 1
+    };
     thread.set(number);
     number
 }
@@ -105,5 +149,55 @@ impl<T> Lanes<T> {
             return None;
         }
         self.0.get(at & (self.0.len() - 1)).map(|cell| &cell.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, sync::Barrier, thread};
+
+    use super::thread_number;
+
+    #[test]
+    fn threads_that_come_and_go_share_few_numbers_and_those_that_live_have_their_own() {
+        let one_by_one: HashSet<_> = (0..500).map(|_| thread::spawn(thread_number).join().unwrap()).collect();
+        assert!(one_by_one.len() < 250, "{} numbers for one thread at a time", one_by_one.len());
+        let barrier = &Barrier::new(8);
+        let numbers = thread::scope(|scope| {
+            let together = (0..8).map(|_| {
+                scope.spawn(move || {
+                    barrier.wait();
+                    let number = thread_number();
+                    barrier.wait();
+                    number
+                })
+            });
+            let together: Vec<_> = together.collect();
+            together.into_iter().map(|thread| thread.join().unwrap()).collect::<HashSet<_>>()
+        });
+        assert_eq!(numbers.len(), 8);
+    }
+
+    #[test]
+    fn a_thread_that_has_given_its_number_back_doesn_t_use_it_again() {
+        struct Last;
+        thread_local!(static LAST: Last = const { Last });
+        impl Drop for Last {
+            fn drop(&mut self) {
+                let (one, other) = (thread_number(), thread_number());
+                assert_eq!(one, other);
+            }
+        }
+        // In either order of the two destructors.
+        for is_first in [true, false] {
+            let ran = thread::spawn(move || {
+                if is_first {
+                    LAST.with(|_| ());
+                }
+                thread_number();
+                LAST.with(|_| ());
+            });
+            ran.join().unwrap();
+        }
     }
 }

@@ -61,8 +61,8 @@ impl Balancer for LeastRequest {
 impl LeastRule {
     /// How this thread counts what it picks by this rule.
     #[inline(always)]
-    pub(super) fn meter<'a>(&'a self, count: &'a Count, slot: Slot, dice: &Dice) -> Meter<'a> {
-        self.in_flight.meter(count, slot, dice.thread())
+    pub(super) fn meter<'a>(&'a self, count: &'a Count, slot: Slot) -> Meter<'a> {
+        self.in_flight.meter(count, slot)
     }
 
     // Not compiled into its caller, where it would be in the way of the default policy.
@@ -87,14 +87,15 @@ impl LeastRule {
     #[inline(always)]
     fn choose<'a>(&'a self, members: &'a Members, dice: &Dice, fetch: fn(&Member, &Member)) -> Metered<'a> {
         let (first, second) = self.candidates.draw(members, dice);
-        let counts = self.in_flight.of(dice.thread());
+        // Not of the dice, whose number is another thread's once this one has nearly ended.
+        let counts = self.in_flight.mine();
         if let (Some(one), Some(other)) = (first.1, second.1) {
             fetch(one, other);
             if let (Some(count), Some(count_of_other)) = (counts.near(one.slot), counts.near(other.slot)) {
                 return less(members, (first, one, count), (second, other, count_of_other));
             }
         }
-        self.choose_far(members, dice, first, second)
+        self.choose_far(members, first, second)
     }
 
     /// Of a lone instance, or of those for which the table has grown.
@@ -102,11 +103,10 @@ impl LeastRule {
     fn choose_far<'a>(
         &'a self,
         members: &Members,
-        dice: &Dice,
         first: Candidate<'a>,
         second: Candidate<'a>,
     ) -> Metered<'a> {
-        let counts = self.in_flight.of(dice.thread());
+        let counts = self.in_flight.mine();
         let count = |candidate: Candidate<'a>| counts.get(candidate.1?.slot);
         match (first.1.zip(count(first)), second.1.zip(count(second))) {
             (Some((one, count)), Some((other, count_of_other))) => {
