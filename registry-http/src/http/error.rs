@@ -73,12 +73,17 @@ impl From<reqwest::Error> for Fault {
             (ErrorKind::Unavailable, "the connection was lost amid the answer")
         } else if error.is_builder() {
             (ErrorKind::InvalidArgument, "the request can't be made")
+        } else if is_unasked(&chain) {
+            (
+                ErrorKind::RateLimited,
+                "the server turned the connection away unasked, as one too many; or it doesn't speak HTTP",
+            )
         } else if chain.contains("invalid HTTP") || chain.contains("message head") {
             (ErrorKind::Protocol, "the address does not speak HTTP; is its scheme right?")
         } else {
             (ErrorKind::Unavailable, "the connection was lost")
         };
-        let was_sent = !connect && !error.is_builder();
+        let was_sent = !connect && !error.is_builder() && !is_unasked(&chain);
         Self {
             kind,
             message: message.to_owned(),
@@ -87,6 +92,12 @@ impl From<reqwest::Error> for Fault {
             broke: was_sent && kind == ErrorKind::Unavailable,
         }
     }
+}
+
+/// Whether the server spoke on a new connection before it was sent anything. Who limits connections does that, as Consul
+/// with its 429; whether the answer or our request is faster is chance, and the answer can't be read in the first case.
+fn is_unasked(chain: &str) -> bool {
+    chain.contains("received unexpected message from connection")
 }
 
 fn chain(error: &(dyn StdError + 'static)) -> String {

@@ -139,6 +139,35 @@ async fn a_second_opinion_comes_from_another_server_and_a_pinned_call_from_its_o
 }
 
 #[tokio::test]
+async fn a_connection_that_is_turned_away_unasked_is_throttling_whoever_is_faster() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let door = tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            client.write_all(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            client.shutdown().await.unwrap();
+            tokio::spawn(async move { client.read_to_end(&mut Vec::new()).await });
+        }
+    });
+    let mut unread = 0;
+    for _ in 0..200 {
+        let error = match servers(&[&address]).call(Call::get("lookup", "/")).await {
+            Ok(answer) => status_error(&answer),
+            Err(error) => {
+                unread += 1;
+                error
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::RateLimited, "{error:?}");
+    }
+    assert!(unread > 0, "no answer was faster than the request");
+    door.abort();
+}
+
+#[tokio::test]
 async fn what_does_not_speak_http_or_tls_is_told_as_such() {
     let fake = Fake::start(|_| Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec())).await;
     let error = servers(&[&fake.address]).call(Call::get("lookup", "/")).await.unwrap_err();
