@@ -68,8 +68,8 @@ fn name(instance: &Arc<Instance>) -> Name<'_> {
 }
 
 impl Relisted {
-    /// Notes what only the last list had: the keys that this one hasn't, under any bytes, are gone. Of a key that only lost an entry, what is left of it has
-    /// changed: it may be what counts from now on.
+    /// Notes what only the last list had: the keys that this one hasn't, under any bytes, are gone. Of a key that only
+    /// lost an entry, what is left of it has changed: it may be what counts from now on.
     fn without(&mut self, lost: Vec<Decoded>) {
         let lost: Vec<Arc<Instance>> = lost.into_iter().filter_map(Result::ok).collect();
         if lost.is_empty() {

@@ -230,6 +230,8 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Barrier, thread};
+
     use super::*;
 
     fn slot(index: u32, generation: u32) -> Slot {
@@ -252,7 +254,7 @@ mod tests {
         in_flight.begin(slot(3, 0));
         assert_eq!(in_flight.mine().of(slot(3, 1)), 1);
         // From another thread.
-        std::thread::scope(|scope| scope.spawn(|| in_flight.end(slot(3, 1), at)).join().unwrap());
+        thread::scope(|scope| scope.spawn(|| in_flight.end(slot(3, 1), at)).join().unwrap());
         assert_eq!(in_flight.mine().of(slot(3, 1)), 0);
     }
 
@@ -260,10 +262,23 @@ mod tests {
     fn threads_that_share_a_lane_count_together() {
         let in_flight = InFlight::default();
         in_flight.reserve(1);
-        let begin = || (0..3).map(|_| in_flight.begin(slot(0, 0))).collect::<Vec<_>>();
-        // More threads than there are lanes, one after the other.
-        let lanes: Vec<usize> =
-            (0..130).flat_map(|_| std::thread::scope(|scope| scope.spawn(begin).join().unwrap())).collect();
+        // More threads than there are lanes, all at once.
+        const THREADS: usize = 130;
+        let barrier = Barrier::new(THREADS);
+        let count = || {
+            barrier.wait();
+            for _ in 0..1_000 {
+                in_flight.end(slot(0, 0), in_flight.begin(slot(0, 0)));
+            }
+            let begun = [(); 3].map(|()| in_flight.begin(slot(0, 0)));
+            // None of them ends, and gives its number to another one, before all have counted.
+            barrier.wait();
+            begun
+        };
+        let lanes: Vec<usize> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(count)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
         assert_eq!(in_flight.total(slot(0, 0)), 390);
         lanes.into_iter().for_each(|at| in_flight.end(slot(0, 0), at));
         assert_eq!(in_flight.total(slot(0, 0)), 0);

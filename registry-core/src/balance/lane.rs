@@ -29,7 +29,7 @@ thread_local! {
     static HELD: Held = const { Held };
 }
 
-/// This thread's number; the lowest that no living thread has.
+/// This thread's number; the lowest that no living thread has, or one of its own for what picks while the thread ends.
 #[inline]
 pub(super) fn thread_number() -> usize {
     THREAD.with(|thread| match thread.get() {
@@ -154,7 +154,12 @@ impl<T> Lanes<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, sync::Barrier, thread};
+    use std::{
+        cell::RefCell,
+        collections::HashSet,
+        sync::{Barrier, mpsc},
+        thread,
+    };
 
     use super::thread_number;
 
@@ -180,24 +185,32 @@ mod tests {
 
     #[test]
     fn a_thread_that_has_given_its_number_back_doesn_t_use_it_again() {
-        struct Last;
-        thread_local!(static LAST: Last = const { Last });
+        struct Last(RefCell<Option<mpsc::Sender<usize>>>);
+        thread_local!(static LAST: Last = const { Last(RefCell::new(None)) });
         impl Drop for Last {
             fn drop(&mut self) {
-                let (one, other) = (thread_number(), thread_number());
-                assert_eq!(one, other);
+                let told = self.0.take().unwrap();
+                (0..2).for_each(|_| told.send(thread_number()).unwrap());
             }
         }
-        // In either order of the two destructors.
+        // In either order of the two destructors; which of them is the later one is the platform's affair.
+        let mut later = 0;
         for is_first in [true, false] {
-            let ran = thread::spawn(move || {
+            let (told, numbers) = mpsc::channel();
+            let number = thread::spawn(move || {
+                let hold = |told| LAST.with(|last| last.0.replace(Some(told)));
                 if is_first {
-                    LAST.with(|_| ());
+                    hold(told.clone());
                 }
-                thread_number();
-                LAST.with(|_| ());
+                let number = thread_number();
+                hold(told);
+                number
             });
-            ran.join().unwrap();
+            let number = number.join().unwrap();
+            let numbers: Vec<_> = numbers.iter().collect();
+            assert_eq!(numbers[0], numbers[1]);
+            later += u32::from(numbers[0] != number);
         }
+        assert!(later > 0, "a number was used after it was given back");
     }
 }

@@ -53,6 +53,7 @@ impl Balancer for LeastRequest {
         Ticket(self.in_flight.begin(slot) as u64)
     }
 
+    #[inline(always)]
     fn end(&self, slot: Slot, ticket: Ticket, _: Option<&Outcome>) {
         self.in_flight.end(slot, ticket.0 as usize);
     }
@@ -73,13 +74,13 @@ impl LeastRule {
 
     /// [`pick`](Self::pick) for whoever owns the instance, and where the requests to it are counted: to find that a
     /// second and a third time is a third of a pick.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn pick_metered<'a>(&'a self, members: &'a Members, dice: &Dice) -> Metered<'a> {
         self.choose(members, dice, fetch)
     }
 
     /// [`pick_metered`](Self::pick_metered) for whoever only reads.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn borrow_metered<'a>(&'a self, members: &'a Members, dice: &Dice) -> Metered<'a> {
         self.choose(members, dice, fetch_to_read)
     }

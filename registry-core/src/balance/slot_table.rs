@@ -66,7 +66,7 @@ impl<T: Default> SlotTable<T> {
     #[inline(never)]
     fn get_further(&self, index: u32) -> Option<&T> {
         let near = self.base.get()?.len() * BLOCK;
-        let (segment, at) = place(index - u32::try_from(near).ok()?);
+        let (segment, at) = place(index.checked_sub(u32::try_from(near).ok()?)?);
         let block = self.further[segment].get()?.get(at / BLOCK)?;
         Some(&block.0[at % BLOCK])
     }

@@ -17,6 +17,9 @@ use crate::snapshot::{Leaf, Member};
 /// Members with a table of their own.
 const RUN: usize = 32;
 
+/// Runs that are near all together.
+const FEW: usize = 64;
+
 /// Keeps the tables of the last version, of which the next one uses what didn't change.
 #[derive(Debug, Default)]
 pub(crate) struct WeightedRandom(Mutex<Option<Arc<Tables>>>);
@@ -57,6 +60,11 @@ impl Tables {
     pub(super) fn draw(&self, dice: &Dice) -> (usize, Option<&Member>) {
         let random = dice.bits();
         let run = &self.runs[draw(&self.above, (random >> 32) as u32)];
+        if self.runs.len() > FEW {
+            // Far away in memory, which brings it while the column is read: that stands for itself more often than not.
+            let column = random as u32 as usize >> (u32::BITS - RUN.ilog2());
+            hint::black_box(run.leaf[column % RUN].is_some());
+        }
         let at = draw(&run.cells[..], random as u32);
         (run.start + at, run.leaf[at % RUN].as_ref())
     }

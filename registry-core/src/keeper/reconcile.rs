@@ -229,8 +229,9 @@ impl KeeperState {
         }
     }
 
-    /// Reads our records back: servers have answered OK without storing, and operators delete by hand. Tombstones
-    /// are looked at too, as a write whose answer was lost may land late.
+    /// Reads our records back: servers have answered OK without storing, and operators delete by hand. Also where an older
+    /// record is claimed to stand, as its update may be refused for long; and tombstones, as a write whose answer was lost
+    /// may land late.
     fn audit(&mut self, now: Instant) {
         let Some(tenure) = self.tenure() else { return };
         if tenure.auditing.is_some() || tenure.audit_at.is_none_or(|at| at > now) {
@@ -238,7 +239,7 @@ impl KeeperState {
         }
         let lease = tenure.lease;
         let about: Vec<_> = (self.entries.iter())
-            .filter(|(_, e)| e.op.is_none() && (e.is_current(lease) || !e.is_wanted()))
+            .filter(|(_, e)| e.op.is_none() && (e.is_current(lease) || e.is_published() || !e.is_wanted()))
             .map(|(key, e)| (key.clone(), e.belief))
             .collect();
         if about.is_empty() {

@@ -218,15 +218,20 @@ impl Upstream {
     #[inline]
     pub fn with_pick<R>(&self, f: impl FnOnce(&Instance) -> R) -> Result<R, Error> {
         self.check_usable()?;
-        let context = const { &PickContext::new() };
-        if !self.metered {
-            return self.view.pick(self.seat, context, |member| {
-                let Some(member) = member else { return Err(self.nothing()) };
-                let _noted = self.observed.then(|| Noted::new(self.view.balancing(), member.slot));
-                Ok(f(&member.instance))
-            });
+        if self.metered {
+            return self.with_metered_pick(f);
         }
-        self.view.pick_metered(self.seat, context, false, |chosen| {
+        self.view.pick(self.seat, const { &PickContext::new() }, |member| {
+            let Some(member) = member else { return Err(self.nothing()) };
+            let _noted = self.observed.then(|| Noted::new(self.view.balancing(), member.slot));
+            Ok(f(&member.instance))
+        })
+    }
+
+    /// Not compiled into the caller of [`with_pick`](Self::with_pick), where it would be in the way of the default policy.
+    #[inline(never)]
+    fn with_metered_pick<R>(&self, f: impl FnOnce(&Instance) -> R) -> Result<R, Error> {
+        self.view.pick_metered(self.seat, const { &PickContext::new() }, false, |chosen| {
             let Some((member, meter)) = chosen else { return Err(self.nothing()) };
             let _noted = match meter {
                 Some(meter) => Noted::Near(meter.begun()),

@@ -157,7 +157,12 @@ impl View {
         context: &PickContext<'_>,
         f: impl FnOnce(Option<&Member>) -> R,
     ) -> R {
-        self.near(seat, |live, dice| f(live.choose(context, dice)))
+        let mut f = Some(f);
+        let mut pass = |choice: Option<&Member>| f.take().map(|f| f(choice));
+        match near(seat, |live, dice| pass(live.choose(context, dice))) {
+            Some(Some(result)) => result,
+            _ => self.anew(|live, dice| pass(live.choose(context, dice))).expect(ONCE),
+        }
     }
 
     /// As [`pick`](Self::pick); and passes where requests to the instance are counted, if the policy has just looked
@@ -170,26 +175,11 @@ impl View {
         owns: bool,
         f: impl FnOnce(Option<(&Member, Option<Meter<'_>>)>) -> R,
     ) -> R {
-        self.near(seat, |live, dice| f(live.choose_metered(context, dice, owns)))
-    }
-
-    /// Passes what is live to `f`, through what the thread holds of it.
-    #[inline(always)]
-    fn near<R>(&self, seat: usize, f: impl FnOnce(&Live, &Dice) -> R) -> R {
         let mut f = Some(f);
-        // Borrowed while `f` runs, so that whatever `f` does can't let go of what it reads.
-        let picked = TABLE.try_with(|table| {
-            let table = table.try_borrow().ok()?;
-            let place = table.places.get(seat)?;
-            if place.moves != MOVES.0.load(Ordering::Acquire) {
-                return None;
-            }
-            let live = place.live.as_ref()?;
-            Some(f.take()?(live, &table.dice))
-        });
-        match picked {
-            Ok(Some(result)) => result,
-            _ => self.anew(f.take().expect("nothing is returned before it is called")),
+        let mut pass = |choice: Option<(&Member, Option<Meter<'_>>)>| f.take().map(|f| f(choice));
+        match near(seat, |live, dice| pass(live.choose_metered(context, dice, owns))) {
+            Some(Some(result)) => result,
+            _ => self.anew(|live, dice| pass(live.choose_metered(context, dice, owns))).expect(ONCE),
         }
     }
 
@@ -222,6 +212,27 @@ impl View {
         seating.views[at] = Arc::downgrade(self);
         Some(view)
     }
+}
+
+/// Why a pick still has what it passes the choice to: it is passed near, or anew.
+const ONCE: &str = "nothing is returned before it is called";
+
+/// Passes what is live to `f`, through what the thread holds of the view; `None`, and `f` isn't called, if that can't be
+/// used.
+///
+/// Whoever also has another way gives that a closure of its own: what is called in one place only is compiled into it.
+#[inline(always)]
+fn near<R>(seat: usize, f: impl FnOnce(&Live, &Dice) -> R) -> Option<R> {
+    // Borrowed while `f` runs, so that whatever `f` does can't let go of what it reads.
+    let picked = TABLE.try_with(|table| {
+        let table = table.try_borrow().ok()?;
+        let place = table.places.get(seat)?;
+        if place.moves != MOVES.0.load(Ordering::Acquire) {
+            return None;
+        }
+        Some(f(place.live.as_ref()?, &table.dice))
+    });
+    picked.ok().flatten()
 }
 
 /// Passes `f` whom picks from this view report to, through what the thread holds of it. `None` once the view is gone and

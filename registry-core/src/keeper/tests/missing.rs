@@ -91,6 +91,22 @@ fn one_that_the_registrys_own_check_fails_is_lost_until_it_passes_and_is_no_dele
 }
 
 #[test]
+fn an_update_that_fails_hides_no_loss() {
+    let mut sim = Sim::new(6);
+    sim.registry.lifetime = Lifetime::Verified { every: secs(20) };
+    sim.register("a");
+    sim.assert_back_within(secs(1));
+    sim.run(secs(1));
+    sim.registry.failing.insert(key("a"));
+    sim.update("a", "second");
+    sim.run(secs(30));
+    assert_eq!(sim.told("a"), ["registered 1", "lost 1 Failing"]);
+    sim.registry.failing.clear();
+    sim.assert_back_within(secs(10));
+    assert_eq!(sim.told("a").last().unwrap(), "recovered 2");
+}
+
+#[test]
 fn an_older_version_at_the_registry_is_replaced_without_a_loss() {
     let mut sim = Sim::settled(4, &["a"]);
     sim.registry.records.get_mut(&key("a")).unwrap().version.sequence = 0;
