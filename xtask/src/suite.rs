@@ -166,6 +166,7 @@ impl Suite {
     fn faults(&mut self, supplies: &Supplies) {
         const MATRIX: &str = "fault matrix";
         const CHAOS: &str = "random faults";
+        const TABLE: &str = "the table of faults";
         let root = self.root.clone();
         let mut measured = Measured::default();
         if self.selection.includes(Registry::Memory) {
@@ -176,6 +177,7 @@ impl Suite {
             self.not_run(MATRIX, Some(Registry::Memory), self.selection.reason_against());
         }
         let Supplies { etcd, consul, eureka, nacos, apart, .. } = supplies;
+        let mut left_out = None;
         for (registry, backends, supply) in [
             (Registry::Etcd, &[Backend::Etcd, Backend::Naive][..], etcd),
             (Registry::Consul, &[Backend::Consul], consul),
@@ -186,6 +188,7 @@ impl Suite {
                 Supply::There(server) if !self.selection.quick => server,
                 without => {
                     self.not_run(MATRIX, Some(registry), without.reason());
+                    left_out.get_or_insert(registry);
                     continue;
                 }
             };
@@ -196,8 +199,12 @@ impl Suite {
             });
         }
         matrix::print(&measured);
-        if self.selection.write {
-            self.step("the table of faults", None, || matrix::write(&root, &measured));
+        match left_out {
+            _ if !self.selection.write => {}
+            None => self.step(TABLE, None, || matrix::write(&root, &measured)),
+            Some(registry) => {
+                self.not_run(TABLE, None, &format!("it would lose what it has of {}", registry.name()));
+            }
         }
         let server = match etcd {
             Supply::There(server) if !self.selection.quick => server,
