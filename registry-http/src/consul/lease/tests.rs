@@ -84,6 +84,29 @@ async fn an_unknown_check_is_lost_and_silence_is_missed_while_the_others_count()
     assert_eq!(renewal.missed, keys(&["mute"]));
 }
 
+#[tokio::test]
+async fn only_consuls_own_word_takes_a_check_for_unknown() {
+    let unknown =
+        "Unknown check ID \"service:orders:gone\". Ensure that the check ID is passed, not the check name.";
+    let fake = agent(json!({}), json!({}), |seen| {
+        match seen.target.strip_prefix("/v1/agent/check/update/service%3Aorders%3A")? {
+            "gone" => Some(Reply::status(404, unknown)),
+            "older" => Some(Reply::status(500, unknown)),
+            "ingress" => Some(Reply::status(404, "404 page not found")),
+            _ => None,
+        }
+    })
+    .await;
+    let lease = lease(&fake.address, Duration::from_secs(15)).await;
+    let outcomes = lease.publish(&serving(&["fine", "ingress"])).await;
+    assert_eq!(outcomes[1].as_ref().unwrap_err().kind(), ErrorKind::Protocol);
+    lease.publish(&serving(&["gone", "older"])).await;
+    let renewal = lease.renew(Instant::now() + Duration::from_secs(1)).await.unwrap();
+    let lost: std::collections::BTreeSet<_> = renewal.lost.into_iter().collect();
+    assert_eq!(lost, keys(&["gone", "older"]).into_iter().collect());
+    assert_eq!(renewal.missed, keys(&["ingress"]));
+}
+
 /// Gives one token and then no other, without a word.
 #[derive(Debug)]
 struct OneToken(AtomicBool);
