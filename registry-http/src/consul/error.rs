@@ -40,13 +40,14 @@ fn is_of_consul(text: &str) -> bool {
     ["Query not found", "nknown service", "nknown check"].iter().any(|known| text.contains(known))
 }
 
-/// Whether the answer says that a check is unknown; older agents say so by a 500.
+/// Whether the answer says that a check is unknown; older agents say so by a 500. A 404 without these words is of somebody
+/// in front of it.
 pub(super) fn is_unknown_check(answer: &Answer) -> bool {
+    let text = text(answer);
     match answer.status {
-        StatusCode::NOT_FOUND => true,
+        StatusCode::NOT_FOUND => text.contains("nknown check"),
         StatusCode::INTERNAL_SERVER_ERROR => {
-            let text = text(answer);
-            text.contains("does not have associated TTL") || text.contains("Unknown check")
+            text.contains("does not have associated TTL") || text.contains("nknown check")
         }
         _ => false,
     }

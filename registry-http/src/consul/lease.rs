@@ -125,7 +125,8 @@ impl ConsulLease {
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         let wanted = instance.status();
-        let is_critical = self.note_critical(&id, before);
+        // What another's check said, of a process that crashed, says nothing of ours.
+        let is_critical = self.note_critical(&id, before.filter(|before| self.is_ours(before)));
         let known = Known { is_new: before.is_none(), is_failing: is_critical };
         let body = registration::body(&self.session.config, &self.names, record, self.lifetime, &id, known)?;
         let maintenance = before.and_then(|before| before.maintenance.as_ref());
@@ -137,11 +138,13 @@ impl ConsulLease {
         };
         let is_new = self.state().held.insert(instance.key(), id.clone()).is_none();
         self.owners.set(&id, self.number);
+        // Out of traffic by an operator's word, whatever its check says.
+        let is_withheld = is_critical && !keep;
         let stands = before.is_some_and(|before| before.version == Some(record.version));
         if stands && is_critical && wanted == Status::Serving {
             // It stands there already, and once more would only put Consul's next check off.
             self.state().is_bound = true;
-            return check_result(instance, wanted, is_critical);
+            return check_result(instance, wanted, is_withheld);
         }
         if let Err(error) = agent.register(body, !keep).await {
             // What may have happened all the same is kept alive.
@@ -166,11 +169,11 @@ impl ConsulLease {
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }
         }
-        check_result(instance, wanted, is_critical)
+        check_result(instance, wanted, is_withheld)
     }
 
-    /// Whether Consul's own check of a service fails, where it has one. Of a service that the agent has no more, what was
-    /// seen last counts: it is removed for having failed.
+    /// Whether Consul's own check of a service of ours fails, where it has one. Of one that the agent has no more, what
+    /// was seen last counts: it is removed for having failed.
     fn note_critical(&self, id: &str, holding: Option<&Holding>) -> bool {
         if matches!(self.lifetime, Lifetime::Leased { .. }) {
             return false;
@@ -397,15 +400,19 @@ impl ConsulLease {
     fn judge(&self, id: &str, held: Result<Option<Holding>, Error>) -> Presence {
         let holding = match held {
             Ok(Some(holding)) => holding,
+            // Consul removes what has failed for long: nobody deleted it.
+            Ok(None) if self.owners.is(id, self.number) && self.note_critical(id, None) => {
+                return Presence::Failing;
+            }
             Ok(None) => return Presence::Missing,
             Err(error) => {
                 tracing::debug!(id, error = format!("{error:#}"), "can't tell whether it is there");
                 return Presence::Unknown;
             }
         };
-        let is_critical = self.note_critical(id, Some(&holding));
         match holding.version {
             Some(version) if version.incarnation == self.grant.incarnation => {
+                let is_critical = self.note_critical(id, Some(&holding));
                 if !self.owners.is(id, self.number) {
                     Presence::Missing
                 } else if is_critical && holding.maintenance.is_none() {
@@ -421,8 +428,8 @@ impl ConsulLease {
 }
 
 /// A publication is none before Consul's own check passes, as far as it is to be in traffic at all.
-fn check_result(instance: &Instance, wanted: Status, is_critical: bool) -> Outcome {
-    if !is_critical || wanted != Status::Serving {
+fn check_result(instance: &Instance, wanted: Status, is_withheld: bool) -> Outcome {
+    if !is_withheld || wanted != Status::Serving {
         return Ok(());
     }
     let message = format!("Consul's own check of {} fails", instance.key());

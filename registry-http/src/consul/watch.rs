@@ -161,22 +161,38 @@ impl Watcher {
                 // Rights may have ended since, and what came since may be hidden.
                 self.reader().refuse_hidden(&answer, view.at, None).await?;
             }
+            if view.is_empty
+                && let Some(found) = self.served_after(view.at).await?
+            {
+                return Ok(self.reset(found).await);
+            }
             view.told = told;
             return Ok(self.event(view, Relisted::default()));
         }
         let at = view.at;
         let list = self.reader().take(&mut view.relist, &answer, at).await?;
-        if list.instances.is_empty() && list.rejected.is_empty() && at + 1 < self.query.datacenters.len() {
-            // Its failure is no reason to tell what is known of this one.
-            let found = self.reader().first(at + 1, self.session.config.read, None).await?;
-            if !found.list.instances.is_empty() {
-                tracing::info!(service = %self.query.service, dc = ?found.dc, "another data centre serves");
-                return Ok(self.reset(found).await);
-            }
+        view.is_empty = list.instances.is_empty() && list.rejected.is_empty();
+        if view.is_empty
+            && let Some(found) = self.served_after(at).await?
+        {
+            return Ok(self.reset(found).await);
         }
         view.told = told;
-        view.is_empty = list.instances.is_empty() && list.rejected.is_empty();
         Ok(self.event(view, list))
+    }
+
+    /// The list of a data centre behind an empty one, if any serves.
+    async fn served_after(&self, at: usize) -> Result<Option<Found>, Error> {
+        if at + 1 >= self.query.datacenters.len() {
+            return Ok(None);
+        }
+        // Its failure is no reason to tell what is known of this one.
+        let found = self.reader().first(at + 1, self.session.config.read, None).await?;
+        if found.list.instances.is_empty() {
+            return Ok(None);
+        }
+        tracing::info!(service = %self.query.service, dc = ?found.dc, "another data centre serves");
+        Ok(Some(found))
     }
 
     /// Waits for an answer: held back by Consul where that works.

@@ -84,6 +84,29 @@ async fn an_unknown_check_is_lost_and_silence_is_missed_while_the_others_count()
     assert_eq!(renewal.missed, keys(&["mute"]));
 }
 
+#[tokio::test]
+async fn only_consuls_own_word_takes_a_check_for_unknown() {
+    let unknown =
+        "Unknown check ID \"service:orders:gone\". Ensure that the check ID is passed, not the check name.";
+    let fake = agent(json!({}), json!({}), |seen| {
+        match seen.target.strip_prefix("/v1/agent/check/update/service%3Aorders%3A")? {
+            "gone" => Some(Reply::status(404, unknown)),
+            "older" => Some(Reply::status(500, unknown)),
+            "ingress" => Some(Reply::status(404, "404 page not found")),
+            _ => None,
+        }
+    })
+    .await;
+    let lease = lease(&fake.address, Duration::from_secs(15)).await;
+    let outcomes = lease.publish(&serving(&["fine", "ingress"])).await;
+    assert_eq!(outcomes[1].as_ref().unwrap_err().kind(), ErrorKind::Protocol);
+    lease.publish(&serving(&["gone", "older"])).await;
+    let renewal = lease.renew(Instant::now() + Duration::from_secs(1)).await.unwrap();
+    let lost: std::collections::BTreeSet<_> = renewal.lost.into_iter().collect();
+    assert_eq!(lost, keys(&["gone", "older"]).into_iter().collect());
+    assert_eq!(renewal.missed, keys(&["ingress"]));
+}
+
 /// Gives one token and then no other, without a word.
 #[derive(Debug)]
 struct OneToken(AtomicBool);
@@ -384,15 +407,69 @@ async fn one_whose_check_failed_is_registered_anew_only_as_critical() {
         (seen.target == "/v1/agent/services" && *asked > 2).then(|| Reply::ok("{}"))
     })
     .await;
-    let config: ConsulConfig = format!("consul://{}?check=http", fake.address).parse().unwrap();
-    let registry = ConsulRegistry::new(Session::new(config, None), Names::new(&Namespace::default()));
-    let lease = registry.grant(&Grant::new(Duration::from_secs(15), OURS)).await.unwrap();
+    let lease = checked(&fake).await;
     assert!(lease.publish(&serving(&["a"])).await[0].is_err());
     assert_eq!(lease.inspect(&keys(&["a"])).await.unwrap(), [Presence::Failing]);
-    assert_eq!(lease.inspect(&keys(&["a"])).await.unwrap(), [Presence::Missing]);
+    // Nobody deleted it.
+    assert_eq!(lease.inspect(&keys(&["a"])).await.unwrap(), [Presence::Failing]);
     assert!(lease.publish(&serving(&["a"])).await[0].is_err(), "nobody sees it before its check passes");
     let seen = fake.seen();
     let register = seen.iter().rfind(|seen| seen.target.starts_with("/v1/agent/service/register")).unwrap();
     let body: Value = serde_json::from_slice(&register.body).unwrap();
     assert_eq!(body["Checks"][0]["Status"], "critical");
+}
+
+/// What an agent holds of `orders:a`, by whoever wrote it, while its own check fails.
+fn failing(incarnation: Incarnation, notes: Option<&str>) -> (Value, Value) {
+    let record = record("a", Status::Serving);
+    let version = RecordVersion { incarnation, ..record.version };
+    let meta = crate::consul::codec::encode_meta(&record.instance, version).unwrap();
+    let check = |id: &str, notes| json!({"Node": "n1", "CheckID": id, "ServiceID": "orders:a", "Status": "critical", "Notes": notes});
+    let mut checks = json!({"main": check("service:orders:a", "")});
+    if let Some(notes) = notes {
+        checks["maintenance"] = check("_service_maintenance:orders:a", notes);
+    }
+    (json!({"orders:a": {"ID": "orders:a", "Service": "orders", "Meta": meta}}), checks)
+}
+
+/// A lease whose instances Consul itself asks.
+async fn checked(fake: &Fake) -> Arc<dyn Lease> {
+    let config: ConsulConfig = format!("consul://{}?check=http", fake.address).parse().unwrap();
+    let registry = ConsulRegistry::new(Session::new(config, None), Names::new(&Namespace::default()));
+    registry.grant(&Grant::new(Duration::from_secs(15), OURS)).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_that_replaces_a_crashed_ones_instance_does_not_begin_with_its_failed_check() {
+    let (held, checks) = failing(Incarnation::from_bits(2), None);
+    let asked = Mutex::new(0);
+    let fake = agent(held, checks, move |seen| {
+        let mut asked = asked.lock().unwrap();
+        *asked += usize::from(seen.target == "/v1/agent/services");
+        (seen.target == "/v1/agent/services" && *asked == 2).then(|| Reply::ok("{}"))
+    })
+    .await;
+    let lease = checked(&fake).await;
+    assert_eq!(lease.inspect(&keys(&["a"])).await.unwrap(), [Presence::Foreign]);
+    assert_eq!(lease.inspect(&keys(&["a"])).await.unwrap(), [Presence::Missing]);
+    let outcome = lease.publish(&serving(&["a"])).await.remove(0);
+    assert!(outcome.is_ok(), "{outcome:?}");
+    let seen = fake.seen();
+    let register = seen.iter().rfind(|seen| seen.target.starts_with("/v1/agent/service/register")).unwrap();
+    let body: Value = serde_json::from_slice(&register.body).unwrap();
+    assert_eq!(body["Checks"][0]["Status"], "passing");
+}
+
+#[tokio::test]
+async fn one_that_an_operator_took_out_of_traffic_is_published_whatever_its_check_says() {
+    let (held, checks) = failing(OURS, Some("deploy by hand"));
+    let fake = agent(held, checks, |_| None).await;
+    let lease = checked(&fake).await;
+    let mut newer = record("a", Status::Serving);
+    newer.version.sequence += 1;
+    for record in [record("a", Status::Serving), newer] {
+        let outcome = lease.publish(&[record]).await.remove(0);
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
+    assert_eq!(sent(&fake.seen(), "/v1/agent/service/maintenance"), [] as [&str; 0]);
 }

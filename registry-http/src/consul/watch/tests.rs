@@ -14,6 +14,8 @@ use crate::{
     http::fake::{Fake, Reply, Seen},
 };
 
+mod datacenters;
+
 /// Answers lists of services as told, by the number of the read; and nothing to whom asks which registry it is.
 async fn lists(mut script: impl FnMut(usize, &Seen) -> Reply + Send + 'static) -> Fake {
     let mut reads = 0;
@@ -171,7 +173,7 @@ async fn an_index_of_zero_counts_as_one() {
 
 #[tokio::test]
 async fn a_server_that_returns_at_once_makes_no_busy_loop() {
-    let fake = lists(|_, _| list(5, &[entry("a", 1)])).await;
+    let fake = lists(|read, _| list(read as u64, &[entry("a", 1)])).await;
     let mut stream = watch(&fake, "");
     let drain = async { while stream.next().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
@@ -382,34 +384,6 @@ async fn an_instance_at_two_agents_is_one_in_its_latest_version() {
         }
     }
     assert_eq!(ports, [1, 2, 2]);
-}
-
-#[tokio::test]
-async fn the_next_data_centre_serves_while_the_first_is_empty() {
-    let mut home = 0;
-    let fake = lists(move |_, seen| {
-        if seen.target.contains("dc=dc2") {
-            return list(5, &[entry("far", 1)]);
-        }
-        home += 1;
-        if home < 3 { list(5, &[]) } else { list(9, &[entry("near", 1)]) }
-    })
-    .await;
-    let mut stream = watch(&fake, "&dc=dc1,dc2");
-    assert_eq!(next(&mut stream).await, r#"=["far@n1"] @Some(5)"#);
-    assert_eq!(next(&mut stream).await, "@Some(5)");
-    assert_eq!(next(&mut stream).await, r#"=["near@n1"] @Some(9)"#);
-}
-
-#[tokio::test]
-async fn a_data_centre_that_can_not_be_asked_is_not_an_empty_one() {
-    let fake = lists(|_, seen| match seen.target.contains("dc=dc2") {
-        true => Reply::status(500, "No path to datacenter"),
-        false => list(5, &[]),
-    })
-    .await;
-    let error = watch(&fake, "&dc=dc1,dc2").next().await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]
