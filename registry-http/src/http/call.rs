@@ -1,6 +1,6 @@
 //! One request, and what may be done about its failure.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
@@ -14,7 +14,7 @@ const LIST_LIMIT: usize = 128 * 1024 * 1024;
 const LIMIT: usize = 8 * 1024 * 1024;
 
 /// A request to whichever server is to be asked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) operation: &'static str,
     pub(crate) method: Method,
@@ -157,5 +157,36 @@ impl Call {
     fn with_body(mut self, kind: &'static str, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self.header(CONTENT_TYPE, HeaderValue::from_static(kind))
+    }
+}
+
+/// A login's body holds the password: only its length is shown.
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("operation", &self.operation)
+            .field("method", &self.method)
+            .field("target", &self.target)
+            .field("headers", &self.headers)
+            .field("body", &self.body.len())
+            .field("deadline", &self.deadline)
+            .field("limit", &self.limit)
+            .field("is_repeatable", &self.is_repeatable)
+            .field("is_patient", &self.is_patient)
+            .field("who", &self.who)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, feature = "nacos"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_not_shown_as_it_may_hold_a_password() {
+        let call = Call::post("login", "/").form("username=nacos&password=hunter2");
+        let shown = format!("{call:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("body: 31"), "its length is: {shown}");
     }
 }

@@ -1,7 +1,10 @@
 //! A tiny HTTP server that answers as a test tells it.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -66,6 +69,8 @@ type Script = Arc<Mutex<dyn FnMut(&Seen) -> Reply + Send>>;
 pub(crate) struct Fake {
     pub(crate) address: String,
     seen: Arc<Mutex<Vec<Seen>>>,
+    #[cfg(feature = "nacos")]
+    most_open: Arc<AtomicUsize>,
     _task: JoinSet<()>,
 }
 
@@ -77,13 +82,28 @@ impl Fake {
         let script: Script = Arc::new(Mutex::new(script));
         let mut task = JoinSet::new();
         let all = Arc::clone(&seen);
+        let open = Open::default();
+        #[cfg(feature = "nacos")]
+        let most_open = Arc::clone(&open.most);
         task.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, Arc::clone(&script), Arc::clone(&all)));
+                connections.spawn(serve(stream, Arc::clone(&script), Arc::clone(&all), open.clone()));
             }
         });
-        Self { address, seen, _task: task }
+        Self {
+            address,
+            seen,
+            #[cfg(feature = "nacos")]
+            most_open,
+            _task: task,
+        }
+    }
+
+    /// Most requests that waited for their answers at the same time.
+    #[cfg(feature = "nacos")]
+    pub(crate) fn most_open(&self) -> usize {
+        self.most_open.load(Ordering::Relaxed)
     }
 
     /// All requests so far, in order.
@@ -92,13 +112,38 @@ impl Fake {
     }
 }
 
+/// How many requests wait for their answers, and how many have at most.
+#[derive(Clone, Default)]
+struct Open {
+    now: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+/// A request that waits for its answer, until this is dropped.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Open {
+    fn came(&self) -> Waiting {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        Waiting(Arc::clone(&self.now))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// An address where nobody listens.
 pub(crate) async fn closed_port() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }
 
-async fn serve(mut stream: TcpStream, script: Script, all: Arc<Mutex<Vec<Seen>>>) {
+async fn serve(mut stream: TcpStream, script: Script, all: Arc<Mutex<Vec<Seen>>>, open: Open) {
     while let Some(seen) = read(&mut stream).await {
+        let _waiting = open.came();
         all.lock().unwrap().push(seen.clone());
         let mut reply = (script.lock().unwrap())(&seen);
         while let Reply::After(time, then) = reply {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   no token ──▶ log in; all wait ──▶ good ──renewal due──▶ due: one logs in and waits a moment, the others go on
-//!      ▲  ▲            │ failed         ▲                      │ done, or not: due again 5 s after it began
+//!      ▲  ▲            │ failed         ▲   new credential     │ done, or not: due again 5 s after one began to wait
 //!      │  └─ for 1 s all get that error └──────────────────────┘
 //!      └───────────────────────────── its end
 //! ```
@@ -70,7 +70,7 @@ pub(crate) struct Token {
 #[derive(Default)]
 struct Held {
     token: Option<Arc<Token>>,
-    /// A renewal that has begun isn't begun again before.
+    /// A renewal that has begun isn't begun again before, nor waited for.
     put_off: Option<Instant>,
     failed: Option<Failed>,
 }
@@ -108,10 +108,11 @@ impl Token {
 
 impl Held {
     fn stock(&self, generation: u64, now: Instant) -> Stock {
-        let lasting = self.token.as_ref().filter(|token| token.generation == generation && now < token.ends);
-        if let Some(token) = lasting {
+        if let Some(token) = self.token.as_ref().filter(|token| now < token.ends) {
             let is_put_off = self.put_off.is_some_and(|until| now < until);
-            return match now < token.refresh_at || is_put_off {
+            // That there is a newer credential takes nothing from a token: the login may be down for hours.
+            let is_current = token.generation == generation && now < token.refresh_at;
+            return match is_current || is_put_off {
                 true => Stock::Good(Arc::clone(token)),
                 false => Stock::Due(Arc::clone(token)),
             };
@@ -215,15 +216,15 @@ impl Auth {
         Ok((token.header != seen.header).then_some(token))
     }
 
-    /// Joins the login that is under way, or begins one.
+    /// Joins the login that is under way, or begins one; for a while nobody else who has a good token waits for it.
     fn log_in(&self, flight: &mut Option<Flight>, credential: Arc<Credential>, generation: u64) -> Outcome {
+        self.shared.held().put_off(Instant::now());
         if let Some(Flight { outcome, .. }) = flight
             && outcome.has_changed().is_ok()
             && outcome.borrow().is_none()
         {
             return outcome.clone();
         }
-        self.shared.held().put_off(Instant::now());
         let (tell, outcome) = watch::channel(None);
         let shared = Arc::clone(&self.shared);
         let login = async move {
@@ -332,5 +333,45 @@ mod tests {
         assert!(matches!(held.stock(2, Instant::now()), Stock::Nothing));
         advance(FAILURE_STANDS).await;
         assert!(matches!(held.stock(1, Instant::now()), Stock::Nothing));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_lasts_is_of_use_while_one_for_a_newer_credential_is_got() {
+        let mut held = Held::default();
+        held.take(1, &Ok(Arc::new(Token::new("t", 1, Duration::from_secs(100)).unwrap())), Instant::now());
+        assert!(matches!(held.stock(2, Instant::now()), Stock::Due(_)));
+        held.put_off(Instant::now());
+        held.take(2, &failed(), Instant::now());
+        assert!(matches!(held.stock(2, Instant::now()), Stock::Good(_)), "the login is down");
+        advance(RETRY).await;
+        assert!(matches!(held.stock(2, Instant::now()), Stock::Due(_)));
+        advance(Duration::from_secs(100)).await;
+        assert!(matches!(held.stock(2, Instant::now()), Stock::Nothing));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_a_good_token_waits_for_a_slow_login_once_in_five_seconds() {
+        let url = "nacos://nacos:hunter2@10.0.0.7?request_timeout=2s".parse().unwrap();
+        let config = crate::nacos::config::NacosConfig::from_url(&url).unwrap();
+        let servers = Arc::new(Servers::new(crate::nacos::NAME, config.common));
+        let auth = Auth::new(config.credential, None, servers, String::new());
+        let token = |text: &str| Arc::new(Token::new(text, 0, Duration::from_secs(200)).unwrap());
+        auth.shared.held().take(0, &Ok(token("old")), Instant::now());
+        advance(Duration::from_secs(188)).await;
+        let (tell, outcome) = watch::channel(None);
+        *auth.flight() = Some(Flight { outcome, _task: JoinSet::new() });
+        let began = Instant::now();
+        let mut waited = Vec::new();
+        while began.elapsed() < Duration::from_secs(12) {
+            let asked = Instant::now();
+            let given = auth.token().await.unwrap().unwrap();
+            assert_eq!(given.header, "Bearer old");
+            if asked.elapsed() > Duration::ZERO {
+                waited.push(asked - began);
+            }
+            advance(Duration::from_millis(100)).await;
+        }
+        assert!(waited.len() <= 3, "{waited:?}");
+        tell.send_replace(Some(Ok(token("new"))));
     }
 }

@@ -310,6 +310,10 @@ fn foreign(
     {
         builder = builder.endpoint(url("grpc", address, port));
     }
+    // A text may be `NaN`, and the lesser of that and a limit is the limit.
+    if !weight.is_finite() {
+        return Err(malformed("its weight is not a number"));
+    }
     if let Some(version) = metadata.remove(VERSION).filter(|version| !version.is_empty()) {
         builder = builder.version(version);
     }

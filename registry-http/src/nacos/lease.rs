@@ -104,11 +104,13 @@ impl NacosLease {
     }
 
     /// Whether who stands there has to be known before the record is written. Who takes over has to look once, as an
-    /// earlier life may have left the key at another address.
+    /// earlier life may have left the key at another address; and again where it may have left one itself, which by now
+    /// may be somebody else's.
     fn needs_look(&self, wish: &Wish<'_>) -> bool {
         wish.publish.on_duplicate == OnDuplicate::Reject
             || !self.is_ephemeral()
             || self.journal.line(&wish.key).is_none()
+            || self.journal.tried(&wish.key).iter().any(|tried| *tried != wish.address)
     }
 
     /// Whether the wish may be granted.
@@ -148,8 +150,9 @@ impl NacosLease {
         let listed = standing.map_or(&[][..], |standing| standing.of_id(&key.id)).iter();
         let noted = self.journal.line(&key).filter(|line| !line.is_withdrawn).map(|line| line.address);
         let tried = self.journal.tried(&key);
-        let mut left: Vec<Address> =
-            listed.map(|found| found.address.clone()).chain(noted).chain(tried).collect();
+        let is_free = |old: &Address| standing.is_none_or(|standing| standing.is_free(old, &key.id));
+        let own = noted.into_iter().chain(tried).filter(is_free);
+        let mut left: Vec<Address> = listed.map(|found| found.address.clone()).chain(own).collect();
         left.retain(|old| (&old.ip, old.port) != (&address.ip, address.port));
         left.sort();
         left.dedup();
@@ -237,7 +240,7 @@ impl NacosLease {
         let is_ours = |line: &Line| !line.is_withdrawn && line.version.incarnation == self.incarnation;
         at.extend(line.filter(is_ours).map(|line| line.address));
         // What nobody answered for, and no list shows yet.
-        let is_free = |address: &Address| standing.at(address).is_none_or(|found| found.id == key.id);
+        let is_free = |address: &Address| standing.is_free(address, &key.id);
         at.extend(self.journal.tried(key).into_iter().filter(is_free));
         at.sort();
         at.dedup();

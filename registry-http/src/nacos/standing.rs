@@ -76,6 +76,11 @@ impl Standing {
         self.by_address.get(&(address.ip.clone(), address.port))
     }
 
+    /// Whether nobody else stands at an address.
+    pub(crate) fn is_free(&self, address: &Address, id: &InstanceId) -> bool {
+        self.at(address).is_none_or(|found| found.id == *id)
+    }
+
     /// Whose a key is, by what was written here lately, else by the list.
     pub(crate) fn holder(&self, key: &InstanceKey, line: Option<&Line>, us: Incarnation) -> Holder {
         if let Some(line) = line.filter(|line| line.is_recent()) {

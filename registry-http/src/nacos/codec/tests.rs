@@ -227,6 +227,17 @@ fn a_native_record_that_was_written_by_hand_comes_back_too() {
     );
 }
 
+#[test]
+fn a_weight_that_is_no_number_is_rejected_under_its_key() {
+    for weight in ["NaN", "inf", "-inf"] {
+        let entry = format!(r#"{{"ip":"10.8.3.21","port":1,"weight":"{weight}"}}"#);
+        match decode(&service("inventory"), entry.as_bytes()) {
+            Entry::Bad(Some(key), _) => assert_eq!(key.id.as_str(), "10.8.3.21:1"),
+            other => panic!("{weight}: {other:?}"),
+        }
+    }
+}
+
 /// One of many instances, by chance.
 fn any_instance(rng: &mut fastrand::Rng) -> Instance {
     const TEXTS: [&str; 8] =

@@ -73,6 +73,53 @@ async fn a_publication_without_an_answer_is_removed_all_the_same() {
     assert!(removals()[1].target.contains("port=82"), "{:?}", removals());
 }
 
+/// What another client has at port 81.
+const STRANGER: &str = r#"{"hosts":[{"ip":"10.0.0.7","port":81,"metadata":{"sr.id":"z","sr.by":"000000000000000000000000000000ff/1/1"}}]}"#;
+
+#[tokio::test]
+async fn who_moves_leaves_alone_what_another_client_has_where_it_tried_to_stand() {
+    let mute = Arc::new(AtomicUsize::new(0));
+    let state = Arc::clone(&mute);
+    let fake = Fake::start(move |request| match request.method.as_str() {
+        "POST" if state.load(Ordering::Relaxed) == 1 => Reply::Hang,
+        "GET" if state.load(Ordering::Relaxed) == 2 => Reply::ok(STRANGER),
+        _ => usual(request),
+    });
+    let fake = fake.await;
+    let backend = connect(&fake, "?api=v1").await;
+    let lease = grant(&backend).await;
+    lease.publish(&[record("a", 80)]).await.remove(0).unwrap();
+    mute.store(1, Ordering::Relaxed);
+    let publishing = [record("a", 81)];
+    let published = lease.publish(&publishing);
+    assert!(tokio::time::timeout(Duration::from_millis(300), published).await.is_err());
+    mute.store(2, Ordering::Relaxed);
+    lease.publish(&[record("a", 82)]).await.remove(0).unwrap();
+    let seen = fake.seen();
+    let removed: Vec<_> = seen.iter().filter(|seen| seen.method == "DELETE").collect();
+    assert!(removed.iter().any(|seen| seen.target.contains("port=80")), "{removed:?}");
+    assert!(!removed.iter().any(|seen| seen.target.contains("port=81")), "it is the other's: {removed:?}");
+}
+
+#[tokio::test]
+async fn who_moves_leaves_alone_what_another_client_has_where_it_stood() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let state = Arc::clone(&taken);
+    let fake = Fake::start(move |request| match request.method.as_str() {
+        "GET" if state.load(Ordering::Relaxed) == 1 => Reply::ok(STRANGER),
+        _ => usual(request),
+    });
+    let fake = fake.await;
+    let backend = connect(&fake, "?api=v1").await;
+    let lease = grant(&backend).await;
+    lease.publish(&[record("a", 81)]).await.remove(0).unwrap();
+    taken.store(1, Ordering::Relaxed);
+    let mut moved = record("a", 82);
+    moved.on_duplicate = OnDuplicate::Reject;
+    lease.publish(&[moved]).await.remove(0).unwrap();
+    assert_eq!(writes(&fake), ["POST /nacos/v1/ns/instance", "POST /nacos/v1/ns/instance"]);
+}
+
 #[tokio::test]
 async fn a_beat_that_overlaps_a_removal_reports_no_loss() {
     let fake = Fake::start(|request| match is_beat(request) {
@@ -248,9 +295,9 @@ async fn the_lists_of_many_services_are_read_at_the_same_time() {
     let backend = connect(&fake, "?api=v1").await;
     let keys: Vec<_> = (1..=64).map(|at| in_service(at).key()).collect();
     let lease = grant(&backend).await;
-    let began = Instant::now();
     assert_eq!(lease.inspect(&keys).await.unwrap(), vec![Presence::Missing; 64]);
-    assert!(began.elapsed() < 32 * slow, "one after another they take {:?}", 64 * slow);
+    let most = fake.most_open();
+    assert!((3..=16).contains(&most), "{most} at the same time");
 }
 
 #[tokio::test]
