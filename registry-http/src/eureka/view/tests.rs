@@ -179,9 +179,19 @@ fn the_one_that_is_called_otherwise_is_kept_by_that_name_when_it_turns_malformed
     assert_eq!(delta(&mut view, &mut all, &[item("A", "1", "DELETED")]), ["-1"], "its name stays");
     assert_eq!(delta(&mut view, &mut all, &[item("A", "1", "ADDED")]), ["+1 a"]);
     assert_eq!(ids(&view.list(&all).rejected), ["1@B"]);
+    // Nobody else is called so, and it goes by that name.
+    assert_eq!(delta(&mut view, &mut all, &[item("C", "1@B", "ADDED")]), ["=1 a, 1@B@C c", "?1@B"]);
+    assert_eq!(delta(&mut view, &mut all, &[item("C", "1@B", "DELETED")]), ["-1@B@C", "=1 a", "?1@B"]);
+    let (mut gone, mut left) = (by_vip(), all.clone());
+    assert_eq!(ids(&gone.list(&left).rejected).len(), 0, "who never read it knows no name of it");
+    assert!(delta(&mut gone, &mut left, &[item("B", "1", "DELETED")]).is_empty());
     assert_eq!(delta(&mut view, &mut all, &[item("A", "1", "DELETED")]), ["-1"]);
     let found = view.list(&replica(&[("B", "1")]));
     assert_eq!((named(&found.instances), ids(&found.renamed)), (vec!["1 b".to_owned()], vec!["1@B"]));
+    let mut all = replica(&[("A", "1"), ("B", "1")]);
+    view.list(&all);
+    delta(&mut view, &mut all, &[broken("B", "1")]);
+    assert_eq!(delta(&mut view, &mut all, &[item("B", "1", "DELETED")]), ["-1@B"]);
 }
 
 #[test]
