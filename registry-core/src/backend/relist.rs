@@ -48,7 +48,8 @@ pub struct Relisted {
     /// Those of `instances` that the last list hadn't, or not with these bytes, in the order of the list. Also, of a key
     /// with several entries of which one is gone or has other bytes now, all that are left.
     pub changed: Vec<Arc<Instance>>,
-    /// The keys that the last list had and this one has not, under any bytes; each once, in the order of the last list.
+    /// The keys that the last list had, be it unreadable, and this one has not, under any bytes; each once, in the order
+    /// of the last list.
     pub gone: Vec<InstanceKey>,
     /// The keys of entries that can't be decoded, as far as `decode` could tell them.
     pub rejected: Vec<InstanceKey>,
@@ -67,15 +68,22 @@ fn name(instance: &Arc<Instance>) -> Name<'_> {
     (instance.service(), instance.id())
 }
 
+fn lost_name(lost: &Decoded) -> Option<Name<'_>> {
+    match lost {
+        Ok(instance) => Some(name(instance)),
+        // Readers may have its last good version.
+        Err(key) => key.as_ref().map(|key| (&key.service, &key.id)),
+    }
+}
+
 impl Relisted {
     /// Notes what only the last list had: the keys that this one hasn't, under any bytes, are gone. Of a key that only
     /// lost an entry, what is left of it has changed: it may be what counts from now on.
-    fn without(&mut self, lost: Vec<Decoded>) {
-        let lost: Vec<Arc<Instance>> = lost.into_iter().filter_map(Result::ok).collect();
-        if lost.is_empty() {
+    fn without(&mut self, lost: &[Decoded]) {
+        let names: HashSet<Name<'_>, RandomState> = lost.iter().filter_map(lost_name).collect();
+        if names.is_empty() {
             return;
         }
-        let names: HashSet<Name<'_>, RandomState> = lost.iter().map(name).collect();
         // To compare with a few costs less than to hash each of thousands.
         let few: Vec<Name<'_>> = names.iter().copied().take(FEW + 1).collect();
         let is_lost = |one: Name<'_>| match few.len() {
@@ -95,8 +103,8 @@ impl Relisted {
                 self.changed.push(Arc::clone(instance));
             }
         }
-        let gone = lost.iter().filter(|instance| here.insert(name(instance)));
-        self.gone = gone.map(|instance| instance.key()).collect();
+        let gone = lost.iter().filter_map(lost_name).filter(|name| here.insert(*name));
+        self.gone = gone.map(|(service, id)| InstanceKey::new(service.clone(), id.clone())).collect();
     }
 }
 
@@ -151,7 +159,7 @@ impl Relist {
                 Err(key) => list.rejected.extend(key.clone()),
             },
         );
-        list.without(lost);
+        list.without(&lost);
         list
     }
 }
@@ -226,6 +234,16 @@ mod tests {
             assert_eq!((ids(&now.rejected), now.gone.len(), decoded), (vec!["a"], 0, tries));
             assert_eq!(now.instances.len(), 1);
         }
+        let (fourth, _) = next(&mut list, &["!b"]);
+        assert_eq!(
+            (ids(&fourth.gone), ids(&fourth.rejected)),
+            (vec!["a"], vec!["b"]),
+            "what was kept is gone"
+        );
+        // Malformed in another way, it is still there; readable again, it has changed.
+        assert_eq!(next(&mut list, &["!b=2"]).0.gone.len(), 0);
+        let (sixth, _) = next(&mut list, &["b"]);
+        assert_eq!((sixth.gone.len(), sixth.changed.len()), (0, 1));
     }
 
     #[test]

@@ -4,8 +4,14 @@
 //! have an id that one of ours has. Of those who would have one key, ours keeps it, else the first by application and
 //! id; the others are called `{instance id}@{application}`. Who is called what changes only when such a neighbour comes
 //! or goes; then everything is told anew.
+//!
+//! Who can't be read any more keeps the key under which its last good version was told, whoever comes; who never could
+//! takes none from anybody.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use registry_core::{
     Instance, InstanceId, InstanceKey,
@@ -33,8 +39,8 @@ pub(crate) struct View {
     holders: Holders,
     /// Whether deltas came since the last list.
     is_touched: bool,
-    /// What those are called who can't have their own id, by application and id.
-    called: HashMap<Place, InstanceKey>,
+    /// What those are called who can't have their own id, by application and id; `None` for those left out.
+    called: HashMap<Place, Option<InstanceKey>>,
 }
 
 type Place = (Arc<str>, Arc<str>);
@@ -83,10 +89,13 @@ struct Holders {
     by_id: HashMap<InstanceId, Vec<Holder>>,
     /// Ids that several have.
     clashes: usize,
+    /// The keys by which those were told who can't be read any more; each is held by its key's id.
+    kept: HashMap<Place, InstanceKey>,
 }
 
 struct Holder {
     record: Arc<Record>,
+    is_kept: bool,
     is_ours: bool,
 }
 
@@ -95,9 +104,21 @@ impl Holders {
     fn enter(&mut self, seen: &Seen) -> bool {
         let Sight::Instance(instance) = &seen.sight else { return false };
         let is_ours = instance.record_version().is_some();
-        let holder = Holder { record: Arc::clone(&seen.record), is_ours };
-        let holders = self.by_id.entry(instance.id().clone()).or_default();
-        match holders.iter_mut().find(|held| held.record.is_at_the_place_of(&seen.record)) {
+        let holder = Holder { record: Arc::clone(&seen.record), is_kept: false, is_ours };
+        self.hold(instance.id(), holder)
+    }
+
+    /// Notes a record that can't be read any more, by the key that it was told under; whether it shares its id.
+    fn keep(&mut self, record: &Arc<Record>, key: InstanceKey) -> bool {
+        let holder = Holder { record: Arc::clone(record), is_kept: true, is_ours: false };
+        let shares = self.hold(&key.id, holder);
+        self.kept.insert(place(record), key);
+        shares
+    }
+
+    fn hold(&mut self, id: &InstanceId, holder: Holder) -> bool {
+        let holders = self.by_id.entry(id.clone()).or_default();
+        match holders.iter_mut().find(|held| held.record.is_at_the_place_of(&holder.record)) {
             Some(held) => *held = holder,
             None => {
                 holders.push(holder);
@@ -109,22 +130,33 @@ impl Holders {
 
     /// Forgets a record; whether others have its id.
     fn leave(&mut self, seen: &Seen) -> bool {
-        let Sight::Instance(instance) = &seen.sight else { return false };
-        let Some(holders) = self.by_id.get_mut(instance.id()) else { return false };
+        let kept = self.kept.remove(&place(&seen.record));
+        let id = match (&kept, &seen.sight) {
+            (Some(key), _) => &key.id,
+            (None, Sight::Instance(instance)) => instance.id(),
+            (None, _) => return false,
+        };
+        let Some(holders) = self.by_id.get_mut(id) else { return false };
         let before = holders.len();
         holders.retain(|held| !held.record.is_at_the_place_of(&seen.record));
         let left = holders.len();
         self.clashes -= usize::from(before == 2 && left == 1);
         if left == 0 {
-            self.by_id.remove(instance.id());
+            self.by_id.remove(id);
         }
         left > 0
+    }
+
+    /// Whether a record has this id, or what it was before.
+    fn has(&self, id: &InstanceId, record: &Record) -> bool {
+        self.by_id.get(id).is_some_and(|holders| holders.iter().any(|h| h.record.is_at_the_place_of(record)))
     }
 
     /// Those who have to be called otherwise.
     fn losers(&self) -> impl Iterator<Item = &Arc<Record>> {
         let rank = |holder: &Holder| {
-            (!holder.is_ours, Arc::clone(&holder.record.app), Arc::clone(&holder.record.id))
+            let record = &holder.record;
+            (!holder.is_kept, !holder.is_ours, Arc::clone(&record.app), Arc::clone(&record.id))
         };
         let clashing = self.by_id.values().filter(|holders| holders.len() > 1);
         clashing.flat_map(move |holders| {
@@ -149,40 +181,50 @@ impl View {
     /// Takes a whole list: what it has of the target. Records that were in the last one are not decoded again.
     pub(crate) fn list(&mut self, all: &Replica) -> Found {
         let is_touched = std::mem::take(&mut self.is_touched);
-        let mut fresh = Vec::new();
+        let (mut fresh, mut malformed) = (Vec::new(), Vec::new());
         let mut found = Found::default();
         let lost = self.pass(all, |seen, is_new| {
-            found.add(seen);
+            match &seen.sight {
+                Sight::Instance(instance) => found.instances.push(Arc::clone(instance)),
+                Sight::Other => {}
+                Sight::Malformed(_) => malformed.push(seen.clone()),
+            }
             if is_new || is_touched {
                 fresh.push(seen.clone());
             }
         });
+        let kept: Vec<_> =
+            malformed.iter().filter_map(|seen| Some((&seen.record, self.last(seen)?))).collect();
+        let kept_before = self.holders.kept.clone();
         if is_touched {
             self.holders = Holders::default();
         }
         for seen in &lost {
             self.holders.leave(seen);
         }
+        for (record, key) in kept {
+            self.holders.keep(record, key);
+        }
         for seen in &fresh {
             self.holders.enter(seen);
         }
-        if self.holders.clashes > 0 || !self.called.is_empty() {
-            found = self.distinct(all);
+        if self.holders.clashes > 0 || !self.called.is_empty() || !kept_before.is_empty() {
+            found = self.distinct(all, kept_before);
         }
-        // One that can't be read takes no key from one that can.
-        found.rejected.retain(|key| !self.holders.by_id.contains_key(&key.id));
+        found.rejected.extend(malformed.iter().filter_map(|seen| self.told(seen)));
         found
     }
 
     /// Tells what became of some records.
     pub(crate) fn apply(&mut self, changes: &[replica::Change], all: &Replica, event: &mut Event) {
         self.is_touched = true;
-        let (mut told, mut is_tangled) = (Vec::new(), false);
+        let (mut told, mut rejected, mut is_tangled) = (Vec::new(), Vec::new(), false);
         for change in changes {
             match change {
                 replica::Change::Put { new, old } => {
                     let old = old.as_ref().map(|old| Seen::of(&self.wanted, old));
                     let was = old.as_ref().and_then(|old| self.told(old));
+                    let was_read = old.as_ref().is_some_and(|old| self.is_read(old));
                     let new = Seen::of(&self.wanted, new);
                     is_tangled |= old.is_some_and(|old| self.holders.leave(&old));
                     is_tangled |= self.holders.enter(&new);
@@ -192,10 +234,14 @@ impl View {
                             Some(instance.key())
                         }
                         Sight::Other => None,
-                        Sight::Malformed(key) => {
-                            event.rejected.extend(key.clone());
-                            // Unreadable is not gone.
-                            key.clone().or_else(|| was.clone())
+                        // Unreadable is not gone.
+                        Sight::Malformed(_) => {
+                            if let Some(was) = was.clone().filter(|_| was_read) {
+                                is_tangled |= self.holders.keep(&new.record, was);
+                            }
+                            let is = self.told(&new).or_else(|| was.clone());
+                            rejected.extend(is.clone());
+                            is
                         }
                     };
                     told.extend(was.filter(|was| Some(was) != is.as_ref()).map(Change::Remove));
@@ -209,13 +255,15 @@ impl View {
         }
         if !is_tangled {
             event.changes.extend(told);
+            event.rejected.extend(rejected);
             return;
         }
         // Whoever has a neighbour may be called otherwise now.
         let found = self.list(all);
-        let is_gone = |key: &InstanceKey| {
-            !found.renamed.contains(key) && !found.instances.iter().any(|instance| instance.key() == *key)
-        };
+        let here = found.instances.iter().map(|instance| instance.id());
+        let others = found.renamed.iter().chain(self.holders.kept.values()).map(|key| &key.id);
+        let here: HashSet<&InstanceId> = here.chain(others).collect();
+        let is_gone = |key: &InstanceKey| !here.contains(&key.id);
         let removals =
             told.into_iter().filter(|change| matches!(change, Change::Remove(key) if is_gone(key)));
         event.changes.extend(removals);
@@ -240,8 +288,34 @@ impl View {
         (key, self.holders.leave(&seen))
     }
 
+    /// The key by which readers have it, as far as they can.
     fn told(&self, seen: &Seen) -> Option<InstanceKey> {
-        self.called.get(&place(&seen.record)).cloned().or_else(|| seen.key())
+        let place = place(&seen.record);
+        if let Some(key) = self.holders.kept.get(&place) {
+            return Some(key.clone());
+        }
+        if let Some(key) = self.called.get(&place) {
+            return key.clone();
+        }
+        let is_another_s = |key: &InstanceKey| {
+            matches!(seen.sight, Sight::Malformed(_)) && self.holders.by_id.contains_key(&key.id)
+        };
+        seen.key().filter(|key| !is_another_s(key))
+    }
+
+    /// Whether it can be read, or could.
+    fn is_read(&self, seen: &Seen) -> bool {
+        matches!(seen.sight, Sight::Instance(_)) || self.holders.kept.contains_key(&place(&seen.record))
+    }
+
+    /// The key by which something malformed was told while it could be read.
+    fn last(&self, seen: &Seen) -> Option<InstanceKey> {
+        let place = place(&seen.record);
+        if let Some(key) = self.holders.kept.get(&place) {
+            return Some(key.clone());
+        }
+        let key = seen.key().filter(|key| self.holders.has(&key.id, &seen.record))?;
+        self.called.get(&place).cloned().unwrap_or(Some(key))
     }
 
     /// One look at each record; what only the last list had.
@@ -253,14 +327,14 @@ impl View {
     }
 
     /// A second look, at which those who share an id get one of their own.
-    fn distinct(&mut self, all: &Replica) -> Found {
+    fn distinct(&mut self, all: &Replica, kept_before: HashMap<Place, InstanceKey>) -> Found {
         let before = std::mem::take(&mut self.called);
         for record in self.holders.losers() {
             let id = InstanceId::foreign(format!("{}@{}", record.id, record.app)).ok();
-            match id.filter(|id| !self.holders.by_id.contains_key(id)) {
+            let id = id.filter(|id| !self.holders.by_id.contains_key(id));
+            match &id {
                 Some(id) => {
                     tracing::debug!(%id, "calls an instance by its application too, as another has its id");
-                    self.called.insert(place(record), InstanceKey::new(self.wanted.service().clone(), id));
                 }
                 None => tracing::warn!(
                     id = &*record.id,
@@ -268,24 +342,32 @@ impl View {
                     "left an instance out: another has its id, and there is no other to call it by"
                 ),
             }
+            let key = id.map(|id| InstanceKey::new(self.wanted.service().clone(), id));
+            self.called.insert(place(record), key);
         }
-        let losers: std::collections::HashSet<Place> = self.holders.losers().map(place).collect();
         let called = std::mem::take(&mut self.called);
         let mut found = Found::default();
-        self.pass(all, |seen, _| match (&seen.sight, called.get(&place(&seen.record))) {
-            (Sight::Instance(instance), Some(key)) => match codec::called(instance, &key.service, &key.id) {
-                Ok(instance) => found.instances.push(Arc::new(instance)),
-                Err(error) => {
-                    tracing::warn!(%key, error = format!("{error:#}"), "left an instance out");
-                    found.rejected.push(key.clone());
-                }
-            },
-            _ if losers.contains(&place(&seen.record)) => {}
-            _ => found.add(seen),
+        self.pass(all, |seen, _| {
+            let Sight::Instance(instance) = &seen.sight else { return };
+            match called.get(&place(&seen.record)) {
+                Some(Some(key)) => match codec::called(instance, &key.service, &key.id) {
+                    Ok(instance) => found.instances.push(Arc::new(instance)),
+                    Err(error) => {
+                        tracing::warn!(%key, error = format!("{error:#}"), "left an instance out");
+                        found.rejected.push(key.clone());
+                    }
+                },
+                Some(None) => {}
+                None => found.instances.push(Arc::clone(instance)),
+            }
         });
-        let is_here = |place: &Place| all.has(&place.0, &place.1);
-        let renamed =
-            before.into_iter().filter(|(place, key)| is_here(place) && called.get(place) != Some(key));
+        let ids: HashSet<&InstanceId> = found.instances.iter().map(|instance| instance.id()).collect();
+        let kept_before = kept_before.into_iter().filter(|(_, key)| !ids.contains(&key.id));
+        let before = before.into_iter().filter_map(|(place, key)| Some((place, key?))).chain(kept_before);
+        let renamed = before.filter(|(place, key)| {
+            let is_here = all.has(&place.0, &place.1) && !self.holders.kept.contains_key(place);
+            is_here && called.get(place).and_then(Option::as_ref) != Some(key)
+        });
         found.renamed = renamed.map(|(_, key)| key).collect();
         self.called = called;
         found
@@ -301,14 +383,6 @@ impl Found {
         event.changes.extend(self.renamed.into_iter().map(Change::Remove));
         event.changes.push(Change::Reset(self.instances));
         event.rejected.extend(self.rejected);
-    }
-
-    fn add(&mut self, seen: &Seen) {
-        match &seen.sight {
-            Sight::Instance(instance) => self.instances.push(Arc::clone(instance)),
-            Sight::Other => {}
-            Sight::Malformed(key) => self.rejected.extend(key.clone()),
-        }
     }
 }
 

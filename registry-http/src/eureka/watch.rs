@@ -36,7 +36,7 @@ pub(crate) fn open(hub: Arc<Hub>, wanted: Result<Wanted, Error>) -> WatchStream 
                 match session.follow() {
                     Err(error) => (Err(error), Phase::Over),
                     Ok((rounds, latest)) => {
-                        let mut watch = Watch { session, view: View::new(wanted), rounds };
+                        let mut watch = Box::new(Watch { session, view: View::new(wanted), rounds });
                         match latest {
                             Some(latest) => (Ok(watch.reset(&latest)), Phase::Live(watch)),
                             None => watch.live().await,
@@ -52,7 +52,7 @@ pub(crate) fn open(hub: Arc<Hub>, wanted: Result<Wanted, Error>) -> WatchStream 
 
 enum Phase {
     Start(Arc<Hub>, Result<Wanted, Error>),
-    Live(Watch),
+    Live(Box<Watch>),
     Over,
 }
 
@@ -63,7 +63,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn live(mut self) -> (Result<Event, Error>, Phase) {
+    async fn live(mut self: Box<Self>) -> (Result<Event, Error>, Phase) {
         match self.next().await {
             Ok(event) => (Ok(event), Phase::Live(self)),
             Err(error) => (Err(error), Phase::Over),

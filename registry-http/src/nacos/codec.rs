@@ -194,6 +194,8 @@ pub(crate) enum Entry {
     Usable(Instance),
     /// One that the server found unhealthy or that an operator has disabled.
     Hidden(Instance),
+    /// The key of such a one that isn't an instance by our rules.
+    Spoilt(InstanceKey, Error),
     /// Not an instance by our rules; its key, as far as it can be told.
     Bad(Option<InstanceKey>, Error),
 }
@@ -203,11 +205,10 @@ pub(crate) fn decode(service: &ServiceName, entry: &[u8]) -> Entry {
     let host: Host = match serde_json::from_slice(entry) {
         Ok(host) => host,
         Err(error) => {
-            let key = Host::salvage(entry).and_then(|host| key_of(service, &host));
-            return Entry::Bad(
-                key,
-                malformed("it is not an object with the right fields").with_source(error),
-            );
+            let error = malformed("it is not an object with the right fields").with_source(error);
+            let host = Host::salvage(entry);
+            let usable = host.as_ref().is_none_or(Host::is_usable);
+            return bad(host.and_then(|host| key_of(service, &host)), usable, error);
         }
     };
     let key = key_of(service, &host);
@@ -215,7 +216,15 @@ pub(crate) fn decode(service: &ServiceName, entry: &[u8]) -> Entry {
     match instance_of(service, host) {
         Ok(instance) if usable => Entry::Usable(instance),
         Ok(instance) => Entry::Hidden(instance),
-        Err(error) => Entry::Bad(key, error),
+        Err(error) => bad(key, usable, error),
+    }
+}
+
+fn bad(key: Option<InstanceKey>, usable: bool, error: Error) -> Entry {
+    match key {
+        // What is known of it shouldn't be used either.
+        Some(key) if !usable => Entry::Spoilt(key, error),
+        key => Entry::Bad(key, error),
     }
 }
 

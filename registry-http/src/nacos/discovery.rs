@@ -54,7 +54,7 @@ impl Discovery for NacosDiscovery {
         for entry in entries {
             match decode(target.service(), entry) {
                 Entry::Usable(instance) => listing.instances.push(Arc::new(instance)),
-                Entry::Hidden(_) => {}
+                Entry::Hidden(_) | Entry::Spoilt(..) => {}
                 Entry::Bad(key, error) => {
                     tracing::debug!(?key, error = format!("{error:#}"), "skipped a record");
                     listing.rejected.extend(key);

@@ -107,17 +107,23 @@ impl Lists {
             self.report_protection(entries.len());
         }
         let (service, hidden, mark) = (&self.service, &self.hidden, &self.hidden_mark);
-        let relisted = self.relist.next(entries, |entry| match decode(service, entry) {
+        let mut relisted = self.relist.next(entries, |entry| match decode(service, entry) {
             Entry::Usable(instance) if list.is_protected && hidden.contains(instance.id()) => {
                 Err(Some(InstanceKey::new(mark.clone(), instance.id().clone())))
             }
             Entry::Usable(instance) => Ok(instance),
             Entry::Hidden(instance) => Err(Some(InstanceKey::new(mark.clone(), instance.id().clone()))),
+            Entry::Spoilt(key, error) => {
+                tracing::debug!(%service, ?key, error = format!("{error:#}"), "hides a malformed record");
+                Err(Some(InstanceKey::new(mark.clone(), key.id)))
+            }
             Entry::Bad(key, error) => {
                 tracing::debug!(%service, ?key, error = format!("{error:#}"), "skipped a record");
                 Err(key)
             }
         });
+        // Nobody was told of those.
+        relisted.gone.retain(|key| key.service != self.hidden_mark);
         let (hidden, rejected): (Vec<_>, Vec<_>) =
             relisted.rejected.into_iter().partition(|key| key.service == self.hidden_mark);
         self.hidden = hidden.into_iter().map(|key| key.id).collect();

@@ -104,7 +104,7 @@ impl Standing {
 fn found(service: &ServiceName, entry: &[u8]) -> Option<Found> {
     let instance = match decode(service, entry) {
         Entry::Usable(instance) | Entry::Hidden(instance) => instance,
-        Entry::Bad(..) => return None,
+        Entry::Spoilt(..) | Entry::Bad(..) => return None,
     };
     let address = serde_json::from_slice::<Host>(entry).ok()?.address()?;
     Some(Found { id: instance.id().clone(), address, version: instance.record_version() })

@@ -24,6 +24,13 @@ fn item(app: &str, id: &str, action: &str) -> Value {
         "port": {"$": 80, "@enabled": "true"}, "actionType": action})
 }
 
+/// One that can't be read.
+fn broken(app: &str, id: &str) -> Value {
+    let mut item = item(app, id, "MODIFIED");
+    item["hostName"] = "no host".into();
+    item
+}
+
 fn body(items: &[Value]) -> String {
     let apps: Vec<_> = items.iter().map(|item| json!({"name": item["app"], "instance": [item]})).collect();
     json!({"applications": {"apps__hashcode": "", "application": apps}}).to_string()
@@ -53,7 +60,8 @@ fn delta(view: &mut View, replica: &mut Replica, items: &[Value]) -> Vec<String>
         Change::Reset(all) => format!("={}", named(&all).join(", ")),
         other => panic!("{other:?}"),
     };
-    event.changes.into_iter().map(told).collect()
+    let rejected = event.rejected.iter().map(|key| format!("?{}", key.id));
+    event.changes.into_iter().map(told).chain(rejected).collect()
 }
 
 #[test]
@@ -131,6 +139,76 @@ fn one_of_ours_keeps_its_id_before_a_foreign_one_of_its_application() {
 fn whoever_can_t_be_called_otherwise_is_left_out_and_takes_no_other_s_place() {
     let found = by_vip().list(&replica(&[("A", "1"), ("B", "1"), ("C", "1@B")]));
     assert_eq!(named(&found.instances), ["1 a", "1@B c"]);
+}
+
+fn items(items: &[Value]) -> Replica {
+    Replica::of(Fetched::parse(&body(items)).unwrap().items)
+}
+
+fn ids(keys: &[InstanceKey]) -> Vec<&str> {
+    keys.iter().map(|key| key.id.as_str()).collect()
+}
+
+#[test]
+fn a_neighbour_that_was_never_read_goes_without_taking_anybody_along() {
+    let mut all = items(&[item("A", "1", "ADDED"), broken("B", "1")]);
+    let mut view = by_vip();
+    let found = view.list(&all);
+    assert_eq!((named(&found.instances), found.rejected.len()), (vec!["1 a".to_owned()], 0));
+    assert!(delta(&mut view, &mut all, &[broken("B", "1")]).is_empty(), "the key is another's");
+    assert!(delta(&mut view, &mut all, &[item("B", "1", "DELETED")]).is_empty());
+    assert_eq!(delta(&mut view, &mut all, &[broken("A", "1")]), ["?1"]);
+    assert_eq!(delta(&mut view, &mut all, &[broken("A", "1")]), ["?1"]);
+    assert_eq!(delta(&mut view, &mut all, &[item("A", "1", "DELETED")]), ["-1"]);
+}
+
+#[test]
+fn the_one_that_is_called_otherwise_is_kept_by_that_name_when_it_turns_malformed() {
+    let mut view = by_vip();
+    let mut all = replica(&[("A", "1"), ("B", "1")]);
+    view.list(&all);
+    assert_eq!(delta(&mut view, &mut all, &[broken("B", "1")]), ["=1 a", "?1@B"]);
+    assert_eq!(delta(&mut view, &mut all, &[item("B", "1", "MODIFIED")]), ["=1 a, 1@B b"]);
+    // By lists as well, with and without deltas between them.
+    for _ in 0..2 {
+        let found = view.list(&items(&[item("A", "1", "ADDED"), broken("B", "1")]));
+        assert_eq!((named(&found.instances), ids(&found.rejected)), (vec!["1 a".to_owned()], vec!["1@B"]));
+        assert!(found.renamed.is_empty());
+    }
+    let mut all = items(&[item("A", "1", "ADDED"), broken("B", "1")]);
+    assert_eq!(delta(&mut view, &mut all, &[item("A", "1", "DELETED")]), ["-1"], "its name stays");
+    assert_eq!(delta(&mut view, &mut all, &[item("A", "1", "ADDED")]), ["+1 a"]);
+    assert_eq!(ids(&view.list(&all).rejected), ["1@B"]);
+    // Nobody else is called so, and it goes by that name.
+    assert_eq!(delta(&mut view, &mut all, &[item("C", "1@B", "ADDED")]), ["=1 a, 1@B@C c", "?1@B"]);
+    assert_eq!(delta(&mut view, &mut all, &[item("C", "1@B", "DELETED")]), ["-1@B@C", "=1 a", "?1@B"]);
+    let (mut gone, mut left) = (by_vip(), all.clone());
+    assert_eq!(ids(&gone.list(&left).rejected).len(), 0, "who never read it knows no name of it");
+    assert!(delta(&mut gone, &mut left, &[item("B", "1", "DELETED")]).is_empty());
+    assert_eq!(delta(&mut view, &mut all, &[item("A", "1", "DELETED")]), ["-1"]);
+    let found = view.list(&replica(&[("B", "1")]));
+    assert_eq!((named(&found.instances), ids(&found.renamed)), (vec!["1 b".to_owned()], vec!["1@B"]));
+    let mut all = replica(&[("A", "1"), ("B", "1")]);
+    view.list(&all);
+    delta(&mut view, &mut all, &[broken("B", "1")]);
+    assert_eq!(delta(&mut view, &mut all, &[item("B", "1", "DELETED")]), ["-1@B"]);
+}
+
+#[test]
+fn nobody_takes_over_the_key_of_one_that_turned_malformed() {
+    let mut view = by_vip();
+    let mut all = replica(&[("A", "1"), ("B", "1")]);
+    view.list(&all);
+    assert_eq!(delta(&mut view, &mut all, &[broken("A", "1")]), ["=1@B b", "?1"]);
+    assert_eq!(delta(&mut view, &mut all, &[item("0", "1", "ADDED")]), ["=1@0 0, 1@B b", "?1"]);
+    assert_eq!(delta(&mut view, &mut all, &[item("0", "1", "DELETED")]), ["-1@0", "=1@B b", "?1"]);
+    for _ in 0..2 {
+        let found = view.list(&all);
+        assert_eq!((named(&found.instances), ids(&found.rejected)), (vec!["1@B b".to_owned()], vec!["1"]));
+    }
+    assert_eq!(delta(&mut view, &mut all, &[item("A", "1", "DELETED")]), ["-1@B", "=1 b"]);
+    let found = view.list(&items(&[item("A", "2", "ADDED"), broken("B", "1")]));
+    assert_eq!((named(&found.instances), ids(&found.rejected)), (vec!["2 a".to_owned()], vec!["1"]));
 }
 
 #[test]

@@ -157,6 +157,11 @@ fn the_unhealthy_and_the_disabled_are_hidden() {
     for flag in [r#""healthy":false"#, r#""enabled":false"#] {
         let entry = format!(r#"{{"ip":"10.0.0.7","port":80,{flag}}}"#);
         assert!(matches!(decode(&service("orders"), entry.as_bytes()), Entry::Hidden(_)), "{flag}");
+        for spoilt in [r#""weight":-1"#, r#""weight":[]"#] {
+            let entry = format!(r#"{{"ip":"10.0.0.7","port":80,{flag},{spoilt}}}"#);
+            let entry = decode(&service("orders"), entry.as_bytes());
+            assert!(matches!(&entry, Entry::Spoilt(key, _) if key.id.as_str() == "10.0.0.7:80"), "{entry:?}");
+        }
     }
 }
 

@@ -5,12 +5,12 @@ use registry_core::Status;
 use super::*;
 use crate::nacos::{answer::List, api::Api};
 
-/// Instances as `id`, `id!` unhealthy, `id?` broken.
+/// Instances as `id`, `id!` unhealthy, `id?` broken, `id?!` both.
 fn body(all: &str, is_protected: bool) -> String {
     let entry = |name: &str| {
         let id = name.trim_end_matches(['!', '?']);
         let port = 1000 + u32::from(id.as_bytes()[0]);
-        let weight = if name.ends_with('?') { -1 } else { 1 };
+        let weight = if name.contains('?') { -1 } else { 1 };
         let healthy = !name.ends_with('!');
         format!(
             r#"{{"ip":"10.0.0.7","port":{port},"weight":{weight},"healthy":{healthy},"metadata":{{"sr.id":"{id}"}}}}"#
@@ -90,6 +90,27 @@ fn a_broken_entry_is_rejected_and_hides_nobody() {
     assert_eq!(take(&mut lists, "a b? c", false), "=a,c?b");
     assert_eq!(take(&mut lists, "a b c", false), "+b");
     assert_eq!(take(&mut lists, "a? b c", false), "?a");
+}
+
+#[test]
+fn a_broken_entry_that_is_deleted_is_gone() {
+    let mut lists = lists();
+    take(&mut lists, "a b c!", false);
+    assert_eq!(take(&mut lists, "a? b c!", false), "?a");
+    assert_eq!(take(&mut lists, "b c!", false), "=b", "what was kept of it is not");
+    assert_eq!(take(&mut lists, "b", false), "", "nobody had the hidden one");
+    take(&mut lists, "b c!", false);
+    assert_eq!(take(&mut lists, "b c", false), "+c", "it is shown, and nobody goes");
+}
+
+#[test]
+fn a_broken_entry_that_nobody_should_use_is_hidden() {
+    let mut lists = lists();
+    take(&mut lists, "a b c", false);
+    assert_eq!(take(&mut lists, "a?! b c", false), "-a");
+    assert_eq!(take(&mut lists, "a?! b? c", false), "?b");
+    assert_eq!(take(&mut lists, "a? b?! c", false), "-b?a", "what was kept of it is not");
+    assert_eq!(take(&mut lists, "a b c", false), "+a+b");
 }
 
 #[test]
