@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::{
     super::{
         entry::{OnMissing, Policy},
-        input::Input,
+        input::{Call, Input},
         phase::Phase,
     },
     model::{Fault, Landing},
@@ -141,8 +141,15 @@ fn heal(sim: &mut Sim, rival: usize) {
         let now = IDS.into_iter().any(|id| sim.phase(id) == Phase::Blocked);
         now || sim.refused || !sim.registry.refuse.is_empty()
     };
+    // A publication on its way is refused if it meets the rival's record, or one of his that is on its way too.
+    let publishes = |life: usize| {
+        sim.lives[life].pending.values().any(|pending| matches!(pending.call, Call::Publish { .. }))
+    };
+    let his = sim.lives[rival].incarnation;
+    let stands = sim.registry.records.values().any(|record| record.version.incarnation == his);
+    let meets_rival = publishes(0) && (stands || publishes(rival));
     // What was refused or throttled waits for its minute; a deletion waits for the audit.
-    let patience = if blocked(sim) { secs(75) } else { secs(10) };
+    let patience = if blocked(sim) || meets_rival { secs(75) } else { secs(10) };
     sim.registry.refuse.clear();
     if sim.registry_was_touched_by_hand() {
         sim.assert_back_within(secs(150));
