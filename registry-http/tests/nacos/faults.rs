@@ -12,7 +12,7 @@ use super::support::{View, client, connect, instance};
 const PATIENCE: Duration = Duration::from_secs(40);
 /// What a busy machine may be late by.
 const SLACK: Duration = Duration::from_secs(1);
-const IDS: [&str; 3] = ["a", "b", "c"];
+const IDS: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
 
 async fn restart(line: NacosLine) {
     let nacos = Nacos::start(line).await.unwrap();
@@ -28,10 +28,14 @@ async fn restart(line: NacosLine) {
 
     // Ephemeral instances are forgotten.
     nacos.kill().await.unwrap();
-    // Two of three that a list lacks are believed to be gone, and the server may show its list half made for half a
-    // second: what is held is a list that lacks all, or most of many.
-    let emptied = async {
-        while !orders.snapshot().is_empty() {
+    // The server may show its list half made for half a second. One that lacks most of them is held; of one that lacks
+    // fewer, those are believed to be gone until the next one.
+    let shrunk = async {
+        loop {
+            let left = orders.snapshot().len();
+            if 2 * left < IDS.len() {
+                return left;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -47,7 +51,7 @@ async fn restart(line: NacosLine) {
         eventually("a newcomer sees all", PATIENCE, full).await.unwrap();
     };
     tokio::select! {
-        () = emptied => panic!("the list was empty"),
+        left = shrunk => panic!("the list shrank to {left}"),
         () = back => {}
     }
     eventually("who has watched sees all again", PATIENCE, full).await.unwrap();
@@ -57,13 +61,13 @@ async fn restart(line: NacosLine) {
 
 #[tokio::test]
 #[ignore = "needs nacos: cargo xtask servers"]
-async fn after_a_restart_all_are_registered_again_and_no_list_was_empty_on_3() {
+async fn after_a_restart_all_are_registered_again_and_no_list_lost_most_of_them_on_3() {
     restart(NacosLine::V3).await;
 }
 
 #[tokio::test]
 #[ignore = "needs nacos: cargo xtask servers"]
-async fn after_a_restart_all_are_registered_again_and_no_list_was_empty_on_2() {
+async fn after_a_restart_all_are_registered_again_and_no_list_lost_most_of_them_on_2() {
     restart(NacosLine::V2).await;
 }
 
