@@ -10,6 +10,9 @@ use super::lane::thread_number;
 /// [`Lanes`](super::Lanes) keep per thread is another look-up each.
 #[derive(Debug)]
 pub(crate) struct Dice {
+    /// What is thrown next. A throw begins with a read that way, and what it takes to make the one after is done while the
+    /// processor waits for memory.
+    next: Cell<u64>,
     state: Cell<u64>,
     thread: Cell<usize>,
 }
@@ -17,12 +20,15 @@ pub(crate) struct Dice {
 impl Dice {
     /// Dice that throw the same in each thread until they are [`shaken`](Self::shake).
     pub(crate) const fn still() -> Self {
-        Self { state: Cell::new(0), thread: Cell::new(0) }
+        Self { next: Cell::new(0), state: Cell::new(0), thread: Cell::new(0) }
     }
 
     /// Dice that always throw the same for one number.
-    pub(super) const fn of(number: u64) -> Self {
-        Self { state: Cell::new(number), thread: Cell::new(0) }
+    pub(super) fn of(number: u64) -> Self {
+        let dice = Self::still();
+        dice.state.set(number);
+        dice.bits();
+        dice
     }
 
     /// Dice for one pick.
@@ -34,6 +40,7 @@ impl Dice {
 
     /// Makes what comes next unforeseeable, and this thread's.
     pub(crate) fn shake(&self) {
+        self.next.set(fastrand::u64(..));
         self.state.set(fastrand::u64(..));
         self.thread.set(thread_number());
     }
@@ -47,20 +54,15 @@ impl Dice {
     /// 64 random bits.
     #[inline(always)]
     pub(super) fn bits(&self) -> u64 {
-        self.throw(|rng| rng.u64(..))
-    }
-
-    /// A position below `len`, which isn't 0; uniform.
-    #[inline(always)]
-    pub(super) fn below(&self, len: usize) -> usize {
-        self.throw(|rng| rng.usize(..len))
-    }
-
-    #[inline(always)]
-    fn throw<T>(&self, with: impl FnOnce(&mut Rng) -> T) -> T {
         let mut rng = Rng::with_seed(self.state.get());
-        let thrown = with(&mut rng);
+        let thrown = self.next.replace(rng.u64(..));
         self.state.set(rng.get_seed());
         thrown
+    }
+
+    /// A position below `len`, which isn't 0. Each is as likely, exact to one in 2^64 / `len`.
+    #[inline(always)]
+    pub(super) fn below(&self, len: usize) -> usize {
+        ((u128::from(self.bits()) * len as u128) >> 64) as usize
     }
 }
