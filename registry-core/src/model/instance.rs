@@ -30,14 +30,17 @@ use crate::Error;
 /// # Ok::<(), registry_core::Error>(())
 /// ```
 #[derive(Clone)]
+#[repr(C)]
 pub struct Instance {
+    /// First, and by that usually on one cache line with the reference count before it, which is the other thing that a
+    /// pick looks at.
+    weight: Weight,
+    status: Status,
+    stamp: Option<Stamp>,
     id: InstanceId,
     /// Keeps the [`Shape`] too, in which service, version, zone, group and tags are.
     metadata: Metadata,
     endpoints: Endpoints,
-    weight: Weight,
-    status: Status,
-    stamp: Option<Stamp>,
 }
 
 /// Never empty; 16 bytes, as nearly every instance has one.
