@@ -24,10 +24,7 @@ use self::near::{Seat, moved};
 pub(crate) use self::near::{ViewId, at_home};
 use crate::{
     ViewEvent,
-    balance::{
-        Balance, Balancing, Dice, Members, Meter, PickContext, Rule, Spill, choose, choose_metered,
-        reconsider,
-    },
+    balance::{Balance, Balancing, Dice, Members, Meter, PickContext, Rule, Spill, choose, reconsider},
     intake::{Damping, Intake, Subset},
     model::{Instance, InstanceKey, Selector},
     outlier::{Ejection, Outliers},
@@ -156,34 +153,38 @@ impl Live {
         choose(&self.members, &self.rule, context, &self.snapshot, &self.spill, dice)
     }
 
-    /// As [`choose`](Self::choose); and where requests to the instance are counted, if the policy has just looked there.
-    /// `owns` says whether the caller will keep the instance.
+    /// As [`choose`](Self::choose); and where requests to the instance are counted, as the policy has just looked there.
+    /// `OWNS` says whether the caller will keep the instance. If anything is unusual, what to
+    /// [choose by](Self::choose_after).
     #[inline(always)]
-    pub(crate) fn choose_metered(
+    pub(crate) fn choose_metered<const OWNS: bool>(
         &self,
         context: &PickContext<'_>,
         dice: &Dice,
-        owns: bool,
-    ) -> Option<(&Member, Option<Meter<'_>>)> {
-        let Self { members, rule: Rule::LeastRequest(least), .. } = self else {
-            return self.choose_anyhow(context, dice);
-        };
-        if members.is_empty() {
-            return self.choose_anyhow(context, dice);
-        }
-        match choose_metered(members, least, context, dice, owns) {
-            Ok((member, meter)) => Some((member, Some(meter))),
-            Err(at) => {
-                let member = reconsider(members, &self.rule, context, &self.snapshot, dice, at)?;
-                Some((member, None))
+    ) -> Result<(&Member, Meter<'_>), Option<usize>> {
+        match &self.rule {
+            Rule::LeastRequest(least) if context.get_tried().is_empty() => {
+                least.pick_metered::<OWNS>(&self.members, dice).map_err(Some)
             }
+            _ => Err(None),
         }
     }
 
+    /// [`choose`](Self::choose), where the policy may have chosen a position already.
     #[cold]
     #[inline(never)]
-    fn choose_anyhow(&self, context: &PickContext<'_>, dice: &Dice) -> Option<(&Member, Option<Meter<'_>>)> {
-        self.choose(context, dice).map(|member| (member, None))
+    pub(crate) fn choose_after(
+        &self,
+        context: &PickContext<'_>,
+        dice: &Dice,
+        at: Option<usize>,
+    ) -> Option<&Member> {
+        let Self { members, rule, snapshot, .. } = self;
+        match at {
+            Some(at) if members.is_trusted(at) => members.member(at),
+            Some(at) if !members.is_empty() => reconsider(members, rule, context, snapshot, dice, at),
+            _ => self.choose(context, dice),
+        }
     }
 }
 

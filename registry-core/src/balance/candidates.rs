@@ -21,6 +21,15 @@ impl Candidates {
         Self(weights.tables(members))
     }
 
+    /// Two positions, if all weights are equal: different ones, unless there is only one.
+    #[inline(always)]
+    pub(super) fn draw_equal(&self, members: &Members, dice: &Dice) -> Option<(usize, usize)> {
+        match &self.0 {
+            None => Some(distinct(dice.bits(), members.len())),
+            Some(_) => None,
+        }
+    }
+
     /// Two positions and the members there. Where all weights are equal they differ, unless there is only one; else
     /// each is as likely as its weight says, and they may be the same.
     #[inline(always)]

@@ -4,7 +4,7 @@ use std::{mem, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Dice, Meter, PickContext, Rule, least_request::LeastRule};
+use super::{Dice, PickContext, Rule};
 use crate::{
     model::{Instance, InstanceKey},
     snapshot::{Member, Members, Pool, Share, Snapshot, Standing},
@@ -43,26 +43,6 @@ pub(crate) fn choose<'a>(
         return reconsider(members, rule, context, snapshot, dice, at);
     }
     member
-}
-
-/// As [`choose`], under a policy that counts; and where requests to the instance are counted, as that was just found.
-/// `owns` says whether the caller will keep the instance.
-#[inline(always)]
-pub(crate) fn choose_metered<'a>(
-    members: &'a Members,
-    least: &'a LeastRule,
-    context: &PickContext<'_>,
-    dice: &Dice,
-    owns: bool,
-) -> Result<(&'a Member, Meter<'a>), usize> {
-    let ((at, member), count) =
-        if owns { least.pick_metered(members, dice) } else { least.borrow_metered(members, dice) };
-    match (member, count) {
-        (Some(member), Some(count)) if members.is_trusted(at) && context.get_tried().is_empty() => {
-            Ok((member, least.meter(count, member.slot)))
-        }
-        _ => Err(at),
-    }
 }
 
 /// Chooses near or far, and there by the policy. Requests with a key stay on one side, as long as the share is the same.

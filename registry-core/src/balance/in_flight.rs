@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::{
     Lanes, Slot, Ticket,
     lane::{lane_number, thread_number},
-    slot_table::SlotTable,
+    slot_table::{Base, SlotTable},
 };
 
 /// How many requests each thread has begun and not ended, by slot. Clones share it.
@@ -35,13 +35,16 @@ pub(super) struct Count {
     others: Part,
 }
 
-/// The counts of one instance in a thread's own lane, for as long as the thread is at it.
+/// Where a thread counts the requests to one instance in the lane that it owns, for as long as it is at it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meter<'a> {
-    count: &'a Count,
+    own: &'a Part,
     slot: Slot,
-    is_owner: bool,
 }
+
+/// A request that is counted.
+#[derive(Debug)]
+pub(crate) struct Metered<'a>(Meter<'a>);
 
 /// A generation in the upper half; in the lower, how much higher or lower the requests in flight to that one's
 /// instance are.
@@ -66,11 +69,12 @@ impl InFlight {
         self.0.mine()
     }
 
-    /// For this thread, in whose lane `count` is.
+    /// What this thread counts in a lane that it owns already, as far as there was room from the start.
     #[inline(always)]
-    pub(super) fn meter<'a>(&'a self, count: &'a Count, slot: Slot) -> Meter<'a> {
+    pub(super) fn owned(&self) -> Option<Base<'_, Count>> {
         let (thread, _, lane) = self.0.numbered();
-        Meter { count, slot, is_owner: lane.is_owned_by(thread) }
+        let is_owner = lane.owner.load(Ordering::Relaxed) == thread + 1;
+        if is_owner { lane.table.base() } else { None }
     }
 
     /// Counts a request; where it was counted.
@@ -78,7 +82,7 @@ impl InFlight {
     pub(super) fn begin(&self, slot: Slot) -> usize {
         let (thread, at, lane) = self.0.numbered();
         if let Some(count) = lane.get(slot) {
-            Meter { count, slot, is_owner: lane.is_owned_by(thread) }.begin();
+            count.add(slot, 1, lane.is_owned_by(thread));
         }
         at
     }
@@ -103,7 +107,7 @@ impl InFlight {
         let Some(lane) = self.0.get(at) else { return };
         let is_owner = lane.owner.load(Ordering::Relaxed) == thread_number() + 1;
         if let Some(count) = lane.get(slot) {
-            Meter { count, slot, is_owner }.end();
+            count.add(slot, -1, is_owner);
         }
     }
 }
@@ -143,36 +147,31 @@ impl Counts {
     }
 }
 
-impl Meter<'_> {
+impl<'a> Meter<'a> {
     /// Where this thread counts, for whoever takes the request back later.
     #[inline(always)]
     pub(crate) fn ticket() -> Ticket {
         Ticket(lane_number() as u64)
     }
 
-    /// Counts a request; the same, to take it back.
+    /// Counts a request until what it gives back is dropped.
     #[inline(always)]
-    pub(crate) fn begun(self) -> Self {
+    pub(crate) fn begun(self) -> Metered<'a> {
         self.begin();
-        self
+        Metered(self)
     }
 
     /// Counts a request.
     #[inline(always)]
     pub(crate) fn begin(self) {
-        self.add(1);
+        self.own.add_alone(self.slot, 1);
     }
+}
 
-    /// Takes one back.
+impl Drop for Metered<'_> {
     #[inline(always)]
-    pub(crate) fn end(self) {
-        self.add(-1);
-    }
-
-    #[inline(always)]
-    fn add(self, more: i32) {
-        let Self { count, slot, is_owner } = self;
-        if is_owner { count.own.add_alone(slot, more) } else { count.others.add(slot, more) }
+    fn drop(&mut self) {
+        self.0.own.add_alone(self.0.slot, -1);
     }
 }
 
@@ -182,6 +181,17 @@ impl Count {
     pub(super) fn of(&self, slot: Slot) -> u32 {
         // Below 0 for a moment, when one part is read before a beginning and the other after the end.
         self.own.of(slot).wrapping_add(self.others.of(slot)).max(0) as u32
+    }
+
+    /// To count in it, for the owner of the lane that it was found in.
+    #[inline(always)]
+    pub(super) fn meter(&self, slot: Slot) -> Meter<'_> {
+        Meter { own: &self.own, slot }
+    }
+
+    #[inline]
+    fn add(&self, slot: Slot, more: i32, is_owner: bool) {
+        if is_owner { self.own.add_alone(slot, more) } else { self.others.add(slot, more) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{hint, sync::Arc};
 use super::{
     Balancer, Dice, Members, Outcome, Picker, Rule, Slot, Ticket,
     candidates::{Candidate, Candidates, fetch, fetch_to_read},
-    in_flight::{Count, InFlight, Meter},
+    in_flight::{InFlight, Meter},
     weighted::WeightedRandom,
 };
 use crate::snapshot::Member;
@@ -23,9 +23,6 @@ pub(crate) struct LeastRule {
     in_flight: InFlight,
     candidates: Candidates,
 }
-
-/// A candidate, and where the requests to it are counted if there is room for that.
-pub(super) type Metered<'a> = (Candidate<'a>, Option<&'a Count>);
 
 impl LeastRequest {
     /// For a second list of the same view.
@@ -60,84 +57,84 @@ impl Balancer for LeastRequest {
 }
 
 impl LeastRule {
-    /// How this thread counts what it picks by this rule.
-    #[inline(always)]
-    pub(super) fn meter<'a>(&'a self, count: &'a Count, slot: Slot) -> Meter<'a> {
-        self.in_flight.meter(count, slot)
-    }
-
     // Not compiled into its caller, where it would be in the way of the default policy.
     #[inline(never)]
     pub(super) fn pick<'a>(&'a self, members: &'a Members, dice: &Dice) -> Candidate<'a> {
-        self.choose(members, dice, fetch).0
-    }
-
-    /// [`pick`](Self::pick) for whoever owns the instance, and where the requests to it are counted: to find that a
-    /// second and a third time is a third of a pick.
-    #[inline(always)]
-    pub(super) fn pick_metered<'a>(&'a self, members: &'a Members, dice: &Dice) -> Metered<'a> {
-        self.choose(members, dice, fetch)
-    }
-
-    /// [`pick_metered`](Self::pick_metered) for whoever only reads.
-    #[inline(always)]
-    pub(super) fn borrow_metered<'a>(&'a self, members: &'a Members, dice: &Dice) -> Metered<'a> {
-        self.choose(members, dice, fetch_to_read)
-    }
-
-    #[inline(always)]
-    fn choose<'a>(&'a self, members: &'a Members, dice: &Dice, fetch: fn(&Member, &Member)) -> Metered<'a> {
         let (first, second) = self.candidates.draw(members, dice);
+        if self.is_less(members, first, second) { second } else { first }
+    }
+
+    /// Chooses as [`pick`](Self::pick), and tells where the requests to the chosen one are counted: to find that a second
+    /// and a third time is a third of a pick. `OWNS` says whether the caller will keep the instance. If anything is
+    /// unusual, the position only.
+    ///
+    /// Usual is that this thread owns its lane, that nothing is to be said against either candidate, and that there was
+    /// room for both from the start.
+    #[inline(always)]
+    pub(crate) fn pick_metered<'a, const OWNS: bool>(
+        &'a self,
+        members: &'a Members,
+        dice: &Dice,
+    ) -> Result<(&'a Member, Meter<'a>), usize> {
+        let Some((at, other_at)) = self.candidates.draw_equal(members, dice) else {
+            return self.pick_metered_by_weight(members, dice);
+        };
+        // Each question is a way out of its own: what is carried to a common one has to be kept until then.
+        let Some(one) = members.trusted(at) else { return Err(self.choose(members, at, other_at)) };
+        let Some(other) = members.trusted(other_at) else { return Err(self.choose(members, at, other_at)) };
+        let Some(counts) = self.in_flight.owned() else { return Err(self.choose(members, at, other_at)) };
+        if OWNS {
+            fetch(one, other);
+        } else {
+            fetch_to_read(one, other);
+        }
+        let Some(count) = counts.get(one.slot.index) else { return Err(self.choose(members, at, other_at)) };
+        let Some(count_of_other) = counts.get(other.slot.index) else {
+            return Err(self.choose(members, at, other_at));
+        };
+        // As random as can be: a branch would be mispredicted half the time.
+        let is_other = count_of_other.of(other.slot) < count.of(one.slot);
+        let member = hint::select_unpredictable(is_other, other, one);
+        let count = hint::select_unpredictable(is_other, count_of_other, count);
+        Ok((member, count.meter(member.slot)))
+    }
+
+    #[inline(never)]
+    fn pick_metered_by_weight<'a>(
+        &'a self,
+        members: &'a Members,
+        dice: &Dice,
+    ) -> Result<(&'a Member, Meter<'a>), usize> {
+        let (at, member) = self.pick(members, dice);
+        let counts = self.in_flight.owned().filter(|_| members.is_trusted(at));
+        let (Some(member), Some(counts)) = (member, counts) else { return Err(at) };
+        let Some(count) = counts.get(member.slot.index) else { return Err(at) };
+        Ok((member, count.meter(member.slot)))
+    }
+
+    /// Of the candidates at two positions.
+    #[cold]
+    #[inline(never)]
+    fn choose(&self, members: &Members, at: usize, other_at: usize) -> usize {
+        let [one, other] = [at, other_at].map(|at| (at, members.member(at)));
+        if self.is_less(members, one, other) { other_at } else { at }
+    }
+
+    /// Whether the second one has less to do.
+    #[inline(always)]
+    fn is_less(&self, members: &Members, first: Candidate<'_>, second: Candidate<'_>) -> bool {
+        let (Some(one), Some(other)) = (first.1, second.1) else { return false };
         // Not of the dice, whose number is another thread's once this one has nearly ended.
         let counts = self.in_flight.mine();
-        if let (Some(one), Some(other)) = (first.1, second.1) {
-            fetch(one, other);
-            if let (Some(count), Some(count_of_other)) = (counts.near(one.slot), counts.near(other.slot)) {
-                return less(members, (first, one, count), (second, other, count_of_other));
-            }
+        fetch_to_read(one, other);
+        let (busy, busy_other) = (counts.of(one.slot), counts.of(other.slot));
+        // An idle one is as good as any; so while all are idle, each gets what its weight says, and not the heavier
+        // of two everything.
+        if busy == 0 || members.has_equal_weights() {
+            return busy_other < busy;
         }
-        self.choose_far(members, first, second)
-    }
-
-    /// Of a lone instance, or of those for which the table has grown.
-    #[inline(never)]
-    fn choose_far<'a>(
-        &'a self,
-        members: &Members,
-        first: Candidate<'a>,
-        second: Candidate<'a>,
-    ) -> Metered<'a> {
-        let counts = self.in_flight.mine();
-        let count = |candidate: Candidate<'a>| counts.get(candidate.1?.slot);
-        match (first.1.zip(count(first)), second.1.zip(count(second))) {
-            (Some((one, count)), Some((other, count_of_other))) => {
-                less(members, (first, one, count), (second, other, count_of_other))
-            }
-            (one, _) => (first, one.map(|(_, count)| count)),
-        }
-    }
-}
-
-#[inline(always)]
-fn less<'a>(
-    members: &Members,
-    (first, one, count): (Candidate<'a>, &Member, &'a Count),
-    (second, other, count_of_other): (Candidate<'a>, &Member, &'a Count),
-) -> Metered<'a> {
-    // An idle one is as good as any; so while all are idle, each gets what its weight says, and not the heavier
-    // of two everything.
-    let busy @ 1.. = count.of(one.slot) else { return (first, Some(count)) };
-    let busy_other = count_of_other.of(other.slot);
-    let is_less = if members.has_equal_weights() {
-        busy_other < busy
-    } else {
         let weight = |member: &Member| u64::from(member.instance.weight().get());
         // Requests per weight, multiplied out.
         (u64::from(busy_other) + 1) * weight(one) < (u64::from(busy) + 1) * weight(other)
-    };
-    // As random as can be: a branch would be mispredicted half the time.
-    (
-        hint::select_unpredictable(is_less, second, first),
-        Some(hint::select_unpredictable(is_less, count_of_other, count)),
-    )
+    }
 }

@@ -38,7 +38,7 @@ mod weighted;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-pub(crate) use choose::{Spill, choose, choose_metered, reconsider};
+pub(crate) use choose::{Spill, choose, reconsider};
 pub use context::{Draw, PickContext};
 pub(crate) use hashing::{hash_of_instance, rehash};
 pub(crate) use in_flight::Meter;

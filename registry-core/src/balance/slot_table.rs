@@ -1,13 +1,13 @@
 //! What a balancer knows of each instance, by slot.
 
-use std::sync::OnceLock;
+use std::{iter, sync::OnceLock};
 
 /// Entries of the first further segment, as a power of two.
 const FIRST: u32 = 5;
 /// Each is as long as all before it, so that they have room for every `u32`.
 const SEGMENTS: usize = 33 - FIRST as usize;
-/// Entries that share cache lines.
-const BLOCK: usize = 16;
+/// Bytes in which processors fetch, a pair of cache lines.
+const LINES: usize = 128;
 
 /// A table that grows and whose entries never move: so whoever reads or counts in one needs no lock, and nothing
 /// that was counted is lost when it grows. It never shrinks, as slots are reused.
@@ -19,12 +19,28 @@ pub(super) struct SlotTable<T> {
     further: [OnceLock<Segment<T>>; SEGMENTS],
 }
 
-type Segment<T> = Box<[Block<T>]>;
+/// Begins with a margin of entries that nobody uses, and has as many more than were asked for: so those that were asked
+/// for share no line with another table. A plain slice, as an entry is then found in fewer steps than among aligned blocks.
+type Segment<T> = Box<[T]>;
 
-/// Aligned to pairs of cache lines, in which processors fetch: two tables never share one.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Block<T>([T; BLOCK]);
+/// The entries that there was room for at first.
+#[derive(Debug)]
+pub(super) struct Base<'a, T>(&'a [T]);
+
+impl<T> Clone for Base<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Base<'_, T> {}
+
+impl<'a, T> Base<'a, T> {
+    #[inline(always)]
+    pub(super) fn get(self, index: u32) -> Option<&'a T> {
+        self.0.get(index as usize + margin::<T>())
+    }
+}
 
 impl<T> Default for SlotTable<T> {
     fn default() -> Self {
@@ -38,7 +54,7 @@ impl<T: Default> SlotTable<T> {
         if slots == 0 {
             return;
         }
-        let base = self.base.get_or_init(|| segment(slots + slots / 4)).len() * BLOCK;
+        let base = self.base.get_or_init(|| segment(slots + slots / 4)).len() - margin::<T>();
         let Some(last) = slots.checked_sub(base + 1) else { return };
         let (last, _) = place(u32::try_from(last).expect("slots are counted in 32 bits"));
         for (number, further) in self.further.iter().enumerate().take(last + 1) {
@@ -58,22 +74,31 @@ impl<T: Default> SlotTable<T> {
     /// The entry of an index, if it is one of those that there was room for at first.
     #[inline(always)]
     pub(super) fn near(&self, index: u32) -> Option<&T> {
-        let at = index as usize;
-        Some(&self.base.get()?.get(at / BLOCK)?.0[at % BLOCK])
+        self.base()?.get(index)
+    }
+
+    /// Those that there was room for at first, to look more than one up.
+    #[inline(always)]
+    pub(super) fn base(&self) -> Option<Base<'_, T>> {
+        self.base.get().map(|base| Base(base))
     }
 
     #[cold]
     #[inline(never)]
     fn get_further(&self, index: u32) -> Option<&T> {
-        let near = self.base.get()?.len() * BLOCK;
+        let near = self.base.get()?.len() - margin::<T>();
         let (segment, at) = place(index.checked_sub(u32::try_from(near).ok()?)?);
-        let block = self.further[segment].get()?.get(at / BLOCK)?;
-        Some(&block.0[at % BLOCK])
+        self.further[segment].get()?.get(at + margin::<T>())
     }
 }
 
 fn segment<T: Default>(len: usize) -> Segment<T> {
-    (0..len.div_ceil(BLOCK)).map(|_| Block::default()).collect()
+    iter::repeat_with(T::default).take(len + 2 * margin::<T>()).collect()
+}
+
+/// The entries that a pair of cache lines has room for.
+const fn margin<T>() -> usize {
+    LINES.div_ceil(size_of::<T>())
 }
 
 /// Segment and place within it: 0..32, 32..64, 64..128, 128..256 and so on.

@@ -145,6 +145,12 @@ impl Members {
         at < self.trusted.len()
     }
 
+    /// The member at a position, if there is nothing to be said against it.
+    #[inline(always)]
+    pub(crate) fn trusted(&self, at: usize) -> Option<&Member> {
+        self.trusted.get(at)
+    }
+
     /// How far the instance at a position is trusted.
     pub(crate) fn standing(&self, at: usize) -> Standing {
         match at.checked_sub(self.trusted.len()) {

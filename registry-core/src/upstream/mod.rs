@@ -40,7 +40,7 @@ use crate::{
     metrics,
     model::{Instance, ServiceName, Status, Target},
     outlier::Outliers,
-    snapshot::Snapshot,
+    snapshot::{Member, Snapshot},
     view::{View, ViewSink},
 };
 
@@ -163,8 +163,7 @@ impl Upstream {
         }
         let chosen = if self.metered { self.own_metered(context) } else { self.own(context) };
         let Some((instance, slot)) = chosen else { return Err(self.nothing()) };
-        let slot = Slot::from_bits(slot);
-        let ticket = if self.metered { Some(Meter::ticket()) } else { self.begin(slot) };
+        let ticket = if self.metered { Some(Meter::ticket()) } else { self.begin(Slot::from_bits(slot)) };
         let is_followed = self.ejects || self.observed || self.view.has_suspects();
         let way = if is_followed { self.homes.way() } else { Way::Nowhere };
         Ok(Picked::new(instance, slot, ticket, way))
@@ -178,7 +177,7 @@ impl Upstream {
             return None;
         }
         let (instance, slot, probe) = outliers.claim(&self.view)?;
-        Some(Picked::new(instance, slot, self.begin(slot), self.homes.way()).probe(probe))
+        Some(Picked::new(instance, slot.to_bits(), self.begin(slot), self.homes.way()).probe(probe))
     }
 
     /// Tells the balancer of a pick, if it wants to know.
@@ -197,14 +196,24 @@ impl Upstream {
 
     /// [`own`](Self::own) of a policy that counts: counted, which is what [`Meter::ticket`] says.
     fn own_metered(&self, context: &PickContext<'_>) -> Option<(Arc<Instance>, u64)> {
-        self.view.pick_metered(self.seat, context, true, |chosen| {
-            let (member, meter) = chosen?;
-            match meter {
-                Some(meter) => meter.begin(),
-                None => drop(self.view.balancing().begin(member.slot)),
-            }
-            Some((Arc::clone(&member.instance), member.slot.to_bits()))
-        })
+        self.view.pick_metered::<true, _, _>(
+            self.seat,
+            context,
+            self,
+            |_, member, meter| {
+                meter.begin();
+                Some((Arc::clone(&member.instance), member.slot.to_bits()))
+            },
+            Self::own_unusual,
+        )
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn own_unusual(&self, member: Option<&Member>) -> Option<(Arc<Instance>, u64)> {
+        let member = member?;
+        let _: Ticket = self.view.balancing().begin(member.slot);
+        Some((Arc::clone(&member.instance), member.slot.to_bits()))
     }
 
     /// Picks an instance and passes it to `f`: the cheapest form. The pick ends, without a verdict, when `f`
@@ -231,14 +240,28 @@ impl Upstream {
     /// Not compiled into the caller of [`with_pick`](Self::with_pick), where it would be in the way of the default policy.
     #[inline(never)]
     fn with_metered_pick<R>(&self, f: impl FnOnce(&Instance) -> R) -> Result<R, Error> {
-        self.view.pick_metered(self.seat, const { &PickContext::new() }, false, |chosen| {
-            let Some((member, meter)) = chosen else { return Err(self.nothing()) };
-            let _noted = match meter {
-                Some(meter) => Noted::Near(meter.begun()),
-                None => Noted::new(self.view.balancing(), member.slot),
-            };
-            Ok(f(&member.instance))
-        })
+        self.view.pick_metered::<false, _, _>(
+            self.seat,
+            const { &PickContext::new() },
+            (self, f),
+            |(_, f), member, meter| {
+                let _counted = meter.begun();
+                Ok(f(&member.instance))
+            },
+            |(upstream, f), member| upstream.with_unusual_pick(f, member),
+        )
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn with_unusual_pick<R>(
+        &self,
+        f: impl FnOnce(&Instance) -> R,
+        member: Option<&Member>,
+    ) -> Result<R, Error> {
+        let Some(member) = member else { return Err(self.nothing()) };
+        let _noted = Noted::new(self.view.balancing(), member.slot);
+        Ok(f(&member.instance))
     }
 
     /// The present view; it doesn't change any more.

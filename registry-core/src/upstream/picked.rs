@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use super::home::Way;
 use crate::{
-    balance::{Balancing, Meter, Outcome, Slot, Ticket},
+    balance::{Balancing, Outcome, Slot, Ticket},
     model::Instance,
     outlier::ProbeId,
 };
@@ -16,7 +16,9 @@ use crate::{
 #[must_use = "the pick ends when this is dropped"]
 pub struct Picked {
     instance: Arc<Instance>,
-    slot: Slot,
+    /// The bits of its slot. Two halves that have just been written one by one can't be read as one word, which is how a
+    /// guard is moved, before both have reached the cache.
+    slot: u64,
     /// Given by the balancer, if it observes and the pick hasn't ended.
     ticket: Option<Ticket>,
     /// Whether it is the one request that tries an ejected instance, and hasn't ended.
@@ -27,8 +29,13 @@ pub struct Picked {
 
 impl Picked {
     #[inline]
-    pub(super) fn new(instance: Arc<Instance>, slot: Slot, ticket: Option<Ticket>, way: Way) -> Self {
+    pub(super) fn new(instance: Arc<Instance>, slot: u64, ticket: Option<Ticket>, way: Way) -> Self {
         Self { instance, slot, ticket, probe: None, way }
+    }
+
+    #[inline]
+    fn slot(&self) -> Slot {
+        Slot::from_bits(self.slot)
     }
 
     /// The one request that tries an ejected instance.
@@ -69,16 +76,16 @@ impl Picked {
     fn end(&mut self, outcome: &Outcome) {
         let is_judged = self.way.home(|home| {
             if let Some(ticket) = self.ticket {
-                home.end(self.slot, ticket, Some(outcome));
+                home.end(self.slot(), ticket, Some(outcome));
             }
-            home.is_judged(self.slot, outcome, self.probe)
+            home.is_judged(self.slot(), outcome, self.probe)
         });
         self.ticket = None;
         let probe = self.probe.take();
         if is_judged == Some(true)
             && let Some(home) = self.way.home(Arc::clone)
         {
-            home.judge(&self.instance, self.slot, outcome, probe);
+            home.judge(&self.instance, self.slot(), outcome, probe);
         }
     }
 
@@ -97,7 +104,7 @@ impl Picked {
     #[cold]
     fn begin_answer(&self, probe: ProbeId) {
         if let Some(home) = self.way.home(Arc::clone) {
-            home.answered(self.slot, probe);
+            home.answered(self.slot(), probe);
         }
     }
 
@@ -107,7 +114,7 @@ impl Picked {
         if let Some(probe) = self.probe.take()
             && let Some(home) = self.way.home(Arc::clone)
         {
-            home.give_back(self.slot, probe, was_sent);
+            home.give_back(self.slot(), probe, was_sent);
         }
     }
 }
@@ -125,7 +132,7 @@ impl Drop for Picked {
     #[inline]
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.way.home(|home| home.end(self.slot, ticket, None));
+            self.way.home(|home| home.end(self.slot(), ticket, None));
         }
         self.give_back(true);
     }
@@ -138,28 +145,21 @@ impl fmt::Debug for Picked {
 }
 
 /// The guard of a pick that stays on the stack.
-pub(super) enum Noted<'a> {
-    /// Counted there.
-    Near(Meter<'a>),
-    Far {
-        balancer: &'a Balancing,
-        slot: Slot,
-        ticket: Ticket,
-    },
+pub(super) struct Noted<'a> {
+    balancer: &'a Balancing,
+    slot: Slot,
+    ticket: Ticket,
 }
 
 impl<'a> Noted<'a> {
     pub(super) fn new(balancer: &'a Balancing, slot: Slot) -> Self {
-        Self::Far { balancer, slot, ticket: balancer.begin(slot) }
+        Self { balancer, slot, ticket: balancer.begin(slot) }
     }
 }
 
 impl Drop for Noted<'_> {
     #[inline]
     fn drop(&mut self) {
-        match self {
-            Self::Near(meter) => meter.end(),
-            Self::Far { balancer, slot, ticket } => balancer.end(*slot, *ticket, None),
-        }
+        self.balancer.end(self.slot, self.ticket, None);
     }
 }

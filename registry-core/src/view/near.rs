@@ -165,21 +165,32 @@ impl View {
         }
     }
 
-    /// As [`pick`](Self::pick); and passes where requests to the instance are counted, if the policy has just looked
-    /// there. `owns` says whether `f` keeps the instance.
+    /// As [`pick`](Self::pick), with something that is passed on; and with where requests to the instance are counted, if
+    /// the policy has just looked there and there is nothing unusual: then `counted` gets the choice, otherwise `other`.
+    /// `OWNS` says whether that keeps the instance.
     #[inline(always)]
-    pub(crate) fn pick_metered<R>(
+    pub(crate) fn pick_metered<const OWNS: bool, T, R>(
         &self,
         seat: usize,
         context: &PickContext<'_>,
-        owns: bool,
-        f: impl FnOnce(Option<(&Member, Option<Meter<'_>>)>) -> R,
+        passed: T,
+        counted: impl FnOnce(T, &Member, Meter<'_>) -> R,
+        other: impl Fn(T, Option<&Member>) -> R,
     ) -> R {
-        let mut f = Some(f);
-        let mut pass = |choice: Option<(&Member, Option<Meter<'_>>)>| f.take().map(|f| f(choice));
-        match near(seat, |live, dice| pass(live.choose_metered(context, dice, owns))) {
-            Some(Some(result)) => result,
-            _ => self.anew(|live, dice| pass(live.choose_metered(context, dice, owns))).expect(ONCE),
+        let mut passed = Some(passed);
+        let done = near(seat, |live, dice| {
+            let passed = passed.take()?;
+            Some(match live.choose_metered::<OWNS>(context, dice) {
+                Ok((member, meter)) => counted(passed, member, meter),
+                Err(at) => other(passed, live.choose_after(context, dice, at)),
+            })
+        });
+        match (done.flatten(), passed) {
+            (Some(result), _) => result,
+            (None, passed) => {
+                let passed = passed.expect(ONCE);
+                self.anew(|live, dice| other(passed, live.choose(context, dice)))
+            }
         }
     }
 

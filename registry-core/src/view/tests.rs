@@ -39,9 +39,22 @@ fn remove(view: &View, id: u32) {
 
 /// The id of what a pick from this view gives.
 fn pick(view: &View) -> Option<String> {
-    view.pick(view.seat(), &PickContext::new(), |member| {
-        member.map(|member| member.instance.id().to_string())
-    })
+    pick_with(view, &PickContext::new())
+}
+
+/// [`pick`], the way that upstreams take under this policy.
+fn pick_with(view: &View, context: &PickContext<'_>) -> Option<String> {
+    let id = |member: Option<&Member>| member.map(|member| member.instance.id().to_string());
+    if view.balancing().is_metered() {
+        return view.pick_metered::<false, _, _>(
+            view.seat(),
+            context,
+            (),
+            |(), member, _| id(Some(member)),
+            |(), member| id(member),
+        );
+    }
+    view.pick(view.seat(), context, id)
 }
 
 fn weak(view: &View) -> std::sync::Weak<Live> {

@@ -40,7 +40,7 @@ fn fleet(near: u32, far: u32) -> Vec<Arc<Instance>> {
 fn picks(view: &View, context: &PickContext<'_>) -> BTreeMap<String, usize> {
     let mut seen = BTreeMap::new();
     for _ in 0..PICKS {
-        let id = view.pick(view.seat(), context, |member| member.unwrap().instance.id().to_string());
+        let id = pick_with(view, context).unwrap();
         *seen.entry(id).or_default() += 1;
     }
     seen
@@ -80,6 +80,18 @@ fn requests_stay_in_the_zone_while_its_instances_are_well() {
         assert_about(near(&seen), 1.0);
         assert_even(&seen, "near", 4);
     }
+}
+
+#[test]
+fn of_unequal_weights_as_many_requests_leave_the_zone_under_a_policy_that_counts() {
+    let view = zoned(&Balance::least_request());
+    let weighing = |zone, id: u32| Arc::new(at(zone, id).to_builder().weight(id % 3 + 1).build().unwrap());
+    upsert(&view, (0..6).map(|id| weighing("near", id)).chain((0..6).map(|id| weighing("far", id))));
+    assert_about(near(&picks(&view, &PickContext::new())), 1.0);
+    upsert(&view, (0..3).map(|id| with("near", id, Status::Down)));
+    let seen = picks(&view, &PickContext::new());
+    assert_about(near(&seen), 0.7);
+    assert!(seen["near5"] > 2 * seen["near3"] && seen["far5"] > 2 * seen["far3"], "{seen:?}");
 }
 
 #[test]
