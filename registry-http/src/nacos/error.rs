@@ -5,7 +5,7 @@
 
 use http::{
     HeaderName, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA},
+    header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER},
 };
 use registry_core::{Error, ErrorKind};
 
@@ -62,7 +62,8 @@ fn asks_for_less(answer: &Answer) -> bool {
             .is_some_and(|said| said.as_bytes().iter().filter(|byte| **byte != b' ').eq(value.as_bytes()))
     };
     let is_own = || says(PRAGMA, "no-cache") && says(CACHE_CONTROL, "no-cache,no-store");
-    answer.retry_after().is_some() || is_own()
+    // A date is a wish too, if one that isn't understood.
+    answer.headers.contains_key(RETRY_AFTER) || is_own()
 }
 
 /// The error of a refusal within an answer whose status was a success.

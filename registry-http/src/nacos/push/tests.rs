@@ -96,5 +96,5 @@ async fn the_socket_closes_with_its_owner() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), freed).await.expect("the port is free again");
+    timeout(Duration::from_secs(5), freed).await.expect("the port is free again");
 }

@@ -18,6 +18,11 @@ async fn a_503_without_a_wish_is_an_outage_and_who_asks_for_less_is_obeyed() {
         (Reply::status(503, ""), ErrorKind::Unavailable, None),
         (Reply::status(503, r#"{"code":503,"message":"no upstream"}"#), ErrorKind::Unavailable, None),
         (Reply::status(503, html).with("retry-after", &7), ErrorKind::RateLimited, Some(7)),
+        (
+            Reply::status(503, html).with("retry-after", &"Wed, 21 Oct 2037 07:28:00 GMT"),
+            ErrorKind::RateLimited,
+            None,
+        ),
         (over_threshold(), ErrorKind::RateLimited, None),
         (Reply::status(429, ""), ErrorKind::RateLimited, None),
         (Reply::status(429, "").with("retry-after", &3), ErrorKind::RateLimited, Some(3)),
