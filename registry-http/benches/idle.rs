@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | Consul | services × 60 s ÷ wait, less up to a sixteenth, as Consul holds a query that much longer | `wait=60s` |
 //! | Eureka | 60 s ÷ poll, up to a tenth more, as the pause is cut at random; however many services | `poll=30s` |
-//! | Nacos | services × 60 s ÷ poll | `poll=5s` |
+//! | Nacos | services × 60 s ÷ poll, whatever is pushed | `poll=5s` |
 //!
 //! I2 is the processor time of the client's threads meanwhile, which a relay and a server in others don't add to.
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail; the lint only knows tests")]
@@ -137,7 +137,8 @@ mod unix {
         let relay = Relay::start(server.address()).await;
         let url = format!("nacos://{}", relay.address);
         let opened = Client::builder().connector(NacosConnector::new()).url(&url);
-        judge("Nacos", clients, relay, async move { opened.build().await.unwrap() }, 1_260.0).await
+        // And a few that the window's ends catch: the first and the thirteenth of a service are a minute apart.
+        judge("Nacos", clients, relay, async move { opened.build().await.unwrap() }, 1_210.0).await
     }
 
     async fn put(api: &HttpApi, method: &str, path: &str, body: String) {

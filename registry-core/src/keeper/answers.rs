@@ -9,7 +9,7 @@ use super::{
     input::{LeaseNo, Moment, OpId, Reply},
     lease::{About, InFlight, LeaseState, Tenure},
     phase::{Deregistration, LossCause, Phase, RegistrationEvent},
-    state::KeeperState,
+    state::{KeeperState, Throttled},
     times::{MIN_TTL, Times},
 };
 use crate::{
@@ -168,11 +168,16 @@ impl KeeperState {
             self.lose_lease(LossCause::Expired, now);
             return;
         }
+        let was_away = tenure.failures > 0 || matches!(self.lease, LeaseState::Doubt(_));
         if let LeaseState::Doubt(tenure) = &self.lease {
             self.lease = LeaseState::Held(tenure.clone());
         }
         self.last_error = None;
         self.backoff.succeed(now);
+        // One that never failed says nothing of writes, of which fewer may be wanted.
+        if was_away && self.throttled.is_some() && self.was_answered(&renewal) {
+            self.takes_more(sent);
+        }
         let missed = self.credit(sent, &renewal);
         self.schedule_renewal(sent, &renewal, missed, now);
         self.lost_in_renewal(sent, renewal.lost, now);
@@ -291,7 +296,37 @@ impl KeeperState {
     }
 
     pub(super) fn back_off(&mut self, error: &Error, now: Instant) -> Duration {
-        self.backoff.fail(now, error.kind().is_throttled(), error.retry_after(), &mut self.rng)
+        let throttled = error.kind().is_throttled();
+        let is_bare = throttled && error.retry_after().is_none();
+        if let Some(round) = self.throttled.as_mut().filter(|round| is_bare && round.ends > now) {
+            // Drawn once for all, or a moment's refusal of many instances would count as a long one of one.
+            round.refused = now;
+            return round.ends - now;
+        }
+        let pause = self.backoff.fail(now, throttled, error.retry_after(), &mut self.rng);
+        if is_bare {
+            self.throttled = Some(Throttled { refused: now, ends: now + pause });
+        }
+        pause
+    }
+
+    /// A call that was sent at `sent` went well: if nothing was refused as too much since, what waits for the end of
+    /// such a pause needn't wait any longer. A wait that the registry asked for is kept.
+    pub(super) fn takes_more(&mut self, sent: Instant) {
+        let Some(round) = self.throttled.filter(|round| round.refused < sent) else { return };
+        self.throttled = None;
+        for entry in self.entries.values_mut().filter(|e| e.retry_at == Some(round.ends)) {
+            entry.retry_at = None;
+        }
+    }
+
+    /// Whether a renewal that went well was answered for anything at all: with a beat for each instance, one of none is
+    /// none.
+    fn was_answered(&self, renewal: &Renewal) -> bool {
+        let counts = |key| !renewal.missed.contains(key);
+        self.capabilities.proof == Proof::Session
+            || !renewal.lost.is_empty()
+            || self.entries.iter().any(|(key, entry)| entry.is_published() && counts(key))
     }
 }
 

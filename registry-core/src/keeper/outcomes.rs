@@ -41,11 +41,13 @@ impl KeeperState {
         let copies_until = Some(sent + LATE * self.config.ttl);
         let mut pauses = Pauses::default();
         let mut lease_lost = false;
+        let mut any_taken = false;
         let (mut born, mut back, mut suspects) = (Vec::new(), Vec::new(), Vec::new());
         for ((key, epoch, sequence), outcome) in about.iter().zip(complete(outcomes)) {
             let Some(entry) = self.entries.get_mut(key).filter(|e| e.op == Some(op)) else { continue };
             entry.op = None;
             if outcome.is_ok() {
+                any_taken = true;
                 entry.copies_until = copies_until;
                 entry.answered = Some(now);
             }
@@ -83,6 +85,9 @@ impl KeeperState {
             }
             self.touch(key);
             self.settle(key, Deregistration::Confirmed, now);
+        }
+        if any_taken {
+            self.takes_more(sent);
         }
         if !born.is_empty() || !back.is_empty() {
             self.backoff.succeed(now);

@@ -50,6 +50,7 @@ pub(crate) struct KeeperState {
     pub(super) entries: BTreeMap<InstanceKey, Entry>,
     pub(super) in_flight: BTreeMap<OpId, InFlight>,
     pub(super) backoff: Backoff,
+    pub(super) throttled: Option<Throttled>,
     pub(super) rng: fastrand::Rng,
     pub(super) pace: Pace,
     pub(super) last_error: Option<Error>,
@@ -63,6 +64,14 @@ pub(crate) struct KeeperState {
     next_lease: LeaseNo,
 }
 
+/// One pause for all that a registry refused as too much without saying for how long: it has refused the client.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct Throttled {
+    /// When it did so last.
+    pub(super) refused: Instant,
+    pub(super) ends: Instant,
+}
+
 impl KeeperState {
     pub(crate) fn new(config: KeeperConfig, capabilities: Capabilities) -> Self {
         Self {
@@ -74,6 +83,7 @@ impl KeeperState {
             retired: Vec::new(),
             entries: BTreeMap::new(),
             in_flight: BTreeMap::new(),
+            throttled: None,
             pace: Pace::new(),
             last_error: None,
             actions: Vec::new(),

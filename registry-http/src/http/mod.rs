@@ -1,5 +1,7 @@
 //! What the backends over HTTP share: one client, bounded in time and size, over several servers.
 
+#[cfg(feature = "nacos")]
+mod abreast;
 mod answer;
 mod call;
 mod config;
@@ -14,10 +16,10 @@ mod servers;
 
 #[cfg(all(test, feature = "eureka"))]
 pub(crate) use self::config::SHARED_OPTIONS;
-#[cfg(feature = "nacos")]
-pub(crate) use self::credentials::LONGEST_LIFE;
 #[cfg(feature = "eureka")]
 pub(crate) use self::error::Cause;
+#[cfg(feature = "nacos")]
+pub(crate) use self::{abreast::abreast, credentials::LONGEST_LIFE};
 pub(crate) use self::{
     answer::Answer,
     call::Call,

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use registry_core::{Error, ErrorKind};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::api::Api;
@@ -33,8 +33,24 @@ enum Hosts<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "H: Deserialize<'de>"))]
 struct ServiceInfo<H> {
-    hosts: Option<H>,
+    /// Null where some servers have nobody.
+    #[serde(default, deserialize_with = "present")]
+    hosts: Option<Option<H>>,
+    /// All servers say it, also where there is nobody.
+    name: Option<IgnoredAny>,
     reach_protection_threshold: Option<bool>,
+}
+
+/// Tells what is null from what is absent.
+fn present<'de, D: Deserializer<'de>, H: Deserialize<'de>>(wire: D) -> Result<Option<Option<H>>, D::Error> {
+    Option::deserialize(wire).map(Some)
+}
+
+impl<H> ServiceInfo<H> {
+    /// Whether it describes a service: any object fits, such as somebody else's.
+    fn is_one(&self) -> bool {
+        self.hosts.is_some() || self.name.is_some()
+    }
 }
 
 /// The code and the data of [`Wrapped`], if they are of this kind.
@@ -104,12 +120,16 @@ impl<'a> List<'a> {
         match api {
             Api::V1 => Self::of_info(body),
             Api::V2 => match data::<ServiceInfo<Vec<&'a RawValue>>>(body) {
-                Some(info) => Ok(Self::split(body, info)),
-                None => Self::of_info(unwrap(body)?.get()),
+                Some(info) if info.is_one() => Ok(Self::split(body, info)),
+                _ => Self::of_info(unwrap(body)?.get()),
             },
             Api::V3 => {
                 if let Some(entries) = data::<Vec<&'a RawValue>>(body) {
-                    let info = ServiceInfo { hosts: Some(entries), reach_protection_threshold: None };
+                    let info = ServiceInfo {
+                        hosts: Some(Some(entries)),
+                        name: None,
+                        reach_protection_threshold: None,
+                    };
                     return Ok(Self::split(body, info));
                 }
                 let hosts = unwrap(body)?;
@@ -123,17 +143,21 @@ impl<'a> List<'a> {
 
     /// The form of v1, which pushes have too.
     pub(crate) fn of_info(body: &'a str) -> Result<Self, Error> {
-        if let Ok(info) = serde_json::from_str::<ServiceInfo<Vec<&'a RawValue>>>(body) {
+        let split = serde_json::from_str::<ServiceInfo<Vec<&'a RawValue>>>(body).ok();
+        if let Some(info) = split.filter(ServiceInfo::is_one) {
             return Ok(Self::split(body, info));
         }
         let info: ServiceInfo<&'a RawValue> = serde_json::from_str(body)
             .map_err(|error| malformed("it is no description of a service").with_source(error))?;
+        if !info.is_one() {
+            return Err(malformed("it describes no service"));
+        }
         let is_protected = info.reach_protection_threshold.unwrap_or(false);
-        Ok(Self { hosts: Hosts::Other(info.hosts), is_protected })
+        Ok(Self { hosts: Hosts::Other(info.hosts.flatten()), is_protected })
     }
 
     fn split(body: &'a str, info: ServiceInfo<Vec<&'a RawValue>>) -> Self {
-        let entries = info.hosts.unwrap_or_default();
+        let entries = info.hosts.flatten().unwrap_or_default();
         // Where a part of the body stands in it.
         let place = |part: &str| part.as_ptr() as usize - body.as_ptr() as usize;
         let bytes = match (entries.first(), entries.last()) {
@@ -173,7 +197,7 @@ impl<'a> List<'a> {
 /// The data of a success, if they are what is expected; what else it is, [`unwrap`] says.
 fn data<'a, D: Deserialize<'a>>(body: &'a str) -> Option<D> {
     let whole: Data<D> = serde_json::from_str(body).ok()?;
-    whole.data.filter(|_| SUCCESS.contains(&whole.code.unwrap_or(0)))
+    whole.data.filter(|_| whole.code.is_some_and(|code| SUCCESS.contains(&code)))
 }
 
 /// What the body of a write says. v1 says `ok` and nothing else, also to the removal of what isn't there.
@@ -187,19 +211,20 @@ pub(crate) fn refusal(api: Api, body: &[u8]) -> Result<Option<Refused>, Error> {
             other => Err(malformed(&format!("not \"ok\" but {:?}", crate::http::said(other)))),
         };
     }
-    let wrapped: Wrapped<'_> = wrapped(text(body)?)?;
-    Ok(refused(&wrapped))
+    refused(&wrapped(text(body)?)?)
 }
 
-fn refused(wrapped: &Wrapped<'_>) -> Option<Refused> {
-    let code = wrapped.code.unwrap_or(0);
+/// # Errors
+/// `Protocol` without a code, which all of Nacos' own have.
+fn refused(wrapped: &Wrapped<'_>) -> Result<Option<Refused>, Error> {
+    let code = wrapped.code.ok_or_else(|| malformed("it has no code"))?;
     if SUCCESS.contains(&code) {
-        return None;
+        return Ok(None);
     }
     let said = wrapped.message.as_deref().unwrap_or_default();
     let detail = wrapped.data.map_or("", |data| data.get());
     let message = if matches!(detail, "" | "null") { said.to_owned() } else { format!("{said}: {detail}") };
-    Some(Refused { code, message: crate::http::said(&message) })
+    Ok(Some(Refused { code, message: crate::http::said(&message) }))
 }
 
 /// # Errors
@@ -208,7 +233,7 @@ pub(crate) fn beat(api: Api, body: &[u8]) -> Result<Result<Beaten, Refused>, Err
     let body = text(body)?;
     if api == Api::V3 {
         let wrapped = wrapped(body)?;
-        return Ok(match refused(&wrapped) {
+        return Ok(match refused(&wrapped)? {
             None => Ok(Beaten::Alive { next: None }),
             Some(refused) if BEAT_UNKNOWN.contains(&refused.code) => Ok(Beaten::Unknown),
             Some(refused) => Err(refused),
@@ -218,6 +243,7 @@ pub(crate) fn beat(api: Api, body: &[u8]) -> Result<Result<Beaten, Refused>, Err
         .map_err(|error| malformed("it is no answer to a beat").with_source(error))?;
     Ok(match beat.code {
         // Servers before light beats give the interval only.
+        None if beat.client_beat_interval.is_none() => return Err(malformed("it is no answer to a beat")),
         None | Some(BEAT_OK | 0) => Ok(Beaten::Alive { next: beat.client_beat_interval }),
         Some(code) if BEAT_UNKNOWN.contains(&code) => Ok(Beaten::Unknown),
         Some(code) => Err(Refused { code, message: "the beat was refused".to_owned() }),
@@ -236,7 +262,7 @@ pub(crate) fn takes_light_beats(api: Api, answer: &Answer) -> Option<bool> {
 
 fn unwrap(body: &str) -> Result<&RawValue, Error> {
     let wrapped = wrapped(body)?;
-    if let Some(Refused { code, message }) = refused(&wrapped) {
+    if let Some(Refused { code, message }) = refused(&wrapped)? {
         return Err(Error::new(super::error::kind_of_code(code), format!("code {code}: {message}")));
     }
     wrapped.data.ok_or_else(|| malformed("it has no data"))

@@ -44,8 +44,8 @@ pub(crate) const OPTIONS: &[&str] = &[
 /// | `group` | the group that services stand in; a target's qualifier `group` wins | `DEFAULT_GROUP` |
 /// | `cluster` | the cluster that instances are registered in; a target's qualifier `cluster` asks for some only | `DEFAULT` |
 /// | `ephemeral` | `true`: instances live by our beats. `false`: they are persistent, the server probes their port, and they stay until they are deregistered | `true` |
-/// | `poll` | how often a watched list is fetched, 1s to 60s; a push makes it sooner | `5s` |
-/// | `push` | whether to ask for pushes over UDP; they get lost behind NAT | `true` |
+/// | `poll` | how often a watched list is fetched, 1s to 60s; a push makes it sooner, and none makes it later: silence may be that of packets which get lost | `5s` |
+/// | `push` | whether to ask for pushes over UDP; they get lost behind NAT. They save no list, but the wait for one | `true` |
 /// | `client_ip` | the address that servers send pushes to | the one that routes to the server |
 /// | `api` | `auto`, or `v1`, `v2`, `v3` for that version and nothing else | `auto` |
 /// | `context_path` | the path in front of the API | `/nacos` |

@@ -14,15 +14,7 @@ use registry_core::{
     backend::{Cursor, Evidence, Listing, Read, WatchStream},
 };
 
-use super::{
-    answer::List,
-    codec::{Entry, decode},
-    lists::unique,
-    names::Wanted,
-    push::Pushes,
-    session::Session,
-    watch,
-};
+use super::{lists::Lists, names::Wanted, push::Pushes, session::Session, watch};
 
 /// Finding in Nacos.
 #[derive(Debug)]
@@ -43,25 +35,10 @@ impl Discovery for NacosDiscovery {
     async fn lookup(&self, target: &Target, read: &Read) -> Result<Listing, Error> {
         let wanted = Wanted::of(self.session.config(), self.session.namespace(), target)?;
         let listed = self.session.list("lookup", &wanted, None, read.avoid.clone()).await?;
-        let list = List::parse(listed.api, &listed.answer.body);
-        let (list, entries) = list
-            .and_then(|list| Ok((list.is_protected, list.entries()?)))
-            .map_err(|error| error.with_context(super::NAME, "lookup"))?;
-        if list {
-            tracing::debug!(service = %target.service(), "the protection threshold is reached: all are called healthy");
-        }
-        let mut listing = Listing::new(Vec::with_capacity(entries.len()), Evidence::default());
-        for entry in entries {
-            match decode(target.service(), entry) {
-                Entry::Usable(instance) => listing.instances.push(Arc::new(instance)),
-                Entry::Hidden(_) | Entry::Spoilt(..) => {}
-                Entry::Bad(key, error) => {
-                    tracing::debug!(?key, error = format!("{error:#}"), "skipped a record");
-                    listing.rejected.extend(key);
-                }
-            }
-        }
-        listing.instances = unique(listing.instances);
+        let list = Lists::once(target.service().clone(), listed.api, &listed.answer.body);
+        let (instances, rejected) = list.map_err(|error| error.with_context(super::NAME, "lookup"))?;
+        let mut listing = Listing::new(instances, Evidence::default());
+        listing.rejected = rejected;
         listing.evidence.endpoint = Some(listed.answer.server);
         Ok(listing)
     }

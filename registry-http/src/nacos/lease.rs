@@ -25,6 +25,7 @@ use super::{
     session::Session,
     standing::{Holder, Standing},
 };
+use crate::http::abreast;
 
 /// Requests at the same time.
 const AT_ONCE: usize = 16;
@@ -204,8 +205,7 @@ impl NacosLease {
                 }
             })
         };
-        let removals: Vec<_> = keys.into_iter().map(remove).collect();
-        stream::iter(removals).buffered(AT_ONCE).collect().await
+        abreast(keys.into_iter().map(remove).collect(), AT_ONCE).await
     }
 
     async fn remove_one(
@@ -338,7 +338,7 @@ impl Lease for NacosLease {
                 Err(error) => Box::pin(std::future::ready(Err(error))),
             });
         }
-        stream::iter(writes).buffered(AT_ONCE).collect().await
+        abreast(writes, AT_ONCE).await
     }
 
     async fn withdraw(&self, instances: &[Arc<Instance>]) -> Vec<Outcome> {
@@ -353,7 +353,7 @@ impl Lease for NacosLease {
         for key in &held {
             beats.push(Box::pin(self.beat(key, until)));
         }
-        let beaten: Vec<_> = stream::iter(beats).buffered(AT_ONCE).collect().await;
+        let beaten = abreast(beats, AT_ONCE).await;
         let mut renewal = Renewal::granted(ttl);
         let mut failure = None;
         let mut answered = false;

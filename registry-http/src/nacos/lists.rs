@@ -1,15 +1,10 @@
 //! From one list of a service to the next: who may be used, who is new, who is gone.
 //!
-//! ```text
-//!               below the protection threshold
-//!   Trusted ──────────────────────────────────▶ Protected: everybody is called healthy
-//!      ▲   healthy: usable; unhealthy or           │  whoever was hidden stays hidden,
-//!      │   disabled: hidden                        │  everybody else is usable
-//!      └───────────────────────────────────────────┘
-//!               above it again
-//! ```
-//!
-//! At either change all entries are read anew, as the same bytes mean something else then.
+//! Who may be used is said by each list alone, whatever came before: whom the server calls healthy, and no operator has
+//! disabled. So a look, a watch that begins and one that has run for hours say the same of the same list. That holds
+//! below the protection threshold too, where the server calls everybody healthy since too few are: then the judge is
+//! suspected rather than all of them, by the operator's own wish, and the balancer finds out who doesn't answer.
+//! Nacos' own clients do the same, and lists of v3 don't even tell.
 
 use std::{
     collections::{HashMap, HashSet, hash_map},
@@ -80,6 +75,23 @@ impl Lists {
         }
     }
 
+    /// What a list says by itself: whoever may be used, and the keys that can't be read.
+    ///
+    /// # Errors
+    /// `Protocol` if the body is no list.
+    pub(crate) fn once(
+        service: ServiceName,
+        api: Api,
+        body: &[u8],
+    ) -> Result<(Vec<Arc<Instance>>, Vec<InstanceKey>), Error> {
+        let News { changes, rejected } = Self::new(service).take(&List::parse(api, body)?)?;
+        let whole = changes.into_iter().find_map(|change| match change {
+            Change::Reset(instances) => Some(instances),
+            _ => None,
+        });
+        Ok((whole.expect("a first list is told whole"), rejected))
+    }
+
     /// # Errors
     /// `Protocol` if the body is no list; then nothing was learnt.
     pub(crate) fn take_body(&mut self, api: Api, body: &[u8]) -> Result<News, Error> {
@@ -99,18 +111,15 @@ impl Lists {
     /// # Errors
     /// `Protocol` if the hosts are no array; then nothing was learnt.
     pub(crate) fn take(&mut self, list: &List<'_>) -> Result<News, Error> {
+        // Told whole where entries mean something else than they did.
         let is_anew = !self.is_open || list.is_protected != self.is_protected;
         let entries = list.entries()?;
         if list.is_protected != self.is_protected {
-            self.relist = Relist::new();
             self.is_protected = list.is_protected;
             self.report_protection(entries.len());
         }
-        let (service, hidden, mark) = (&self.service, &self.hidden, &self.hidden_mark);
+        let (service, mark) = (&self.service, &self.hidden_mark);
         let mut relisted = self.relist.next(entries, |entry| match decode(service, entry) {
-            Entry::Usable(instance) if list.is_protected && hidden.contains(instance.id()) => {
-                Err(Some(InstanceKey::new(mark.clone(), instance.id().clone())))
-            }
             Entry::Usable(instance) => Ok(instance),
             Entry::Hidden(instance) => Err(Some(InstanceKey::new(mark.clone(), instance.id().clone()))),
             Entry::Spoilt(key, error) => {
@@ -153,7 +162,7 @@ impl Lists {
             tracing::warn!(
                 %service,
                 instances,
-                "the protection threshold is reached: the server calls all instances healthy; keeping what was known"
+                "the protection threshold is reached: the server calls all instances healthy, and all are used"
             );
         } else {
             tracing::info!(%service, instances, "the protection threshold is no longer reached");
@@ -184,7 +193,7 @@ fn is_once(id: &InstanceId, instances: &[Arc<Instance>]) -> bool {
 }
 
 /// Each key once: of two records with one id the one that was written later, as far as that can be told, else the first.
-pub(crate) fn unique(instances: Vec<Arc<Instance>>) -> Vec<Arc<Instance>> {
+fn unique(instances: Vec<Arc<Instance>>) -> Vec<Arc<Instance>> {
     let ids = instances.iter().map(|instance| instance.id());
     if ids.collect::<HashSet<_, RandomState>>().len() == instances.len() {
         return instances;

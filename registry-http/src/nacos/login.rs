@@ -13,7 +13,7 @@ use super::{
     answer::{self, malformed},
     error::{is_gone, is_unwelcome},
 };
-use crate::http::{Call, Path, Servers};
+use crate::http::{Answer, Call, Path, Servers};
 
 /// From the newest to the oldest server that has it.
 const LOGINS: [&str; 3] = ["/v3/auth/user/login", "/v1/auth/users/login", "/v1/auth/login"];
@@ -111,7 +111,7 @@ impl Login {
                     format!("{server} refused the login with {}; check user and password", answer.status);
                 return Err(Error::new(ErrorKind::Unauthenticated, message));
             }
-            return Err(super::error::of_status(&answer));
+            return Err(unusable(&answer));
         }
         Err(Error::new(
             ErrorKind::Unauthenticated,
@@ -137,16 +137,29 @@ impl Login {
     }
 }
 
+/// As for any other call, but without what was said: it may repeat what it was sent.
+fn unusable(answer: &Answer) -> Error {
+    let known = super::error::of_status(answer);
+    let message = format!("{} answered {} to the login", answer.server, answer.status);
+    let error = Error::new(known.kind(), message);
+    match known.retry_after() {
+        Some(after) => error.with_retry_after(after),
+        None => error,
+    }
+}
+
 fn parse(body: &[u8]) -> Result<Given, Error> {
     let body = answer::text(body)?;
     let wire = |text: &str| {
         serde_json::from_str::<Wire>(text).map_err(|_| malformed("the login's answer is no token"))
     };
     let said = match wire(body)? {
-        Wire { access_token: None, .. } => match answer::wrapped(body)?.data {
-            Some(data) => wire(data.get())?,
-            None => return Err(malformed("the login gave no token")),
-        },
+        Wire { access_token: None, .. } => {
+            match answer::wrapped(body).ok().and_then(|wrapped| wrapped.data) {
+                Some(data) => wire(data.get())?,
+                None => return Err(malformed("the login gave no token")),
+            }
+        }
         plain => plain,
     };
     let token = said.access_token.ok_or_else(|| malformed("the login gave no token"))?;

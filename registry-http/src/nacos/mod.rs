@@ -3,7 +3,7 @@
 //! | | 1.x | 2.x | 3.x |
 //! |---|---|---|---|
 //! | register, beat, deregister | v1 | v2, else v1 | v3 |
-//! | list | v1 | v1 | v1 while the server has it (it tells of protection and pushes), else v3 |
+//! | list | v1 | v1 | v1 while the server has it (it pushes, and tells of protection), else v3 |
 //! | services | v1 names | v1 catalog | v3 admin |
 //!
 //! Which of these a server has is asked once, and again when an answer says that it has changed.
@@ -24,8 +24,8 @@
 //!   but mended. A removal waits for those on their way. One whose answer never came may still be carried out after the
 //!   removal; nobody beats for what comes of it, so it is gone after the time above.
 //! - Lists show a change up to about a second later, also to the client that made it.
-//! - Below a service's protection threshold a list calls everybody healthy. Such a list is logged and brings nobody
-//!   back who was unhealthy before. v3 doesn't tell; there the list is taken as it is.
+//! - Below a service's protection threshold a list calls everybody healthy, and everybody is used: a look, a watch and
+//!   every other client see the same, and the balancer leaves out who doesn't answer. Lists of v1 tell, which is logged.
 //! - An operator who disables an instance wins: it vanishes from lists, whatever is registered.
 
 mod answer;

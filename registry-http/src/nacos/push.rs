@@ -13,12 +13,18 @@ use std::{
     io::Read,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
 use flate2::read::GzDecoder;
 use http::{HeaderValue, header::USER_AGENT};
 use serde::Deserialize;
-use tokio::{net::UdpSocket, sync::watch, task::AbortHandle};
+use tokio::{
+    net::UdpSocket,
+    sync::watch,
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
 use tracing::Instrument;
 
 use crate::http::Call;
@@ -28,6 +34,10 @@ const KNOWN_CLIENT: HeaderValue = HeaderValue::from_static("Nacos-Go-Client:v1.0
 /// Longest packet, once decompressed. What is longer is some bomb: 64 KiB of gzip may hold 64 MiB.
 const MAX_PACKET: u64 = 4 * 1024 * 1024;
 const MAX_DATAGRAM: usize = 64 * 1024;
+/// How long a watch waits for the socket, for which a name may have to be resolved. Lists matter more.
+const WITHIN: Duration = Duration::from_secs(1);
+/// How soon a socket is tried again that couldn't be had in that time.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Where a server shall push to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +131,15 @@ impl Packet {
 #[derive(Debug, Default)]
 pub(crate) struct Pushes {
     topics: Arc<Topics>,
-    open: tokio::sync::Mutex<Option<Open>>,
+    /// A gate as well: one opens it, the others wait.
+    socket: tokio::sync::Mutex<Socket>,
+}
+
+#[derive(Debug, Default)]
+struct Socket {
+    open: Option<Open>,
+    /// Not to be tried before.
+    put_off: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -147,18 +165,33 @@ struct Topic {
 }
 
 impl Pushes {
-    /// Where to have pushes sent, by way of `server`; `None` if no socket can be had.
+    /// Where to have pushes sent, by way of `server`; `None` if no socket can be had, after a second at the latest.
+    ///
+    /// # Cancel safety
+    /// One that is dropped while it opens the socket puts that off for a minute.
     pub(crate) async fn subscription(&self, server: &str, ip: Option<IpAddr>) -> Option<Subscription> {
-        let mut open = self.open.lock().await;
+        timeout(WITHIN, self.opened(server, ip)).await.ok().flatten()
+    }
+
+    async fn opened(&self, server: &str, ip: Option<IpAddr>) -> Option<Subscription> {
+        let mut socket = self.socket.lock().await;
         // The runtime that the task ran on may have ended.
-        if let Some(open) = open.as_ref().filter(|open| !open.task.is_finished()) {
+        if let Some(open) = socket.open.as_ref().filter(|open| !open.task.is_finished()) {
             return Some(open.subscription);
         }
+        let now = Instant::now();
+        if socket.put_off.is_some_and(|until| now < until) {
+            return None;
+        }
+        // Also if nobody waits for it any more: the next one would wait as long.
+        socket.put_off = Some(now + AGAIN);
         let opened = self.listen(server, ip).await;
-        *open = opened
+        socket.open = opened
             .inspect_err(|error| tracing::debug!(%error, "no socket for pushes; the list is polled only"))
             .ok();
-        open.as_ref().map(|open| open.subscription)
+        let subscription = socket.open.as_ref().map(|open| open.subscription)?;
+        socket.put_off = None;
+        Some(subscription)
     }
 
     /// Wakes with each push about the service that is news.
@@ -225,7 +258,7 @@ async fn receive(socket: UdpSocket, topics: Weak<Topics>) {
             Err(error) => {
                 // An earlier acknowledgement may have come back as unreachable; but never spin.
                 tracing::debug!(%error, "receiving a push failed");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };

@@ -15,7 +15,7 @@ use super::{
     codec::Record,
     config::{ApiChoice, NacosConfig},
     error::{self, is_gone, is_unwelcome},
-    names::Wanted,
+    names::{Place, Wanted},
     push::Subscription,
 };
 use crate::http::{Answer, Call, Servers};
@@ -86,7 +86,7 @@ impl Session {
     /// What kept the servers from answering, or their refusal.
     pub(crate) async fn register(&self, subject: Subject<'_>, record: &Record) -> Result<(), Error> {
         let write = |api: Api| api.register(&self.config.context_path, subject, record);
-        let (api, answer) = self.with_api("publish", |apis| apis.write, write).await?;
+        let (api, answer) = self.with_api("publish", subject.place, |apis| apis.write, write).await?;
         written(api, &answer, "publish")
     }
 
@@ -98,10 +98,10 @@ impl Session {
         subject: Subject<'_>,
     ) -> Result<(), Error> {
         let write = |api: Api| Ok(api.deregister(&self.config.context_path, operation, subject));
-        let (api, answer) = self.with_api(operation, |apis| apis.write, write).await?;
+        let (api, answer) = self.with_api(operation, subject.place, |apis| apis.write, write).await?;
         match written(api, &answer, operation) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(_) if error::is_unknown(&answer) => Ok(()),
+            Err(_) if error::is_unknown(&answer, &subject.place.service) => Ok(()),
             result => result,
         }
     }
@@ -124,7 +124,7 @@ impl Session {
         deadline: Instant,
     ) -> Result<Beaten, Error> {
         let write = |api: Api| Ok(api.beat(&self.config.context_path, subject, record)?.until(deadline));
-        let (api, answer) = self.with_api("renew", |apis| apis.write, write).await?;
+        let (api, answer) = self.with_api("renew", subject.place, |apis| apis.write, write).await?;
         if let Some(takes_light) = answer::takes_light_beats(api, &answer) {
             let wanted_full = self.wants_full_beats.swap(!takes_light, Ordering::Relaxed);
             if wanted_full == takes_light {
@@ -139,7 +139,7 @@ impl Session {
             Ok(Ok(beaten)) => Ok(beaten),
             Ok(Err(refused)) => Err(error::of_refusal(&refused).with_context(super::NAME, "renew")),
             // As a status.
-            Err(_) if error::is_unknown(&answer) => Ok(Beaten::Unknown),
+            Err(_) if error::is_unknown(&answer, &subject.place.service) => Ok(Beaten::Unknown),
             Err(error) => Err(error.with_context(super::NAME, "renew")),
         }
     }
@@ -159,8 +159,8 @@ impl Session {
             let call = api.list(&self.config.context_path, operation, wanted, push);
             Ok(call.avoiding(avoid.clone()))
         };
-        let (api, mut answer) = self.with_api(operation, |apis| apis.read, read).await?;
-        if is_gone(answer.status) && error::is_unknown(&answer) {
+        let (api, mut answer) = self.with_api(operation, &wanted.place, |apis| apis.read, read).await?;
+        if is_gone(answer.status) && error::is_unknown(&answer, &wanted.place.service) {
             // 1.x knows no empty services.
             answer.status = http::StatusCode::OK;
             answer.body = bytes::Bytes::from_static(answer::nobody(api).as_bytes());
@@ -184,19 +184,21 @@ impl Session {
         Ok(Some(answer))
     }
 
-    /// Makes a call with the version that `pick` picks. An answer that there may be no such API makes us ask anew which
+    /// Makes a call about a place with the version that `pick` picks. An answer that there may be no such API makes us ask anew which
     /// there is, and the call is made once more if that turns out to be another. So a status that says that something
     /// [`is_gone`] is given only if it is about [data](error::is_unknown).
     async fn with_api(
         &self,
         operation: &'static str,
+        place: &Place,
         pick: impl Fn(Apis) -> Api + Send + Sync,
         make: impl Fn(Api) -> Result<Call, Error> + Send + Sync,
     ) -> Result<(Api, Answer), Error> {
         let began = Instant::now();
         let mut api = pick(self.apis(operation, None).await?);
         let mut answer = self.exchange(make(api)?).await?;
-        let is_in_doubt = |answer: &Answer| is_gone(answer.status) && !error::is_unknown(answer);
+        let is_in_doubt =
+            |answer: &Answer| is_gone(answer.status) && !error::is_unknown(answer, &place.service);
         if is_in_doubt(&answer) {
             let next = pick(self.apis(operation, Some(began)).await?);
             if next != api {

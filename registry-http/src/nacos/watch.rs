@@ -4,6 +4,14 @@
 //!   Start ─▶ list, Reset ─▶ wait ──interval or push──▶ list ─▶ changes or a sign of life ─▶ wait
 //!                                                       └─ failed ─▶ Err, Over
 //! ```
+//!
+//! No push makes an interval longer. Nothing tells a service in which nothing happens from one whose packets don't arrive
+//! any more, so the interval is what bounds the age of a view, and what proves that the servers are there; Nacos' own
+//! clients let it grow to a minute after a push and lose that.
+//!
+//! - The first interval is cut to a half at most, at random, so that watches that begin together, as all do after a
+//!   server's restart, don't ask together for ever.
+//! - Packets whose list turns out to bring nothing are believed ever more slowly, until one does: anybody can send them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,8 +33,11 @@ use super::{
 };
 
 const OPERATION: &str = "watch";
-/// Lists are at least so far apart, however many packets claim that something has changed.
+/// Lists are at least so far apart, however many packets claim that something has changed. Doubled with each that was
+/// wrong in a row, up to the interval.
 const BETWEEN: Duration = Duration::from_millis(200);
+/// How often that doubles at most: the longest interval is 60 s.
+const DOUBLINGS: u32 = 9;
 
 pub(crate) fn open(session: Arc<Session>, pushes: Arc<Pushes>, target: Target) -> WatchStream {
     let watcher = Watcher { session, pushes, target, live: None, is_over: false };
@@ -56,21 +67,27 @@ struct Live {
     lists: Lists,
     pushed: watch::Receiver<i64>,
     fetched: Instant,
+    /// From that list to the next.
+    pause: Duration,
+    /// Lists in a row that a push asked for and that brought nothing.
+    vain: u32,
 }
 
 impl Watcher {
     async fn next(&mut self) -> Result<Event, Error> {
         let config = self.session.config();
-        if let Some(live) = &mut self.live {
-            live.due(config.poll).await;
-        }
+        let was_pushed = match &mut self.live {
+            Some(live) => live.due(config.poll).await,
+            None => false,
+        };
         let live = match &mut self.live {
             Some(live) => live,
             live => {
                 let wanted = Wanted::of(config, self.session.namespace(), &self.target)?;
                 let pushed = self.pushes.changes(&wanted.place.grouped());
                 let lists = Lists::new(self.target.service().clone());
-                live.insert(Live { wanted, lists, pushed, fetched: Instant::now() })
+                let pause = first_pause(config.poll);
+                live.insert(Live { wanted, lists, pushed, fetched: Instant::now(), pause, vain: 0 })
             }
         };
         live.fetched = Instant::now();
@@ -80,6 +97,7 @@ impl Watcher {
         };
         let listed = self.session.list(OPERATION, &live.wanted, subscription.as_ref(), None).await?;
         let News { changes, rejected } = live.lists.take_body(listed.api, &listed.answer.body)?;
+        live.vain = if changes.is_empty() { live.vain + u32::from(was_pushed) } else { 0 };
         let mut event = Event::new(changes, None, Evidence::default());
         event.evidence.endpoint = Some(listed.answer.server);
         event.rejected = rejected;
@@ -88,16 +106,43 @@ impl Watcher {
 }
 
 impl Live {
-    /// Waits until the list is to be fetched again.
-    async fn due(&mut self, every: Duration) {
+    /// Waits until the list is to be fetched again; returns whether a push asks for it.
+    async fn due(&mut self, every: Duration) -> bool {
         let pushed = async {
             if self.pushed.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
+        let polled = self.fetched + std::mem::replace(&mut self.pause, every);
         tokio::select! {
-            () = sleep_until(self.fetched + every) => {}
-            () = pushed => sleep_until(self.fetched + BETWEEN).await,
+            () = sleep_until(polled) => false,
+            () = pushed => {
+                let soonest = self.fetched + BETWEEN * 2u32.pow(self.vain.min(DOUBLINGS));
+                sleep_until(soonest.min(polled)).await;
+                true
+            }
         }
+    }
+}
+
+fn first_pause(every: Duration) -> Duration {
+    every.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_that_begin_together_part() {
+        let every = Duration::from_secs(5);
+        let mut tenths = [0; 10];
+        for _ in 0..1_000 {
+            let pause = first_pause(every);
+            assert!(pause >= every / 2 && pause <= every, "{pause:?}");
+            let tenth = (pause - every / 2).as_millis() * 10 / (every / 2).as_millis();
+            tenths[usize::try_from(tenth).unwrap().min(9)] += 1;
+        }
+        assert!(tenths.iter().all(|count| (50..200).contains(count)), "{tenths:?}");
     }
 }

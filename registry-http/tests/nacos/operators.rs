@@ -53,7 +53,7 @@ async fn an_instance_that_an_operator_disables_stays_away_whatever_is_registered
 
 #[tokio::test]
 #[ignore = "needs nacos: cargo xtask servers"]
-async fn a_reached_protection_threshold_is_no_recovery() {
+async fn below_the_protection_threshold_a_watch_and_a_look_use_all_that_are_listed() {
     for line in LINES {
         let nacos = shared(line).await;
         let node = connect(&nacos, "?poll=1s").await;
@@ -77,14 +77,24 @@ async fn a_reached_protection_threshold_is_no_recovery() {
             (list["reachProtectionThreshold"] == true).then(|| list["hosts"].as_array().unwrap().len())
         };
         assert_eq!(eventually("protection", SOON, protected).await.unwrap(), 2);
+        let looked = async || {
+            let mut ids: Vec<String> =
+                node.lookup().await.unwrap().instances.iter().map(|one| one.id().to_string()).collect();
+            ids.sort();
+            ids
+        };
+        view.shows(&["10.0.0.9:80", "kept"], SOON).await;
         for _ in 0..3 {
             view.item().await.unwrap().unwrap();
-            assert_eq!(view.ids, ["kept"], "{line:?}");
+            assert_eq!(view.ids, ["10.0.0.9:80", "kept"], "{line:?}");
+            assert_eq!(looked().await, view.ids, "{line:?}");
         }
         operate(&nacos, &node, "service", "protectThreshold=0").await;
+        view.shows(&["kept"], SOON).await;
         for _ in 0..3 {
             view.item().await.unwrap().unwrap();
             assert_eq!(view.ids, ["kept"], "{line:?}");
+            assert_eq!(looked().await, view.ids, "{line:?}");
         }
     }
 }

@@ -120,3 +120,67 @@ async fn where_there_is_no_nacos_nothing_is_taken_for_an_empty_list() {
         }
     }
 }
+
+/// Absence is believed in these words only, so that they are held here.
+#[tokio::test]
+#[ignore = "needs nacos: cargo xtask servers"]
+async fn what_servers_say_of_nobody_is_what_is_understood() {
+    const JSON: &str = "application/json";
+    const TEXT: &str = "text/plain;charset=UTF-8";
+    let at = "ip=10.0.0.9&port=80&clusterName=DEFAULT&ephemeral=true";
+    let (grouped, plain) =
+        ("serviceName=DEFAULT_GROUP%40%40nobody", "serviceName=nobody&groupName=DEFAULT_GROUP");
+    let beat = r#"{"clientBeatInterval":5000,"code":20404,"lightBeatEnabled":true}"#;
+    let success = r#"{"code":0,"message":"success","data":"ok"}"#;
+    let both = [
+        ("GET", format!("/nacos/v1/ns/instance/list?{grouped}"), 200, JSON, r#""hosts":[]"#),
+        ("PUT", format!("/nacos/v1/ns/instance/beat?{grouped}&{at}"), 200, JSON, beat),
+        ("DELETE", format!("/nacos/v1/ns/instance?{grouped}&{at}"), 200, TEXT, "ok"),
+    ];
+    let of_2 = [
+        ("GET", format!("/nacos/v2/ns/instance/list?{plain}"), 200, JSON, r#""hosts":[]"#),
+        ("PUT", format!("/nacos/v2/ns/instance/beat?{grouped}&{at}"), 200, JSON, beat),
+        ("DELETE", format!("/nacos/v2/ns/instance?{plain}&{at}"), 200, JSON, success),
+        // As 1.x answered more.
+        (
+            "GET",
+            format!("/nacos/v1/ns/instance?{grouped}&{at}"),
+            404,
+            TEXT,
+            "no ips found for cluster DEFAULT in service DEFAULT_GROUP@@nobody",
+        ),
+        (
+            "GET",
+            format!("/nacos/v3/client/ns/instance/list?{plain}"),
+            404,
+            JSON,
+            r#""status":404,"error":"Not Found""#,
+        ),
+    ];
+    let unknown = r#"{"code":21003,"message":"instance not found","data":null}"#;
+    let of_3 = [
+        (
+            "GET",
+            format!("/nacos/v3/client/ns/instance/list?{plain}"),
+            200,
+            JSON,
+            r#"{"code":0,"message":"success","data":[]}"#,
+        ),
+        ("POST", format!("/nacos/v3/client/ns/instance?{plain}&{at}&heartBeat=true"), 200, JSON, unknown),
+        ("DELETE", format!("/nacos/v3/client/ns/instance?{plain}&{at}"), 200, JSON, success),
+        ("GET", format!("/nacos/v1/ns/instance?{grouped}&{at}"), 410, JSON, r#""status":410,"error":"Gone""#),
+        ("GET", format!("/nacos/v2/ns/instance/list?{plain}"), 410, JSON, r#""status":410,"error":"Gone""#),
+    ];
+    for line in LINES {
+        let nacos = shared(line).await;
+        let own = if line == NacosLine::V2 { &of_2[..] } else { &of_3[..] };
+        for (method, path, status, kind, said) in both.iter().chain(own) {
+            let answer = nacos.api().call(method, path, "").await.unwrap();
+            let kind = answer.header("content-type") == Some(*kind);
+            assert!(
+                answer.status == *status && kind && answer.body.contains(said),
+                "{line:?} {method} {path}: {answer:?}"
+            );
+        }
+    }
+}

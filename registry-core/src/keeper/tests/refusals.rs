@@ -3,9 +3,9 @@
 use super::{
     super::phase::Phase,
     model::Fault,
-    sim::{Sim, instance, key, secs},
+    sim::{Sim, config, instance, key, secs},
 };
-use crate::ErrorKind;
+use crate::{Capabilities, ErrorKind, keeper::KeeperConfig};
 
 #[test]
 fn a_wrong_password_is_blocked_without_a_hot_loop_and_healed_within_a_minute_and_a_bit() {
@@ -104,6 +104,81 @@ fn throttled_calls_become_rare_and_obey_the_wish() {
     sim.register("a");
     sim.run(secs(600));
     assert!(sim.registry.arrivals.len() <= 50, "{} calls in 10 min", sim.registry.arrivals.len());
+}
+
+#[test]
+fn a_moments_throttling_of_many_costs_no_more_than_that_of_one() {
+    let ids: Vec<String> = (0..30).map(|at| format!("i{at}")).collect();
+    for seed in 0..10 {
+        let mut sim = Sim::settled(100 + seed, &ids.iter().map(String::as_str).collect::<Vec<_>>());
+        sim.fault(Fault::Throttled(None));
+        ids.iter().for_each(|id| sim.update(id, "second"));
+        sim.run(secs(2));
+        sim.fault(Fault::None);
+        sim.assert_back_within(secs(3));
+    }
+}
+
+#[test]
+fn what_waits_for_a_throttling_registry_goes_out_with_the_first_success() {
+    for seed in 0..10 {
+        let own = KeeperConfig { ttl: secs(120), ..config(200 + seed) };
+        let mut sim = Sim::with(own, Capabilities::session());
+        ["a", "b"].into_iter().for_each(|id| sim.register(id));
+        sim.assert_back_within(secs(1));
+        sim.fault(Fault::Throttled(None));
+        sim.update("a", "second");
+        sim.run(secs(70));
+        sim.fault(Fault::None);
+        sim.update("b", "second");
+        sim.run(secs(1));
+        assert_eq!(sim.registry.records[&key("a")].content, instance("a", "second"), "{seed}");
+    }
+}
+
+#[test]
+fn a_renewal_that_goes_well_again_ends_the_waiting_too() {
+    for seed in 0..10 {
+        let own = KeeperConfig { ttl: secs(60), ..config(300 + seed) };
+        let mut sim = Sim::with(own, Capabilities::heartbeat());
+        ["a", "b"].into_iter().for_each(|id| sim.register(id));
+        sim.assert_back_within(secs(1));
+        sim.fault(Fault::Throttled(None));
+        sim.update("a", "second");
+        sim.run(secs(50));
+        sim.fault(Fault::None);
+        // The longest pause between attempts to renew.
+        sim.assert_back_within(secs(10) + secs(1));
+        assert_eq!(sim.count("lost"), 0);
+    }
+}
+
+#[test]
+fn who_throttles_writes_only_is_asked_no_more_often_for_all_the_renewals_that_go_well() {
+    let mut sim = Sim::settled(400, &["a", "b"]);
+    sim.registry.refuse.insert(key("a"), ErrorKind::RateLimited);
+    sim.update("a", "second");
+    sim.run(secs(60));
+    let before = sim.registry.count("publish");
+    sim.run(secs(600));
+    let calls = sim.registry.count("publish") - before;
+    // As many as without what ends a wait early: the renewals are health, which resets the pauses.
+    assert!(calls <= 200, "{calls} publications in 10 min");
+}
+
+#[test]
+fn a_wait_that_was_asked_for_is_kept_whatever_goes_well_meanwhile() {
+    let mut sim = Sim::settled(500, &["a", "b"]);
+    sim.fault(Fault::Throttled(Some(secs(40))));
+    sim.update("a", "second");
+    sim.run(secs(1));
+    sim.fault(Fault::None);
+    sim.run(secs(20));
+    sim.update("b", "second");
+    sim.run(secs(10));
+    assert_eq!(sim.registry.records[&key("b")].content, instance("b", "second"));
+    assert_eq!(sim.registry.records[&key("a")].content, instance("a", "first"), "not yet");
+    sim.assert_back_within(secs(12));
 }
 
 #[test]

@@ -68,13 +68,14 @@ fn whoever_is_missing_is_implied_and_whoever_is_unhealthy_is_removed() {
 }
 
 #[test]
-fn a_protected_list_brings_nobody_back_and_takes_nobody_away() {
+fn a_protected_list_is_taken_at_its_word_whatever_came_before() {
     let mut lists = lists();
     take(&mut lists, "a b c!", false);
-    assert_eq!(take(&mut lists, "a b c", true), "=a,b", "c is called healthy like everybody");
+    assert_eq!(take(&mut lists, "a b c", true), "=a,b,c", "c is called healthy like everybody");
     assert_eq!(take(&mut lists, "a b c", true), "");
-    assert_eq!(take(&mut lists, "a b c d", true), "+d", "nothing bad is known of d");
-    assert_eq!(take(&mut lists, "a b c d", false), "=a,b,c,d", "now it is meant");
+    assert_eq!(take(&mut lists, "a b c d", true), "+d");
+    assert_eq!(take(&mut lists, "a b c! d", false), "=a,b,d", "c is called unhealthy again");
+    assert_eq!(take(&mut lists, "a b c! d", false), "");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use std::{io::Write, time::Duration};
+use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
 
@@ -70,6 +70,21 @@ async fn a_push_wakes_its_service_once_and_is_acknowledged_each_time() {
     billing.borrow_and_update();
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_watch_waits_long_for_a_name_that_does_not_resolve() {
+    let pushes = Pushes::default();
+    let began = Instant::now();
+    let held = pushes.socket.lock().await;
+    assert_eq!(pushes.subscription("127.0.0.1:1", None).await, None, "another one still resolves it");
+    assert_eq!(began.elapsed(), WITHIN);
+    drop(held);
+    assert_eq!(pushes.subscription("127.0.0.1:no-port", None).await, None);
+    assert_eq!(pushes.subscription("127.0.0.1:1", None).await, None, "not again and again");
+    tokio::time::advance(AGAIN).await;
+    assert!(pushes.subscription("127.0.0.1:1", None).await.is_some());
+    assert!(pushes.subscription("127.0.0.1:no-port", None).await.is_some(), "one socket for all");
+}
+
 #[tokio::test]
 async fn the_socket_closes_with_its_owner() {
     let pushes = Pushes::default();
@@ -81,5 +96,5 @@ async fn the_socket_closes_with_its_owner() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), freed).await.expect("the port is free again");
+    timeout(Duration::from_secs(5), freed).await.expect("the port is free again");
 }

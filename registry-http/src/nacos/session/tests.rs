@@ -22,6 +22,8 @@ use crate::{
 mod absence;
 mod auth;
 mod beats;
+mod protection;
+mod refusals;
 
 /// What a busy machine may be late by.
 const SLACK: Duration = Duration::from_secs(2);
@@ -346,6 +348,36 @@ async fn a_push_brings_the_next_list_at_once_and_what_it_claims_is_not_believed(
     server.send_to(claim.as_bytes(), ("127.0.0.1", port)).await.unwrap();
     assert!(event(&mut watch).await.changes.is_empty(), "the list says that nothing has changed");
     assert_eq!(fake.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn packets_that_claim_changes_which_there_are_not_are_believed_ever_more_slowly() {
+    let fake = Fake::start(usual).await;
+    let backend = connect(&fake, "?api=v1&poll=60s").await;
+    let mut watch = backend.discovery.as_ref().unwrap().watch(&target(), None);
+    event(&mut watch).await;
+    let asked = fake.seen().pop().unwrap().target;
+    let port: u16 = asked.split("udpPort=").nth(1).unwrap().split('&').next().unwrap().parse().unwrap();
+    let liar = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let flood = async {
+        for stamp in 1.. {
+            let claim = format!(
+                r#"{{"type":"dom","lastRefTime":{stamp},"data":"{{\"name\":\"DEFAULT_GROUP@@orders\"}}"}}"#
+            );
+            liar.send_to(claim.as_bytes(), ("127.0.0.1", port)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let read = async {
+        loop {
+            event(&mut watch).await;
+        }
+    };
+    let both = async { tokio::join!(flood, read) };
+    assert!(tokio::time::timeout(Duration::from_secs(3), both).await.is_err());
+    // After 0.2, 0.6, 1.4 and 3 s.
+    let lists = fake.seen().len() - 1;
+    assert!((2..=4).contains(&lists), "{lists} lists in 3 s");
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ impl Checked {
 
         print.lease(&keeper.lease);
         keeper.retired.iter().for_each(|retired| print.retired(retired));
-        print.add(&keeper.backoff);
+        print.add(&(&keeper.backoff, keeper.throttled));
         for (key, entry) in &keeper.entries {
             print.add(key);
             print.entry(entry);

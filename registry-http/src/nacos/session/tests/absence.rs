@@ -88,3 +88,132 @@ async fn a_service_that_nobody_knows_is_empty_also_where_the_api_is_forced() {
     });
     assert_eq!(lookup(&connect(&fake.await, "?api=v1").await).await.unwrap().instances, []);
 }
+
+/// What stands in front of servers says such things of its own upstreams.
+const OF_PROXIES: &[(&str, &str)] = &[
+    ("text/plain", "service not found"),
+    ("text/plain", "service not found: nacos-upstream"),
+    ("text/plain", "no such route; dom not found: orders"),
+    ("text/html", "<html><h1>404</h1>service not found: DEFAULT_GROUP@@orders</html>"),
+    ("application/json", r#"{"message":"service not found: orders"}"#),
+    ("application/json", r#"{"code":404,"message":"service not found: orders"}"#),
+];
+
+#[tokio::test]
+async fn a_proxy_that_knows_no_service_says_nothing_about_ours() {
+    for options in ["?api=v1", "?api=v3"] {
+        for (kind, body) in OF_PROXIES {
+            let broken = Arc::new(AtomicUsize::new(0));
+            let state = Arc::clone(&broken);
+            let fake = Fake::start(move |request| match state.load(Ordering::Relaxed) {
+                0 => usual(request),
+                _ if !request.target.contains('?') && request.method == "GET" => Reply::status(400, "?"),
+                _ => Reply::status(404, body).with("content-type", kind),
+            });
+            let fake = fake.await;
+            let backend = connect(&fake, options).await;
+            let lease = grant(&backend).await;
+            lease.publish(&[record("a", 80)]).await.remove(0).unwrap();
+            broken.store(1, Ordering::Relaxed);
+            let error = lookup(&backend).await.expect_err("no empty list");
+            assert!(error.is_retryable() && error.kind() != ErrorKind::NotFound, "{body}: {error:?}");
+            assert!(lease.renew(soon()).await.is_err(), "nobody is lost: {body}");
+            assert!(lease.withdraw(&[instance("a", 80)]).await.remove(0).is_err(), "nor removed: {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_success_of_somebody_else_is_none_of_ours() {
+    for options in ["?api=v1", "?api=v2", "?api=v3"] {
+        for body in
+            ["{}", r#"{"status":"ok"}"#, r#"{"code":404,"message":"service not found"}"#, "[]", "null"]
+        {
+            let fake = Fake::start(move |_| Reply::ok(body).with("content-type", &"application/json")).await;
+            let backend = connect(&fake, options).await;
+            let error = lookup(&backend).await.expect_err("no list");
+            assert!(
+                error.is_retryable() && error.kind() != ErrorKind::NotFound,
+                "{options} {body}: {error:?}"
+            );
+            let lease = grant(&backend).await;
+            let error = lease.withdraw(&[instance("a", 80)]).await.remove(0).unwrap_err();
+            assert_ne!(error.kind(), ErrorKind::NotFound, "{options} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_success_of_somebody_else_publishes_nothing_and_is_no_beat() {
+    for options in ["?api=v1", "?api=v2", "?api=v3"] {
+        for body in ["{}", r#"{"status":"ok"}"#, r#"{"message":"hello"}"#] {
+            let captured = Arc::new(AtomicUsize::new(0));
+            let state = Arc::clone(&captured);
+            let fake = Fake::start(move |request| match request.method.as_str() {
+                "GET" => usual(request),
+                _ if state.load(Ordering::Relaxed) == 0 => usual(request),
+                _ => Reply::ok(body),
+            });
+            let fake = fake.await;
+            let backend = connect(&fake, options).await;
+            let lease = grant(&backend).await;
+            lease.publish(&[record("a", 80)]).await.remove(0).unwrap();
+            captured.store(1, Ordering::Relaxed);
+            assert!(lease.publish(&[record("b", 81)]).await.remove(0).is_err(), "{options} {body}");
+            assert!(lease.renew(soon()).await.is_err(), "{options} {body}");
+        }
+    }
+}
+
+/// As 2.5.0 and 3.1.0 answer what asks for nobody; 1.x answered some of it with 404 and a text, as 2.5.0 still does
+/// where a single instance is asked for.
+#[tokio::test]
+async fn what_servers_say_of_nobody_is_understood_word_for_word() {
+    let list = r#"{"name":"DEFAULT_GROUP@@orders","groupName":"DEFAULT_GROUP","clusters":"","cacheMillis":10000,"hosts":[],"lastRefTime":1795295862392,"checksum":"","allIPs":false,"reachProtectionThreshold":false,"valid":true}"#;
+    let of_2 = list.to_owned();
+    let wrapped = format!(r#"{{"code":0,"message":"success","data":{list}}}"#);
+    let beat = r#"{"clientBeatInterval":5000,"code":20404,"lightBeatEnabled":true}"#;
+    let text = "text/plain;charset=UTF-8";
+    let json = "application/json";
+    let success = r#"{"code":0,"message":"success","data":"ok"}"#;
+    let unknown = r#"{"code":21003,"message":"instance not found","data":null}"#;
+    let none = "no ips found for cluster DEFAULT in service DEFAULT_GROUP@@orders";
+    let old = "caused: dom not found: orders;";
+    for (options, listed, beaten, removed) in [
+        ("?api=v1", (200, json, of_2.as_str()), (200, json, beat), (200, text, "ok")),
+        ("?api=v2", (200, json, &wrapped), (200, json, beat), (200, json, success)),
+        (
+            "?api=v3",
+            (200, json, r#"{"code":0,"message":"success","data":[]}"#),
+            (200, json, unknown),
+            (200, json, success),
+        ),
+        ("?api=v1", (404, text, none), (404, text, none), (404, text, none)),
+        ("?api=v1", (404, text, old), (404, text, old), (404, text, old)),
+    ] {
+        let [listed, beaten, removed] =
+            [listed, beaten, removed].map(|(status, kind, body): (u16, &str, &str)| {
+                Reply::status(status, body).with("content-type", &kind)
+            });
+        let fake = Fake::start(move |request| {
+            let body = String::from_utf8_lossy(&request.body);
+            let is_beat = request.target.contains("/beat") || body.contains("heartBeat=true");
+            match request.method.as_str() {
+                "GET" if !request.target.contains('?') => {
+                    Reply::status(400, "Param 'serviceName' is required.")
+                }
+                "GET" => listed.clone(),
+                "DELETE" => removed.clone(),
+                _ if is_beat => beaten.clone(),
+                _ => usual(request),
+            }
+        });
+        let fake = fake.await;
+        let backend = connect(&fake, options).await;
+        assert_eq!(lookup(&backend).await.unwrap().instances, [], "{options}");
+        let lease = grant(&backend).await;
+        lease.publish(&[record("a", 80)]).await.remove(0).unwrap();
+        assert_eq!(lease.renew(soon()).await.unwrap().lost, [instance("a", 80).key()], "{options}");
+        lease.withdraw(&[instance("a", 80)]).await.remove(0).unwrap();
+    }
+}

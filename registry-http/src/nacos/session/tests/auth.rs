@@ -175,3 +175,21 @@ async fn a_provider_is_asked_for_another_credential_when_the_login_is_refused() 
     tokio::time::sleep(Duration::from_millis(1100)).await;
     lookup(&backend).await.unwrap();
 }
+
+#[tokio::test]
+async fn who_repeats_what_the_login_was_sent_gets_it_into_no_error() {
+    let echo = |status: u16| {
+        move |request: &Seen| match request.method.as_str() {
+            "POST" => Reply::status(status, &String::from_utf8_lossy(&request.body)),
+            _ => usual(request),
+        }
+    };
+    for status in [200, 302, 400, 422, 429, 502, 503] {
+        let fake = Fake::start(echo(status)).await;
+        let backend = connect_as("nacos:hunter2@", &fake, "?api=v1").await;
+        let error = lookup(&backend).await.unwrap_err();
+        for shown in [format!("{error}"), format!("{error:#}"), format!("{error:?}")] {
+            assert!(!shown.contains("hunter2"), "{status}: {shown}");
+        }
+    }
+}

@@ -315,3 +315,39 @@ async fn an_audit_tells_what_could_be_read_and_fails_only_as_a_whole() {
     assert_eq!(lease.inspect(&keys[1..2]).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
     assert_eq!(lease.inspect(&[]).await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn one_answer_that_never_comes_costs_none_of_the_others_theirs() {
+    let stuck = |seen: &Seen| {
+        let all = format!("{}&{}", seen.target, String::from_utf8_lossy(&seen.body));
+        all.contains("port=1&")
+    };
+    let stuck_at = Arc::new(AtomicUsize::new(0));
+    let state = Arc::clone(&stuck_at);
+    let fake = Fake::start(move |request| match request.method.as_str() {
+        "PUT" | "POST" | "DELETE" if state.load(Ordering::Relaxed) == 1 && stuck(request) => Reply::Hang,
+        _ => usual(request),
+    });
+    let fake = fake.await;
+    let backend = connect(&fake, "?api=v1&request_timeout=60s").await;
+    let lease = grant(&backend).await;
+    let all: Vec<Publish> = (1..=60).map(|at| record(&format!("i{at}"), at)).collect();
+    assert!(lease.publish(&all).await.iter().all(Result::is_ok));
+    stuck_at.store(1, Ordering::Relaxed);
+    let renewal = lease.renew(Instant::now() + Duration::from_secs(1)).await.unwrap();
+    assert_eq!(renewal.missed, [instance("i1", 1).key()], "the others were asked and have answered");
+
+    let asked = |fake: &Fake, method: &str| {
+        let seen = fake.seen();
+        seen.iter().filter(|seen| seen.method == method).count()
+    };
+    let before = asked(&fake, "POST");
+    let publishing = lease.publish(&all);
+    assert!(tokio::time::timeout(Duration::from_secs(1), publishing).await.is_err(), "one is stuck");
+    assert_eq!(asked(&fake, "POST") - before, 60, "publications");
+    let gone: Vec<_> = all.iter().map(|one| Arc::clone(&one.instance)).collect();
+    let before = asked(&fake, "DELETE");
+    let removing = lease.withdraw(&gone);
+    assert!(tokio::time::timeout(Duration::from_secs(1), removing).await.is_err(), "one is stuck");
+    assert_eq!(asked(&fake, "DELETE") - before, 60, "removals");
+}
