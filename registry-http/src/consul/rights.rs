@@ -43,9 +43,7 @@ pub(super) fn may_hide(answer: &Answer) -> bool {
 
 /// Whether the reader might ever be hidden something.
 pub(super) async fn is_restrained(session: &Session, answer: &Answer) -> bool {
-    is_filtered(answer)
-        || has(answer, "x-consul-default-acl-policy", "deny")
-        || session.has_token().await
+    is_filtered(answer) || has(answer, "x-consul-default-acl-policy", "deny") || session.has_token().await
 }
 
 /// The refusal of an answer that hides what was shown before, or may.

@@ -65,7 +65,9 @@ async fn who_may_see_some_is_shown_those_and_told_that_they_are_some() {
     assert_eq!(shown_partial().await, ("@Some(7)".to_owned(), false));
     assert_eq!(
         questions(&fake),
-        ["/v1/health/service/orders?filter=%28Node.Node%20%3D%3D%20%22n1%22%20and%20Service.ID%20%3D%3D%20%22b%22%29"]
+        [
+            "/v1/health/service/orders?filter=%28Node.Node%20%3D%3D%20%22n1%22%20and%20Service.ID%20%3D%3D%20%22b%22%29"
+        ]
     );
 }
 
@@ -157,11 +159,11 @@ async fn a_whole_list_needs_no_question_and_nobody_is_asked_for_more_than_fits()
 #[tokio::test]
 async fn a_registry_that_begins_to_have_rights_is_not_believed_what_it_hides() {
     // Nobody was hidden anything, so that nobody noted who stood where.
-    let fake =
-        some(|read| if read == 1 { list(5, &[entry("a", 1)]) } else { told(6, &["b"], true) }, |_| {
-            panic!("there is nothing to ask for")
-        })
-        .await;
+    let fake = some(
+        |read| if read == 1 { list(5, &[entry("a", 1)]) } else { told(6, &["b"], true) },
+        |_| panic!("there is nothing to ask for"),
+    )
+    .await;
     let discovery = discovery(&fake, "");
     let mut stream = discovery.watch(&target(), None);
     next(&mut stream).await;
