@@ -50,6 +50,10 @@ impl Query {
                     let names = value.split(',').map(|dc| datacenter(dc.trim()).map(Some));
                     query.datacenters = names.collect::<Result<_, _>>()?;
                 }
+                // These climb in a path, however they are encoded.
+                "query" if matches!(value, "." | "..") => {
+                    return Err(invalid("the qualifier \"query\" is no name of a prepared query"));
+                }
                 "query" => query.prepared = Some(value.to_owned()),
                 "tag" => query.tag = Some(value.to_owned()),
                 "near" => query.near = Some(value.to_owned()),

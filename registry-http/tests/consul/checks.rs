@@ -200,8 +200,7 @@ async fn a_check_that_an_operator_added_hides_an_instance_until_it_passes() {
         api.put("/v1/agent/check/register", check.to_string()).await.unwrap().success().unwrap();
         node.finds(&target("orders"), &[]).await;
         assert_eq!(lease.inspect(&[key("a")]).await.unwrap(), [Presence::Failing]);
-        let again =
-            lease.publish(&[node.record(&crate::support::instance("orders", "a"), 2)]).await.remove(0);
+        let again = lease.publish(&[node.record(&instance("orders", "a"), 2)]).await.remove(0);
         assert!(again.unwrap_err().to_string().contains("disk"));
         api.put("/v1/agent/check/pass/disk", "").await.unwrap().success().unwrap();
         node.finds(&target("orders"), &["a"]).await;

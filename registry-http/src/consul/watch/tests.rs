@@ -443,9 +443,11 @@ async fn a_prepared_query_that_fails_over_gives_addresses_that_lead_there() {
 #[tokio::test]
 async fn an_unknown_qualifier_is_refused_and_a_known_one_is_passed_on() {
     let fake = lists(|_, _| list(5, &[])).await;
-    let wrong = target().with_qualifier("grup", "x").unwrap();
-    let error = discovery(&fake, "").lookup(&wrong, &Read::default()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    for (key, value) in [("grup", "x"), ("query", ".."), ("query", ".")] {
+        let wrong = target().with_qualifier(key, value).unwrap();
+        let error = discovery(&fake, "").lookup(&wrong, &Read::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    }
     assert!(reads(&fake).is_empty());
     let tagged = target().with_qualifier("tag", "a\"b").unwrap().with_qualifier("near", "_agent").unwrap();
     discovery(&fake, "&ns=team&read=consistent").lookup(&tagged, &Read::default()).await.unwrap();
