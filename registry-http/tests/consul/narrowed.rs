@@ -62,6 +62,15 @@ async fn who_may_read_some_nodes_finds_what_stands_on_those() {
     watch.shows(&[("a@x1", Status::Serving)]).await;
     stands(&consul, "x1", "e").await;
     watch.shows(&[("a@x1", Status::Serving), ("e@x1", Status::Serving)]).await;
+    // Whatever it is called.
+    let odd = r#"say "hi" \ `ü`"#;
+    stands(&consul, "x1", odd).await;
+    let name = format!("{odd}@x1");
+    let mut all = [("a@x1", Status::Serving), ("e@x1", Status::Serving), (&*name, Status::Serving)];
+    all.sort_unstable_by_key(|(id, _)| *id);
+    watch.shows(&all).await;
+    goes(&consul, "x1", odd).await;
+    watch.shows(&[("a@x1", Status::Serving), ("e@x1", Status::Serving)]).await;
     assert!(watch.events.iter().all(|event| event.evidence.partial));
     let manager = connect(&url(&consul, Consul::MANAGEMENT)).await;
     assert!(!manager.lookup(&target("orders")).await.unwrap().evidence.partial);
