@@ -37,6 +37,8 @@ pub struct Freshness {
     pub held: usize,
     /// How many records were left out since the start, as they could not be decoded or were too many.
     pub rejected: u64,
+    /// Whether the registry leaves out what this reader may not see.
+    pub partial: bool,
     /// The last failure, until the next success.
     pub last_error: Option<Error>,
 }

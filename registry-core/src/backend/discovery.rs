@@ -17,8 +17,9 @@ pub trait Discovery: fmt::Debug + Send + Sync + 'static {
     ///
     /// - A service nobody has registered is an empty listing, not an error.
     /// - A record that can't be decoded is skipped and its key listed in [`Listing::rejected`].
-    /// - An answer that was filtered for lack of rights is
-    ///   [`PermissionDenied`](crate::ErrorKind::PermissionDenied), never empty.
+    /// - An answer that was filtered for lack of rights is never empty. If it shows some, it says so in
+    ///   [`Evidence::partial`]; if it shows none, or no longer what it showed before, it is
+    ///   [`PermissionDenied`](crate::ErrorKind::PermissionDenied).
     ///
     /// # Errors
     /// What kept the registry from answering.
@@ -109,6 +110,9 @@ pub struct Evidence {
     pub age: Duration,
     /// The endpoint that answered.
     pub endpoint: Option<Arc<str>>,
+    /// Whether the registry said that it left out what the reader may not see. What the list holds is there; of others
+    /// nobody knows. A backend never lets what was shown before vanish from a partial list because it was hidden.
+    pub partial: bool,
 }
 
 impl Evidence {

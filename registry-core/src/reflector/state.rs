@@ -242,6 +242,7 @@ impl State {
             }
         }
         self.live(session, event.evidence.age, now);
+        self.status.partial = event.evidence.partial;
         self.cursor = event.cursor.or_else(|| self.cursor.take().filter(|_| !lists));
         for change in changes {
             self.generation += 1;
@@ -349,6 +350,7 @@ impl State {
         } else {
             self.guard.list(&listing.instances, &listing.rejected, now.mono);
         }
+        self.status.partial = listing.evidence.partial;
         self.listed_by.clone_from(&listing.evidence.endpoint);
         self.lookups.listed(now.mono, &mut self.rng);
         self.status.last_error = None;

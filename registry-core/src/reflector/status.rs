@@ -55,6 +55,8 @@ pub(super) struct Status {
     pub(super) source: Option<SourceId>,
     pub(super) held: usize,
     pub(super) rejected: u64,
+    /// Whether the last answer left out what we may not see.
+    pub(super) partial: bool,
     pub(super) last_error: Option<Error>,
     /// The task has ended.
     pub(super) closed: bool,
@@ -69,6 +71,7 @@ impl Status {
             source: None,
             held: 0,
             rejected: 0,
+            partial: false,
             last_error: None,
             closed: false,
         }
@@ -115,6 +118,7 @@ impl Status {
             source: self.source.clone(),
             held: self.held,
             rejected: self.rejected,
+            partial: self.partial,
             last_error: self.last_error.clone(),
         }
     }

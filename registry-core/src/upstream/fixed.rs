@@ -56,6 +56,7 @@ impl Source for Nothing {
             source: None,
             held: 0,
             rejected: 0,
+            partial: false,
             last_error: Some(self.0.clone()),
         }
     }
@@ -81,6 +82,7 @@ impl Source for Fixed {
             source: None,
             held: 0,
             rejected: 0,
+            partial: false,
             last_error: None,
         }
     }

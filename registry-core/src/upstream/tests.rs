@@ -42,6 +42,7 @@ impl Source for Feed {
             source: None,
             held: 0,
             rejected: 0,
+            partial: false,
             last_error: None,
         }
     }

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::http::{Answer, Call, Path};
 
+/// The check that a node's maintenance is.
+const NODE_MAINTENANCE: &str = "_node_maintenance";
+
 /// What maintenance of ours says as its reason, in front of the status.
 const REASON: &str = "service-registry: ";
 
@@ -36,6 +39,10 @@ pub(super) struct Holdings {
     is_partial: bool,
     /// Its node's name, if it holds anything.
     pub(super) node: Option<String>,
+    /// A check of the node that is critical, so that nobody sees any of its services.
+    obstacle: Option<Box<str>>,
+    /// Whether an operator took the whole node out of traffic.
+    is_node_out: bool,
 }
 
 /// One service at an agent.
@@ -46,6 +53,8 @@ pub(super) struct Holding {
     pub(super) maintenance: Option<Maintenance>,
     /// Whether its main check, `service:{id}`, is critical.
     pub(super) is_critical: bool,
+    /// Another check of it that is critical, by whoever added it.
+    pub(super) obstacle: Option<Box<str>>,
 }
 
 /// Who put a service into maintenance.
@@ -98,6 +107,22 @@ impl Holdings {
     pub(super) fn get(&self, id: &str) -> Option<&Holding> {
         self.services.get(id)
     }
+
+    /// Whether an operator took the whole node out of traffic.
+    pub(super) fn is_node_out(&self) -> bool {
+        self.is_node_out
+    }
+
+    /// The check of the node for which nobody sees any of its services.
+    pub(super) fn obstacle(&self) -> Option<&str> {
+        self.obstacle.as_deref()
+    }
+
+    /// Whether nobody sees a service that is to be in traffic, for a check other than its main one.
+    pub(super) fn hides(&self, holding: &Holding) -> bool {
+        let is_out = self.is_node_out || holding.maintenance.is_some();
+        !is_out && (self.obstacle.is_some() || holding.obstacle.is_some())
+    }
 }
 
 impl Agent<'_> {
@@ -122,6 +147,14 @@ impl Agent<'_> {
         }
         for check in checks.unwrap_or_default().into_values() {
             holdings.node.get_or_insert_with(|| check.node.clone());
+            let is_critical = check.status == "critical";
+            if check.service_id.is_empty() && is_critical {
+                match check.id == NODE_MAINTENANCE {
+                    true => holdings.is_node_out = true,
+                    false => holdings.obstacle = Some(check.id.into()),
+                }
+                continue;
+            }
             let Some(holding) = holdings.services.get_mut(&check.service_id) else { continue };
             if check.id.starts_with(SERVICE_MAINTENANCE) {
                 holding.maintenance = Some(match check.notes.strip_prefix(REASON) {
@@ -129,7 +162,9 @@ impl Agent<'_> {
                     None => Maintenance::Operator,
                 });
             } else if check.id == check_id(&check.service_id) {
-                holding.is_critical = check.status == "critical";
+                holding.is_critical = is_critical;
+            } else if is_critical {
+                holding.obstacle = Some(check.id.into());
             }
         }
         Ok(holdings)

@@ -18,9 +18,13 @@ use super::{
     query::Query,
     rights::{self, Needed},
     session::Session,
+    shown::{Missing, Place, Places},
     watch,
 };
 use crate::http::{Answer, Call, Path};
+
+/// How many are asked for in one question: of 16 names it fits into what proxies take for a path.
+const ASKED: usize = 16;
 
 /// Finding in Consul.
 #[derive(Debug)]
@@ -74,6 +78,8 @@ pub(super) struct Told {
     pub(super) is_streaming: bool,
     pub(super) server: Arc<str>,
     pub(super) bytes: usize,
+    /// Whether it says that something was left out; a streamed one never does.
+    pub(super) is_partial: bool,
 }
 
 impl Told {
@@ -89,7 +95,15 @@ impl Told {
             is_streaming: answer.header("x-consul-query-backend") == Some("streaming"),
             server: Arc::clone(&answer.server),
             bytes: answer.body.len(),
+            is_partial: rights::is_filtered(answer),
         }
+    }
+
+    /// What the next answer says. One that is streamed leaves out what the last one did.
+    pub(super) fn next(&self, answer: &Answer) -> Self {
+        let mut next = Self::of(answer);
+        next.is_partial |= next.is_streaming && self.is_partial;
+        next
     }
 
     pub(super) fn evidence(&self, source: registry_core::backend::SourceId) -> Evidence {
@@ -98,6 +112,7 @@ impl Told {
         evidence.revision = self.index;
         evidence.age = self.age;
         evidence.endpoint = Some(Arc::clone(&self.server));
+        evidence.partial = self.is_partial;
         evidence
     }
 }
@@ -105,6 +120,7 @@ impl Told {
 /// A first list.
 pub(super) struct Found {
     pub(super) list: Relisted,
+    pub(super) places: Arc<Places>,
     pub(super) relist: Relist,
     pub(super) told: Told,
     /// Which of the query's data centres it is.
@@ -170,8 +186,8 @@ impl Reader<'_> {
         }
         let mut relist = Relist::new();
         relist.is_same(&answer.body);
-        let list = self.take(&mut relist, &answer, at).await?;
-        Ok(Found { list, relist, told: Told::of(&answer), at, dc })
+        let (list, places) = self.take(&mut relist, &answer, at).await?;
+        Ok(Found { list, places, relist, told: Told::of(&answer), at, dc })
     }
 
     /// One answer, at once, from who has the data.
@@ -195,11 +211,62 @@ impl Reader<'_> {
         self.read(blocking(self.session, self.operation, path, index)).await
     }
 
-    /// An answer that shows all there is; what is left out of a list would be taken for removed.
     async fn read(&self, call: Call) -> Result<Answer, Error> {
         let answer = self.session.success(call).await?;
-        rights::refuse_filtered(&answer, self.operation)?;
+        if self.query.prepared.is_some() {
+            // Nobody can be asked whether what it lacks the next time is hidden.
+            rights::refuse_filtered(&answer, self.operation)?;
+        }
         Ok(answer)
+    }
+
+    /// Notes what a watch was shown.
+    pub(super) fn note(&self, at: usize, places: &Arc<Places>) {
+        self.session.shown.set(&self.list_name(at), places);
+    }
+
+    /// What a list is remembered by.
+    fn list_name(&self, at: usize) -> String {
+        self.query.path(self.session, self.query.datacenters[at].as_deref(), ConsulRead::Default).into()
+    }
+
+    /// Where the entries of a list stand. Refuses one that lacks what was shown before because that is hidden now.
+    async fn places(&self, answer: &Answer, at: usize, is_blank: bool) -> Result<Arc<Places>, Error> {
+        let is_noted = is_blank || rights::is_restrained(self.session, answer).await;
+        let now = Arc::new(Places::of(&answer.body, is_noted));
+        if !rights::may_hide(answer) {
+            return Ok(now);
+        }
+        let Some(before) = self.session.shown.get(&self.list_name(at)) else { return Ok(now) };
+        match before.lacking(&now) {
+            Missing::Places(missing) => {
+                for some in missing.chunks(ASKED) {
+                    self.refuse_hiding(answer, at, some).await?;
+                }
+            }
+            Missing::Unknown if rights::is_filtered(answer) => {
+                return Err(rights::hides(answer, self.operation));
+            }
+            // Streamed to who isn't told of rights at all.
+            Missing::Unknown => {}
+        }
+        Ok(now)
+    }
+
+    /// Refuses a list that lacks these places, if they are there.
+    async fn refuse_hiding(&self, answer: &Answer, at: usize, missing: &[Place]) -> Result<(), Error> {
+        let dc = self.query.datacenters[at].as_deref();
+        let Some(path) = self.query.some(self.session, dc, &Place::filter(missing)) else { return Ok(()) };
+        let told = self.session.success(Call::get(self.operation, path).list()).await?;
+        if rights::is_filtered(&told) {
+            return Err(rights::hides(answer, self.operation));
+        }
+        if is_empty(&told) {
+            return Ok(());
+        }
+        // It came back this moment, or rights did.
+        let message = format!("{} is behind the leader", answer.server);
+        Err(Error::new(ErrorKind::Unavailable, message).with_context(super::NAME, self.operation))
     }
 
     /// Refuses a list without entries, of this service at Consul, if they may only be hidden.
@@ -221,7 +288,7 @@ impl Reader<'_> {
         relist: &mut Relist,
         answer: &Answer,
         at: usize,
-    ) -> Result<Relisted, Error> {
+    ) -> Result<(Relisted, Arc<Places>), Error> {
         // A prepared query may be answered by another data centre, and any of those that are named may be the agent's own.
         let home = match self.query.datacenters[at].is_some() || self.query.prepared.is_some() {
             true => self.session.home().await,
@@ -239,7 +306,8 @@ impl Reader<'_> {
         if list.is_blank {
             self.refuse_hidden(answer, at, list.service.as_deref()).await?;
         }
-        Ok(list.relisted)
+        let places = self.places(answer, at, list.is_blank).await?;
+        Ok((list.relisted, places))
     }
 }
 

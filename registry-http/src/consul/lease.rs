@@ -21,7 +21,7 @@ use registry_core::{
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    agent::{Agent, Holding, Holdings, Maintenance},
+    agent::{Agent, Holding, Holdings, Maintenance, check_id},
     names::Names,
     registration::{self, Known},
     registry::Owners,
@@ -124,29 +124,54 @@ impl ConsulLease {
             let message = format!("another client registered {} at {}", instance.key(), agent.server);
             return Err(Error::new(ErrorKind::Conflict, message));
         }
+        // An agent keeps what a check said for who replaces its service. Of a crashed one's it would say until Consul has
+        // asked ours, and nobody would see what was registered.
+        let is_left_over = |left: &Holding| {
+            left.is_critical
+                && !self.is_ours(left)
+                && !matches!(self.lifetime, Lifetime::Leased { .. })
+                && left.maintenance != Some(Maintenance::Operator)
+        };
+        let (left_over, before) = match before {
+            Some(left) if is_left_over(left) => (true, None),
+            before => (false, before),
+        };
         let wanted = instance.status();
         // What another's check said, of a process that crashed, says nothing of ours.
         let is_critical = self.note_critical(&id, before.filter(|before| self.is_ours(before)));
         let known = Known { is_new: before.is_none(), is_failing: is_critical };
         let body = registration::body(&self.session.config, &self.names, record, self.lifetime, &id, known)?;
         let maintenance = before.and_then(|before| before.maintenance.as_ref());
+        let is_out = maintenance == Some(&Maintenance::Operator) || holdings.is_node_out();
+        // A check that somebody added to ours.
+        let added = before.filter(|before| self.is_ours(before)).and_then(|ours| ours.obstacle.as_deref());
         let keep = match maintenance {
             // An operator's word outlives our updates.
             Some(Maintenance::Operator) => true,
             Some(Maintenance::Ours(_)) => wanted != Status::Serving,
-            None => false,
+            None => added.is_some(),
         };
         let is_new = self.state().held.insert(instance.key(), id.clone()).is_none();
         self.owners.set(&id, self.number);
-        // Out of traffic by an operator's word, whatever its check says.
-        let is_withheld = is_critical && !keep;
+        let obstacle = added.filter(|_| keep).or_else(|| holdings.obstacle());
+        let own = check_id(&id);
+        let obstacle = if is_critical { Some(&*own) } else { obstacle };
+        // Out of traffic by its own or an operator's word, whatever checks say.
+        let obstacle = obstacle.filter(|_| !is_out && wanted == Status::Serving);
         let stands = before.is_some_and(|before| before.version == Some(record.version));
-        if stands && is_critical && wanted == Status::Serving {
+        if stands && obstacle.is_some() {
             // It stands there already, and once more would only put Consul's next check off.
             self.state().is_bound = true;
-            return check_result(instance, wanted, is_withheld);
+            self.pass(agent, instance, &id).await?;
+            return seen(instance, obstacle);
         }
-        if let Err(error) = agent.register(body, !keep).await {
+        let written = async {
+            if left_over {
+                agent.deregister(&id).await?;
+            }
+            agent.register(body, !keep).await
+        };
+        if let Err(error) = written.await {
             // What may have happened all the same is kept alive.
             if is_new && !error.kind().is_ambiguous() {
                 self.state().held.remove(&instance.key());
@@ -162,14 +187,17 @@ impl ConsulLease {
         {
             agent.maintain(&id, wanted).await?;
         }
-        if matches!(self.lifetime, Lifetime::Leased { .. }) {
-            // Registering anew doesn't make a check pass that was critical.
-            if !agent.pass(&id, None).await? {
-                let message = format!("{} forgot {} at once", agent.server, instance.key());
-                return Err(Error::new(ErrorKind::Unavailable, message));
-            }
+        self.pass(agent, instance, &id).await?;
+        seen(instance, obstacle)
+    }
+
+    /// Lets our check pass, where we beat: registering anew doesn't make a check pass that was critical.
+    async fn pass(&self, agent: &Agent<'_>, instance: &Instance, id: &str) -> Outcome {
+        if matches!(self.lifetime, Lifetime::Leased { .. }) && !agent.pass(id, None).await? {
+            let message = format!("{} forgot {} at once", agent.server, instance.key());
+            return Err(Error::new(ErrorKind::Unavailable, message));
         }
-        check_result(instance, wanted, is_withheld)
+        Ok(())
     }
 
     /// Whether Consul's own check of a service of ours fails, where it has one. Of one that the agent has no more, what
@@ -339,7 +367,8 @@ impl Lease for ConsulLease {
         let ids: Vec<String> = keys.iter().map(|key| self.names.id(key)).collect();
         let looks: Vec<_> = ids.iter().map(|id| agent.held(&holdings, id)).collect();
         let held: Vec<_> = stream::iter(looks).buffered(CONCURRENT).collect().await;
-        let mut found: Vec<Presence> = ids.iter().zip(held).map(|(id, held)| self.judge(id, held)).collect();
+        let mut found: Vec<Presence> =
+            ids.iter().zip(held).map(|(id, held)| self.judge(id, held, &holdings)).collect();
         let Some(node) = &holdings.node else { return Ok(found) };
         if !found.iter().any(|presence| matches!(presence, Presence::Ours { .. })) {
             return Ok(found);
@@ -397,7 +426,7 @@ impl Lease for ConsulLease {
 }
 
 impl ConsulLease {
-    fn judge(&self, id: &str, held: Result<Option<Holding>, Error>) -> Presence {
+    fn judge(&self, id: &str, held: Result<Option<Holding>, Error>, holdings: &Holdings) -> Presence {
         let holding = match held {
             Ok(Some(holding)) => holding,
             // Consul removes what has failed for long: nobody deleted it.
@@ -415,7 +444,7 @@ impl ConsulLease {
                 let is_critical = self.note_critical(id, Some(&holding));
                 if !self.owners.is(id, self.number) {
                     Presence::Missing
-                } else if is_critical && holding.maintenance.is_none() {
+                } else if is_critical && holding.maintenance.is_none() || holdings.hides(&holding) {
                     Presence::Failing
                 } else {
                     // What is out of traffic by its own word, or an operator's, loses nothing by its check.
@@ -427,12 +456,10 @@ impl ConsulLease {
     }
 }
 
-/// A publication is none before Consul's own check passes, as far as it is to be in traffic at all.
-fn check_result(instance: &Instance, wanted: Status, is_withheld: bool) -> Outcome {
-    if !is_withheld || wanted != Status::Serving {
-        return Ok(());
-    }
-    let message = format!("Consul's own check of {} fails", instance.key());
+/// A publication is none as long as a check keeps what is to be in traffic from everybody's sight.
+fn seen(instance: &Instance, obstacle: Option<&str>) -> Outcome {
+    let Some(check) = obstacle else { return Ok(()) };
+    let message = format!("Consul's check {check} keeps {} out of sight, as it fails", instance.key());
     Err(Error::new(ErrorKind::Unavailable, message))
 }
 

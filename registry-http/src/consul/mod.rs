@@ -22,6 +22,7 @@ mod registration;
 mod registry;
 mod rights;
 mod session;
+mod shown;
 mod text;
 mod watch;
 

@@ -50,6 +50,10 @@ impl Query {
                     let names = value.split(',').map(|dc| datacenter(dc.trim()).map(Some));
                     query.datacenters = names.collect::<Result<_, _>>()?;
                 }
+                // These climb in a path, however they are encoded.
+                "query" if matches!(value, "." | "..") => {
+                    return Err(invalid("the qualifier \"query\" is no name of a prepared query"));
+                }
                 "query" => query.prepared = Some(value.to_owned()),
                 "tag" => query.tag = Some(value.to_owned()),
                 "near" => query.near = Some(value.to_owned()),
@@ -69,6 +73,20 @@ impl Query {
         Ok(query)
     }
 
+    fn tagged(&self) -> Option<String> {
+        self.tag.as_deref().map(|tag| format!("{} in Service.Tags", quoted(tag)))
+    }
+
+    /// The path that asks the leader for those of a list that a filter lets through; of a prepared query nobody can ask.
+    pub(super) fn some(&self, session: &Session, dc: Option<&str>, filter: &str) -> Option<Path> {
+        let path = session.path("/v1/health/service", Some(&self.names.service(&self.service)));
+        let filter = match self.tagged() {
+            Some(tagged) => format!("{tagged} and ({filter})"),
+            None => filter.to_owned(),
+        };
+        self.prepared.is_none().then(|| path.maybe_query("dc", dc).query("filter", &filter))
+    }
+
     /// The path of one read.
     pub(super) fn path(&self, session: &Session, dc: Option<&str>, read: ConsulRead) -> Path {
         let path = match &self.prepared {
@@ -80,10 +98,7 @@ impl Query {
             None => session.path("/v1/health/service", Some(&self.names.service(&self.service))),
         };
         let path = path.maybe_query("dc", dc).maybe_query("near", self.near.as_deref());
-        let path = match &self.tag {
-            Some(tag) => path.query("filter", &format!("{} in Service.Tags", quoted(tag))),
-            None => path,
-        };
+        let path = path.maybe_query("filter", self.tagged().as_deref());
         match read {
             ConsulRead::Stale => path.flag("stale"),
             ConsulRead::Consistent => path.flag("consistent"),
@@ -94,7 +109,16 @@ impl Query {
     }
 }
 
-/// A string of Consul's filter language.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+/// A string of Consul's filter language: one of Go, save that a quote can't be escaped by a backslash alone.
+pub(super) fn quoted(text: &str) -> String {
+    let mut literal = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '\\' => literal.push_str("\\\\"),
+            '"' | '\0'..='\x1f' | '\x7f' => literal.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => literal.push(c),
+        }
+    }
+    literal.push('"');
+    literal
 }

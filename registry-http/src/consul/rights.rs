@@ -1,7 +1,8 @@
 //! Whether a list shows all there is.
 //!
 //! Consul leaves out what the reader may not see. Who gives a token, or asks an agent that has one of its own, is told by
-//! a header. Who is anonymous isn't: an empty list may be the truth, as the anonymous token may have rights, and it may
+//! a header, save of lists that are streamed. A list that shows some is used; what it showed before and lacks now is asked
+//! for by name (`shown.rs`), and one that hides it is refused. Who is anonymous isn't told: an empty list may be the truth, as the anonymous token may have rights, and it may
 //! be all that is shown. Then the agent is asked what may be read, at the path that Consul's own pages ask for the same
 //! reason. One that doesn't say is taken for one that hides. Whether a list that shows some shows all, nobody tells who is
 //! anonymous: rights to some of the nodes are for tokens.
@@ -33,6 +34,21 @@ pub(super) fn is_filtered(answer: &Answer) -> bool {
 /// Whether something may have been left out without a word.
 pub(super) async fn is_mute(session: &Session, answer: &Answer) -> bool {
     has(answer, "x-consul-default-acl-policy", "deny") && !session.has_token().await
+}
+
+/// Whether something may have been left out of a list for who has a token, be it without a word.
+pub(super) fn may_hide(answer: &Answer) -> bool {
+    is_filtered(answer) || answer.header("x-consul-query-backend") == Some("streaming")
+}
+
+/// Whether the reader might ever be hidden something.
+pub(super) async fn is_restrained(session: &Session, answer: &Answer) -> bool {
+    is_filtered(answer) || has(answer, "x-consul-default-acl-policy", "deny") || session.has_token().await
+}
+
+/// The refusal of an answer that hides what was shown before, or may.
+pub(super) fn hides(answer: &Answer, operation: &'static str) -> Error {
+    denied(answer, operation, "hides what the token could read before")
 }
 
 /// Refuses an answer that says that something was left out.

@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{config::ConsulConfig, error};
+use super::{config::ConsulConfig, error, shown::Shown};
 use crate::http::{Answer, Call, Credentials, Path, Servers};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
@@ -30,6 +30,8 @@ pub(super) struct Session {
     servers: Servers,
     credentials: Credentials,
     pub(super) polls: Semaphore,
+    /// What watches were shown.
+    pub(super) shown: Shown,
     /// By data centre, empty for the agent's own.
     sources: Mutex<HashMap<String, Source>>,
     /// The agent's own data centre, once it has told.
@@ -65,6 +67,7 @@ impl Session {
             servers: Servers::new(super::NAME, config.common.clone()),
             credentials: Credentials::new(config.credential.clone(), provider),
             polls: Semaphore::new(POLLS),
+            shown: Shown::default(),
             sources: Mutex::default(),
             home: OnceLock::new(),
             config,

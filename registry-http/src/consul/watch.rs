@@ -112,6 +112,11 @@ impl Watcher {
     /// Begins with a whole list.
     async fn reset(&mut self, found: Found) -> Event {
         let source = self.session.source(found.dc.as_deref()).await;
+        if found.told.is_partial {
+            tracing::warn!(service = %self.query.service, server = %found.told.server,
+                "the list leaves out what the token may not read");
+        }
+        self.reader().note(found.at, &found.places);
         self.revision = found.told.index;
         self.pace.weigh(found.told.bytes);
         let evidence = found.told.evidence(source.clone());
@@ -138,7 +143,7 @@ impl Watcher {
             tracing::info!(service = %self.query.service, dc = ?found.dc, "a preferred data centre serves again");
             return Ok(self.reset(found).await);
         }
-        let mut told = Told::of(&answer);
+        let mut told = view.told.next(&answer);
         self.pace.weigh(told.bytes);
         let mut is_back = went_back(&view.told, &told);
         if !is_back && (is_doubtful(&view.told, &told) || (is_empty(&answer) && !view.is_empty)) {
@@ -146,7 +151,7 @@ impl Watcher {
             // often as it may be.
             sleep_until(self.pace.take(Instant::now())).await;
             answer = self.reader().ask_leader(view.at).await?;
-            told = Told::of(&answer);
+            told = view.told.next(&answer);
             is_back = went_back(&view.told, &told);
         }
         if is_back {
@@ -170,7 +175,8 @@ impl Watcher {
             return Ok(self.event(view, Relisted::default()));
         }
         let at = view.at;
-        let list = self.reader().take(&mut view.relist, &answer, at).await?;
+        let (list, places) = self.reader().take(&mut view.relist, &answer, at).await?;
+        self.reader().note(at, &places);
         view.is_empty = list.instances.is_empty() && list.rejected.is_empty();
         if view.is_empty
             && let Some(found) = self.served_after(at).await?

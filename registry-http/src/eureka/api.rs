@@ -1,6 +1,10 @@
 //! Eureka's operations, one request each.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -24,12 +28,18 @@ const IDENTITY: HeaderName = HeaderName::from_static("discoveryidentity-name");
 /// (`sessionedClientReconnectIntervalSeconds`), with its jitter.
 const REBALANCE: Duration = Duration::from_secs(20 * 60);
 
+/// A server that refuses lists for longer doesn't wait for its peers. By default it does for 5 min
+/// (`wait-time-in-ms-when-sync-empty`), and a registry may be set up to take more time.
+const LONGEST_WARMING: Duration = Duration::from_secs(15 * 60);
+
 /// The servers of one registry.
 #[derive(Debug)]
 pub(crate) struct Api {
     servers: Servers,
     credentials: Credentials,
     context: String,
+    /// Since when servers have refused all lists as they do while they wait for their peers.
+    warming: Mutex<HashMap<Arc<str>, Instant>>,
 }
 
 /// One of our records, by Eureka's names.
@@ -64,7 +74,7 @@ impl Body {
 impl Api {
     pub(crate) fn new(config: &EurekaConfig, credentials: Credentials) -> Self {
         let servers = Servers::new(super::NAME, config.common.clone()).rebalanced(REBALANCE);
-        Self { servers, credentials, context: config.context.clone() }
+        Self { servers, credentials, context: config.context.clone(), warming: Mutex::default() }
     }
 
     pub(crate) fn servers(&self) -> &Servers {
@@ -201,13 +211,38 @@ impl Api {
 
     /// A list, or a 404. One that has just started and waits for its peers is followed by one of those.
     async fn list(&self, call: Call) -> Result<Answer, Error> {
-        let operation = call.operation;
-        let answer = self.send(call.list().passed_on(is_unready)).await?;
+        let (operation, until) = (call.operation, self.deadline());
+        let answer = self.send(call.list().until(until).passed_on(is_unready)).await?;
         match answer.status {
-            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(answer),
-            _ if is_unready(&answer) => Err(unready(&answer, operation)),
+            status if status.is_success() || status == StatusCode::NOT_FOUND => {
+                self.warming().remove(&answer.server);
+                Ok(answer)
+            }
+            _ if is_unready(&answer) => Err(self.refusal(&answer, operation, until).await),
             _ => Err(refused(&answer, operation)),
         }
+    }
+
+    /// What a list was refused for that may only be refused for now: who waits for its peers knows of single instances
+    /// all the same, that there are none; who lets us read nothing refuses that too, in the same words.
+    async fn refusal(&self, answer: &Answer, operation: &'static str, until: Instant) -> Error {
+        let path = self.path("apps").segment("UNKNOWN").segment("unknown");
+        let look = self.send(Call::get(operation, path).until(until).only(Arc::clone(&answer.server))).await;
+        if let Ok(look) = look
+            && matches!(look.status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED)
+        {
+            return refused(&look, operation);
+        }
+        let now = Instant::now();
+        let since = *self.warming().entry(Arc::clone(&answer.server)).or_insert(now);
+        match now.saturating_duration_since(since) < LONGEST_WARMING {
+            true => unready(answer, operation),
+            false => refused(answer, operation),
+        }
+    }
+
+    fn warming(&self) -> MutexGuard<'_, HashMap<Arc<str>, Instant>> {
+        self.warming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn found(&self, call: Call) -> Result<Option<Body>, Error> {

@@ -2,8 +2,8 @@
 //!
 //! | answer | kind |
 //! |---|---|
-//! | 403 on a list, of one application or of all: not ready yet | `Unavailable`, once another server was asked |
-//! | 403 with `WWW-Authenticate` or with somebody else's words, and on anything but a list | `PermissionDenied` |
+//! | 403 on a list, of one application or of all: not ready yet | `Unavailable`, once another server was asked, for 15 min |
+//! | 403 with `WWW-Authenticate` or with somebody else's words, on anything but a list, or on that too | `PermissionDenied` |
 //! | 403 and 404 on a delta: it offers none, or isn't ready | no error: the list is fetched |
 //! | 404 on a full fetch or a registration, which Eureka never gives: a proxy's, or a wrong context | `Unavailable` |
 //! | 404 on a beat: no error, the instance is lost | |
@@ -13,8 +13,10 @@
 //! A server that has just started refuses all lists (`apps/`, `apps/{APP}`, `vips/{vip}`) with 403 until a peer gave it
 //! its registrations, or for 5 min (`wait-time-in-ms-when-sync-empty`). It adds neither header nor body, so what comes
 //! is nothing at all or what its container makes of a bare status: Spring Boot a JSON with `status` and `path`, Tomcat
-//! its page "HTTP Status 403". Whoever guards the server, a proxy or a rule of Spring Security, says more, or looks the
-//! same: then the refusal counts as one that passes, and is told as what it may be.
+//! its page "HTTP Status 403". Whoever guards the server, a proxy or a rule of Spring Security, says more, or the same. So
+//! who refused a list in these words is asked for a single instance (`apps/{APP}/{id}`), of which a server that waits
+//! for its peers says 404. One that refuses that too refuses us. One that refuses lists alone counts as one that waits,
+//! for longer than any does.
 
 use std::{error::Error as StdError, fmt};
 

@@ -59,7 +59,7 @@
 //! the next server may not know an instance yet: that is a loss, told and mended within a beat. A withdrawal that finds
 //! nothing at a server that has just started may leave the record at its peer, where it runs out. A list that a server
 //! refuses as it has just started (403) comes from another one, and that server is left alone for a while; where there is
-//! none, it is an error that passes. Every 20 min (10 to 30) another server is preferred at random, as by Java's client.
+//! none, it is an error that passes, unless it refuses to tell of single instances too. Every 20 min (10 to 30) another server is preferred at random, as by Java's client.
 //!
 //! The catalogue is what the asked server knows. A watch of it ends when the list comes from another memory.
 

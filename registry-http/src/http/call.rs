@@ -41,7 +41,6 @@ pub(crate) enum Who {
     /// This one last.
     Avoid(Arc<str>),
     /// This one and no other.
-    #[cfg(any(test, feature = "consul", feature = "nacos"))]
     Only(Arc<str>),
 }
 
@@ -50,7 +49,6 @@ impl Who {
     pub(crate) fn is_pinned(&self) -> bool {
         match self {
             Self::Any | Self::Avoid(_) => false,
-            #[cfg(any(test, feature = "consul", feature = "nacos"))]
             Self::Only(_) => true,
         }
     }
@@ -133,7 +131,6 @@ impl Call {
     }
 
     /// This server and no other.
-    #[cfg(any(test, feature = "consul", feature = "nacos"))]
     pub(crate) fn only(mut self, server: Arc<str>) -> Self {
         self.who = Who::Only(server);
         self

@@ -163,7 +163,6 @@ impl Servers {
         match &call.who {
             Who::Any => Ok(self.pool().candidates(Instant::now(), None)),
             Who::Avoid(server) => Ok(self.pool().candidates(Instant::now(), find(server))),
-            #[cfg(any(test, feature = "consul", feature = "nacos"))]
             Who::Only(server) => find(server).map(|node| vec![node]).ok_or_else(|| {
                 Error::new(ErrorKind::InvalidArgument, format!("{server} is not among the servers"))
                     .with_context(self.backend, call.operation)

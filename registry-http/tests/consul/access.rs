@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::support::{LONG, View, connect, connect_with, instance, key, soon, target};
 
 /// A token with these rules; its accessor, which revokes it, and its secret.
-async fn token(consul: &Consul, name: &str, rules: &str) -> (String, String) {
+pub(crate) async fn token(consul: &Consul, name: &str, rules: &str) -> (String, String) {
     let api = consul.api();
     let policy = json!({"Name": name, "Rules": rules}).to_string();
     api.put("/v1/acl/policy", policy).await.unwrap().success().unwrap();
@@ -26,7 +26,7 @@ async fn token(consul: &Consul, name: &str, rules: &str) -> (String, String) {
 
 const ENOUGH: &str = r#"service_prefix "" { policy = "write" } node_prefix "" { policy = "read" }"#;
 
-fn url(consul: &Consul, secret: &str) -> String {
+pub(crate) fn url(consul: &Consul, secret: &str) -> String {
     format!("consul://:{secret}@{}?wait=1s", consul.address())
 }
 

@@ -7,6 +7,7 @@ use registry_core::{
     backend::{Lifetime, Presence},
 };
 use registry_testkit::{Consul, eventually};
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -156,5 +157,55 @@ async fn maintenance_is_draining_and_an_operators_outlives_our_updates() {
         // What others see, who know nothing of us.
         let passing = api.get("/v1/health/service/orders?passing").await.unwrap().json();
         assert_eq!(passing.as_array().unwrap().len(), usize::from(status == Status::Serving), "{status}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn one_that_takes_a_crashed_ones_place_is_seen_at_once_and_not_after_consuls_next_check() {
+    let health = GrpcHealth::start("").await;
+    let consul = Consul::start().await.unwrap();
+    let check = json!({"CheckID": "service:orders:a", "TCP": "127.0.0.1:1", "Interval": "1s"});
+    let left =
+        json!({"ID": "orders:a", "Name": "orders", "Address": "127.0.0.1", "Port": 1, "Checks": [check]});
+    consul.api().put("/v1/agent/service/register", left.to_string()).await.unwrap().success().unwrap();
+    let node = connect(&format!("{}?check=tcp&check_interval=10m&wait=2s", consul.url())).await;
+    let critical = eventually("it fails", LONG, async || {
+        let checks = consul.api().get("/v1/agent/checks").await.ok()?.json();
+        (checks["service:orders:a"]["Output"].as_str()?.contains("refused")).then_some(())
+    });
+    critical.await.unwrap();
+    let lease = node.grant(15).await;
+    let endpoint = format!("http://127.0.0.1:{}", health.port);
+    let instance = Instance::builder("orders").id("a").endpoint(endpoint).build().unwrap();
+    lease.publish(&[node.record(&instance, 1)]).await.remove(0).unwrap();
+    node.finds(&target("orders"), &["a"]).await;
+    assert!(matches!(lease.inspect(&[key("a")]).await.unwrap()[..], [Presence::Ours { .. }]));
+}
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn a_check_that_an_operator_added_hides_an_instance_until_it_passes() {
+    let consul = Consul::start().await.unwrap();
+    let node = connect(&format!("{}?wait=2s", consul.url())).await;
+    let lease = node.grant(60).await;
+    node.publish(&lease, "a").await.unwrap();
+    node.finds(&target("orders"), &["a"]).await;
+    for service in [Some("orders:a"), None] {
+        let mut check = json!({"ID": "disk", "Name": "disk", "TTL": "60s"});
+        if let Some(service) = service {
+            check["ServiceID"] = service.into();
+        }
+        let api = consul.api();
+        api.put("/v1/agent/check/register", check.to_string()).await.unwrap().success().unwrap();
+        node.finds(&target("orders"), &[]).await;
+        assert_eq!(lease.inspect(&[key("a")]).await.unwrap(), [Presence::Failing]);
+        let again = lease.publish(&[node.record(&instance("orders", "a"), 2)]).await.remove(0);
+        assert!(again.unwrap_err().to_string().contains("disk"));
+        api.put("/v1/agent/check/pass/disk", "").await.unwrap().success().unwrap();
+        node.finds(&target("orders"), &["a"]).await;
+        assert!(matches!(lease.inspect(&[key("a")]).await.unwrap()[..], [Presence::Ours { .. }]));
+        // Which replaces the check as well, if it is the service's own.
+        node.publish(&lease, "a").await.unwrap();
     }
 }

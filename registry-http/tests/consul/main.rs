@@ -8,6 +8,7 @@ mod checks;
 mod cluster;
 mod datacenters;
 mod grpc_health;
+mod narrowed;
 mod records;
 mod support;
 mod tls;

@@ -1,7 +1,9 @@
-use registry_core::{Phase, ViewState};
+use std::time::Duration;
+
+use registry_core::{ErrorKind, Phase, ViewState};
 use registry_testkit::{Eureka, eventually};
 
-use crate::world::{Consumer, LONG, Provider, instance, lists};
+use crate::world::{Consumer, LONG, Provider, client, instance, lists};
 
 const ALL: [&str; 3] = ["orders:a", "orders:b", "orders:c"];
 
@@ -76,4 +78,34 @@ async fn a_frozen_server_is_as_good_as_dead_and_thaws_without_harm() {
     }
     lists(&eureka, &ALL).await;
     assert_eq!(consumer.fewest(), 3);
+}
+
+#[tokio::test]
+#[ignore = "needs eureka: cargo xtask servers"]
+async fn a_server_that_waits_for_its_peers_is_not_one_that_refuses_us() {
+    // As Netflix's own server does; Spring's takes itself for a peer unless told otherwise.
+    let eureka = Eureka::builder()
+        .property("eureka.instance.registry.default-open-for-traffic-count", "0")
+        .property("eureka.server.wait-time-in-ms-when-sync-empty", "12000")
+        .start()
+        .await
+        .unwrap();
+    let client = client(&eureka.url()).await;
+    let mut refused = Vec::new();
+    eureka.kill().await.unwrap();
+    let watching = async {
+        loop {
+            match client.services().await {
+                Ok(_) => break,
+                Err(error) if error.to_string().contains("403") => refused.push(error.kind()),
+                Err(_) => {}
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    // Until it gives its lists out.
+    let (started, ()) = tokio::join!(eureka.restart(), watching);
+    started.unwrap();
+    assert!(!refused.is_empty(), "it waits");
+    assert!(refused.iter().all(|kind| *kind == ErrorKind::Unavailable), "{refused:?}");
 }

@@ -313,3 +313,18 @@ fn an_older_event_that_is_repeated_doesnt_take_the_cursor_back() {
     let (_, cursor) = bench.opened.last().cloned().unwrap();
     assert_eq!(cursor, Some(Cursor::new("12")));
 }
+
+#[test]
+fn a_view_says_whether_the_registry_left_something_out() {
+    let mut bench = Bench::serving(&["a"]);
+    assert!(!bench.freshness().partial);
+    let mut some = reset(&["a"], 11);
+    some.evidence.partial = true;
+    bench.event(some);
+    assert!(bench.freshness().partial);
+    bench.fail_with(broken());
+    assert!(bench.freshness().partial, "what is served is what was told");
+    bench.until_opened(secs(6));
+    bench.event(reset(&["a"], 12));
+    assert!(!bench.freshness().partial);
+}

@@ -14,6 +14,8 @@ use crate::{
     http::fake::{Fake, Reply, Seen, closed_port},
 };
 
+mod obstacles;
+
 const OURS: Incarnation = Incarnation::from_bits(1);
 
 fn registry(hosts: &str) -> ConsulRegistry {

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod datacenters;
+mod partial;
 
 /// Answers lists of services as told, by the number of the read; and nothing to whom asks which registry it is.
 async fn lists(mut script: impl FnMut(usize, &Seen) -> Reply + Send + 'static) -> Fake {
@@ -241,11 +242,12 @@ async fn a_list_that_was_filtered_removes_nobody() {
     let filtered = |entries: &[Value]| list(6, entries).with("X-Consul-Results-Filtered-By-ACLs", &"true");
     for (first, second) in [(vec![entry("a", 1), entry("b", 1)], vec![entry("a", 1)]), (vec![], vec![])] {
         let fake = lists(move |read, _| if read == 1 { list(5, &first) } else { filtered(&second) }).await;
-        let mut stream = watch(&fake, "");
+        let discovery = discovery(&fake, "");
+        let mut stream = discovery.watch(&target(), None);
         next(&mut stream).await;
         let error = stream.next().await.unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error:?}");
-        let looked = discovery(&fake, "").lookup(&target(), &Read::default()).await;
+        let looked = discovery.lookup(&target(), &Read::default()).await;
         assert_eq!(looked.unwrap_err().kind(), ErrorKind::PermissionDenied);
     }
 }
@@ -441,15 +443,17 @@ async fn a_prepared_query_that_fails_over_gives_addresses_that_lead_there() {
 #[tokio::test]
 async fn an_unknown_qualifier_is_refused_and_a_known_one_is_passed_on() {
     let fake = lists(|_, _| list(5, &[])).await;
-    let wrong = target().with_qualifier("grup", "x").unwrap();
-    let error = discovery(&fake, "").lookup(&wrong, &Read::default()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    for (key, value) in [("grup", "x"), ("query", ".."), ("query", ".")] {
+        let wrong = target().with_qualifier(key, value).unwrap();
+        let error = discovery(&fake, "").lookup(&wrong, &Read::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    }
     assert!(reads(&fake).is_empty());
     let tagged = target().with_qualifier("tag", "a\"b").unwrap().with_qualifier("near", "_agent").unwrap();
     discovery(&fake, "&ns=team&read=consistent").lookup(&tagged, &Read::default()).await.unwrap();
     assert_eq!(
         reads(&fake)[0],
-        "/v1/health/service/orders?ns=team&near=_agent&filter=%22a%5C%22b%22%20in%20Service.Tags&consistent"
+        "/v1/health/service/orders?ns=team&near=_agent&filter=%22a%5Cx22b%22%20in%20Service.Tags&consistent"
     );
 }
 

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use registry_core::{
@@ -88,13 +88,67 @@ async fn a_refusal_passes_if_the_server_is_warming_up_and_is_one_if_it_is_about_
         (Reply::status(401, SPRING), ErrorKind::Unauthenticated),
     ] {
         let answer = reply.clone();
-        let fake = Fake::start(move |_| answer.clone()).await;
+        let fake = Fake::start(move |seen| match is_single(seen) {
+            true => Reply::status(404, ""),
+            false => answer.clone(),
+        })
+        .await;
         let backend = backend(&[&fake.address], "").await;
         let looked = lookup(&backend, &Read::default()).await.unwrap_err();
         let services = backend.catalogue.as_ref().unwrap().services().await.unwrap_err();
         let watched = next(&mut watch(&backend)).await.unwrap_err();
         assert_eq!([looked.kind(), services.kind(), watched.kind()], [kind; 3], "{reply:?}");
     }
+}
+
+#[tokio::test]
+async fn who_refuses_single_instances_too_is_not_warming_up_whatever_its_words() {
+    for body in ["", SPRING, TOMCAT] {
+        for status in [403, 401] {
+            let fake = Fake::start(move |seen| match is_single(seen) {
+                true => Reply::status(status, body),
+                false => Reply::status(403, body),
+            })
+            .await;
+            let backend = backend(&[&fake.address], "").await;
+            let looked = lookup(&backend, &Read::default()).await.unwrap_err();
+            let services = backend.catalogue.as_ref().unwrap().services().await.unwrap_err();
+            let watched = next(&mut watch(&backend)).await.unwrap_err();
+            let kind = match status {
+                403 => ErrorKind::PermissionDenied,
+                _ => ErrorKind::Unauthenticated,
+            };
+            assert_eq!([looked.kind(), services.kind(), watched.kind()], [kind; 3], "{body} {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_lists_for_longer_than_any_waits_refuses_us() {
+    let refuses = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&refuses);
+    let fake = Fake::start(move |seen| match is_single(seen) {
+        true => Reply::status(404, ""),
+        false if still.load(Ordering::SeqCst) => Reply::status(403, SPRING),
+        false => application(&["a"]),
+    })
+    .await;
+    let backend = backend(&[&fake.address], "").await;
+    let asked = async || lookup(&backend, &Read::default()).await.map_err(|error| error.kind());
+    let later = async |minutes: u64| {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(60 * minutes)).await;
+        tokio::time::resume();
+    };
+    assert_eq!(asked().await.unwrap_err(), ErrorKind::Unavailable);
+    later(14).await;
+    assert_eq!(asked().await.unwrap_err(), ErrorKind::Unavailable);
+    later(2).await;
+    assert_eq!(asked().await.unwrap_err(), ErrorKind::PermissionDenied);
+    refuses.store(false, Ordering::SeqCst);
+    assert_eq!(asked().await.unwrap().instances.len(), 1);
+    refuses.store(true, Ordering::SeqCst);
+    assert_eq!(asked().await.unwrap_err(), ErrorKind::Unavailable, "it starts once more");
 }
 
 #[tokio::test]

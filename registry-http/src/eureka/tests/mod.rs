@@ -15,7 +15,7 @@ use registry_core::{
 use serde_json::{Value, json};
 
 use super::{EurekaConfig, EurekaConnector};
-use crate::http::fake::{Fake, Reply};
+use crate::http::fake::{Fake, Reply, Seen};
 
 const OURS: Incarnation = Incarnation::from_bits(1);
 const THEIRS: Incarnation = Incarnation::from_bits(2);
@@ -95,4 +95,9 @@ fn told(event: &Event) -> String {
 
 fn count(fake: &Fake, method: &str, target: &str) -> usize {
     fake.seen().iter().filter(|seen| seen.method == method && seen.target.starts_with(target)).count()
+}
+
+/// Whether one instance is asked for, of which a server says what it knows from the start.
+fn is_single(seen: &Seen) -> bool {
+    seen.target.trim_start_matches("/eureka/apps/").contains('/')
 }

@@ -164,7 +164,7 @@ async fn a_watch_that_slept_through_the_failure_of_its_poll_is_told_of_it() {
 
 #[tokio::test]
 async fn a_list_that_is_refused_with_403_comes_from_another_server() {
-    let starting = Fake::start(|_| Reply::status(403, "")).await;
+    let starting = Fake::start(|seen| Reply::status(if is_single(seen) { 404 } else { 403 }, "")).await;
     let error = next(&mut watch(&backend(&[&starting.address], "").await)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "not ready yet");
     let other = scripted([(LIST, list(&["a"]))]).await;
