@@ -1,6 +1,8 @@
 //! Promise 4: picking is allocation-free, under every policy and in every form. Only the first pick of a
 //! thread may set up that thread's random numbers.
 
+use std::time::Duration;
+
 use registry_bench_support::{CountingAllocator, allocations};
 use registry_core::{
     Client, Discover, Instance, InstanceKey, MemoryRegistry, SlowStart, Status, Target, Upstream,
@@ -58,8 +60,11 @@ fn a_pick_that_reports_a_success_allocates_nothing() {
 }
 
 /// Failures may allocate: they are written down one by one. What they leave behind may not cost the others anything.
-#[test]
-fn successes_are_counted_without_allocating_while_others_fail_and_are_ejected() {
+///
+/// On a paused clock: peak EWMA asks an instance that failed again only once its bad mark has faded, in seconds.
+#[tokio::test(start_paused = true)]
+async fn successes_are_counted_without_allocating_while_others_fail_and_are_ejected() {
+    const BETWEEN_PICKS: Duration = Duration::from_millis(1);
     for balance in POLICIES.map(|policy| policy.parse().expect("a policy of this crate")) {
         for instances in [3, 10, 1_000] {
             let upstream = upstream(&balance, instances);
@@ -69,6 +74,7 @@ fn successes_are_counted_without_allocating_while_others_fail_and_are_ejected() 
                 let is_ill = picked.key() == ill;
                 let failed = Outcome::failure(Failure::Connect);
                 picked.report(if is_ill { failed } else { Outcome::success() });
+                tokio::time::advance(BETWEEN_PICKS).await;
             }
             // The first pick of a thread from another version takes a hold on it.
             drop(upstream.pick().unwrap());
@@ -79,6 +85,7 @@ fn successes_are_counted_without_allocating_while_others_fail_and_are_ejected() 
                 }
             });
             assert_eq!(count, 0, "{balance:?} of {instances}");
+            assert!(upstream.snapshot().is_ejected(&ill), "{balance:?} of {instances}");
         }
     }
 }

@@ -277,12 +277,13 @@ impl Suite {
         registry: Option<Registry>,
         work: impl FnOnce() -> Result<D>,
     ) {
-        println!("\n=== {check}");
+        let of = registry.map_or(String::new(), |registry| format!(", {}", registry.name()));
+        println!("\n=== {check}{of}");
         let watch = Stopwatch::start();
         let (done, outcome) = match work() {
             Ok(done) => (done.into(), Outcome::Passed),
             Err(failure) => {
-                println!("FAIL {check}: {failure}");
+                println!("FAIL {check}{of}: {failure}");
                 (Done::default(), Outcome::Failed(failure))
             }
         };

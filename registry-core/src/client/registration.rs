@@ -26,6 +26,7 @@ pub(super) const WITHDRAW_WITHIN: Duration = Duration::from_secs(3);
 ///
 /// The state can be read at any time; events come on top, as a stream or to a callback. Dropping it withdraws the
 /// instance in the background, as far as that gets; [`deregister`](Self::deregister) waits and says what it achieved.
+#[must_use = "dropping it withdraws the instance: keep it for as long as that is to be found"]
 pub struct Registration {
     shared: Arc<Shared>,
 }
@@ -265,8 +266,8 @@ impl Shared {
 }
 
 impl Shared {
-    /// Withdraws once; the key is free for another registration from here on.
-    fn leave(&self, within: Duration) {
+    /// Withdraws once, and says whether this was the time; the key is free for another registration from here on.
+    fn leave(&self, within: Duration) -> bool {
         let mut registered = self.client.registered();
         let ours = registered.get(&self.cell.key).is_some_and(|other| std::ptr::eq(other.as_ptr(), self));
         if ours {
@@ -279,18 +280,20 @@ impl Shared {
             drop(registered);
             self.client.leave(Arc::clone(&self.cell));
         }
+        ours
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if !self.cell.is_over() && !self.client.stop.is_cancelled() {
+        let is_held = !self.cell.is_over() && !self.client.stop.is_cancelled();
+        if self.leave(WITHDRAW_WITHIN) && is_held {
             tracing::warn!(
                 key = %self.cell.key,
-                "a registration was dropped without `deregister`; withdrawing it in the background"
+                "a registration was dropped without `deregister`; withdrawing it in the background (keep it for as \
+                 long as the instance is to be found)"
             );
         }
-        self.leave(WITHDRAW_WITHIN);
     }
 }
 

@@ -1,5 +1,6 @@
 mod corners;
 mod drains;
+mod logged;
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,7 +51,7 @@ async fn a_registration_while_the_registry_is_away_fails_after_five_seconds_and_
     registry.faults().unavailable(false);
     tokio::time::sleep(30 * SECOND).await;
     assert!(registry.snapshot_of("orders").is_empty(), "nothing is half-registered");
-    client.register(orders("a")).await.expect("the key is free again");
+    drop(client.register(orders("a")).await.expect("the key is free again"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::{Instant, sleep_until};
+
 pub(crate) use self::home::Home;
 use self::{
     budget::Budget,
@@ -43,6 +45,9 @@ use crate::{
     snapshot::{Member, Snapshot},
     view::{View, ViewSink},
 };
+
+/// How long [`Upstream::ready`] waits in silence.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The live view of one discovered service: its instances, and one to send the next request to.
 ///
@@ -288,7 +293,8 @@ impl Upstream {
     }
 
     /// Waits until at least `n` instances are [`Serving`](Status::Serving); `ready(0)` waits for the first
-    /// view, which may be empty.
+    /// view, which may be empty. For ever if need be, such as where the name is misspelt: after 10 s it warns once in the
+    /// log. [`ready_within`](Self::ready_within) gives up.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) if the client was closed before.
@@ -301,17 +307,35 @@ impl Upstream {
     pub async fn ready(&self, n: usize) -> Result<(), Error> {
         self.start();
         let mut wake = self.shared.view.subscribe();
+        let closed = || {
+            let message = format!("{} can't become ready: the client is closed", self.service());
+            Error::new(ErrorKind::Closed, message)
+        };
+        let is_ready = |snapshot: &Snapshot| snapshot.version() > 0 && snapshot.usable_len() >= n;
+        let patience = Instant::now() + PATIENCE;
+        let mut is_told = false;
         loop {
             let open = wake.borrow_and_update().is_some();
-            let snapshot = self.shared.snapshot();
-            if snapshot.version() > 0 && snapshot.usable_len() >= n {
+            if is_ready(&self.shared.snapshot()) {
                 return Ok(());
             }
-            if !open || wake.changed().await.is_err() {
-                return Err(Error::new(
-                    ErrorKind::Closed,
-                    format!("{} can't become ready: the client is closed", self.service()),
-                ));
+            if !open {
+                return Err(closed());
+            }
+            tokio::select! {
+                changed = wake.changed() => changed.map_err(|_| closed())?,
+                () = sleep_until(patience), if !is_told => {
+                    is_told = true;
+                    let snapshot = self.shared.snapshot();
+                    tracing::warn!(
+                        service = %self.service(),
+                        wanted = n,
+                        usable = snapshot.usable_len(),
+                        known = snapshot.len(),
+                        view = self.shared.standing(),
+                        "still waiting for instances; is anybody registered under this name, in this namespace?"
+                    );
+                }
             }
         }
     }
@@ -329,15 +353,17 @@ impl Upstream {
     pub async fn ready_within(&self, n: usize, within: Duration) -> Result<(), Error> {
         match tokio::time::timeout(within, self.ready(n)).await {
             Ok(ready) => ready,
-            Err(_) => Err(Error::new(
-                ErrorKind::NotReady,
-                format!(
-                    "{} has {} of {n} usable instances after {within:?}; {}",
-                    self.service(),
-                    self.shared.snapshot().usable_len(),
-                    self.shared.standing()
-                ),
-            )),
+            Err(_) => {
+                let (service, standing) = (self.service(), self.shared.standing());
+                let message = match n {
+                    0 => format!("there is no view of {service} after {within:?}; {standing}"),
+                    _ => {
+                        let usable = self.shared.snapshot().usable_len();
+                        format!("{service} has {usable} of {n} usable instances after {within:?}; {standing}")
+                    }
+                };
+                Err(Error::new(ErrorKind::NotReady, message))
+            }
         }
     }
 
@@ -429,10 +455,10 @@ impl Shared {
         match (freshness.age, freshness.last_error) {
             (Some(age), None) => format!("the view is {}, {age:?} old", freshness.state),
             (Some(age), Some(error)) => {
-                format!("the view is {}, {age:?} old, last error: {error}", freshness.state)
+                format!("the view is {}, {age:?} old, last error: {error:#}", freshness.state)
             }
             (None, None) => format!("the view is {}", freshness.state),
-            (None, Some(error)) => format!("the view is {}, last error: {error}", freshness.state),
+            (None, Some(error)) => format!("the view is {}, last error: {error:#}", freshness.state),
         }
     }
 }

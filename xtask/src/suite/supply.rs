@@ -10,6 +10,11 @@ use crate::servers::{
     Recipe, SPRING, Server,
 };
 
+/// What follows the list of programs that are missing, as the table is an hour away.
+const GOING_ON: &str = "the checks that need none of it go on, and the table at the end says which did not run; `cargo \
+                        xtask test --only memory,etcd` takes no Java, and no Go where the distribution has an etcd, \
+                        `--only memory` no server at all";
+
 /// A server, or why there is none.
 #[derive(Debug)]
 pub(super) enum Supply {
@@ -42,7 +47,9 @@ impl Suite {
         let recipes = servers::named(&[]).unwrap_or_default();
         let wanted: Vec<_> = recipes.into_iter().filter(|recipe| self.needs(recipe)).collect();
         if !wanted.is_empty() {
-            self.step("programs for the servers", None, || Programs::check(&root, &wanted));
+            self.step("programs for the servers", None, || {
+                Programs::check(&root, &wanted).map_err(|why| Failure::new(format!("{why}\n{GOING_ON}")))
+            });
         }
         let (etcd, etcd_previous) = self.etcds();
         let [consul, eureka, nacos, nacos_previous, spring] =
