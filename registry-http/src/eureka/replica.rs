@@ -2,7 +2,7 @@
 //! somebody who can prove to have the rest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -10,6 +10,7 @@ use std::{
 use registry_core::backend::SourceId;
 use serde::Deserialize;
 
+use self::app::App;
 use super::{
     envelope::{Application, Applications},
     wire::{DataCenter, Lease, Loose},
@@ -17,6 +18,7 @@ use super::{
 
 /// The status that Eureka reads all others as.
 const UNKNOWN: &str = "UNKNOWN";
+/// By name, as the hash has them.
 const STATUSES: [&str; 5] = ["DOWN", "OUT_OF_SERVICE", "STARTING", UNKNOWN, "UP"];
 /// Registrations by which a server's memory is recognised.
 const MARKS: usize = 256;
@@ -60,8 +62,6 @@ pub(crate) enum Change {
     Put { new: Arc<Record>, old: Option<Arc<Record>> },
     Gone(Arc<Record>),
 }
-
-type App = HashMap<Arc<str>, Arc<Record>>;
 
 /// All instances by application. A clone shares the applications.
 #[derive(Clone, Debug, Default)]
@@ -159,15 +159,30 @@ impl Record {
 }
 
 impl Replica {
-    /// A complete list. What was deleted is in it only as a slip of the server.
+    /// A complete list.
     pub(crate) fn of(list: Vec<(Action, Arc<Record>)>) -> Self {
-        let mut replica = Self::default();
-        for (action, record) in list {
-            if action == Action::Put {
-                replica.put(record);
+        Self::default().next(list)
+    }
+
+    /// A complete list after this one, which shares with it what is as it was. What was deleted is in it only as a slip
+    /// of the server.
+    pub(crate) fn next(&self, list: Vec<(Action, Arc<Record>)>) -> Self {
+        let mut next = Self::default();
+        let listed = list.into_iter().filter(|(action, _)| *action == Action::Put).map(|(_, record)| record);
+        let mut listed = listed.peekable();
+        while let Some(first) = listed.peek() {
+            let name = Arc::clone(&first.app);
+            let is_of_it = |record: &Arc<Record>| Arc::ptr_eq(&record.app, &name) || record.app == name;
+            let mut records = Vec::with_capacity(self.apps.get(&name).map_or(0, |app| app.len()));
+            records.extend(std::iter::from_fn(|| listed.next_if(is_of_it)));
+            match (next.apps.get_mut(&name), self.apps.get(&name)) {
+                // Servers don't write an application in pieces.
+                (Some(app), _) => records.into_iter().for_each(|record| drop(Arc::make_mut(app).put(record))),
+                (None, Some(before)) => drop(next.apps.insert(name, App::next(before, records))),
+                (None, None) => drop(next.apps.insert(name, Arc::new(App::of(records)))),
             }
         }
-        replica
+        next
     }
 
     /// Applies a delta, which may repeat what is known.
@@ -184,41 +199,40 @@ impl Replica {
 
     /// `STATUS_count_` for each status that occurs, by name: by which a server says what a reader should have.
     pub(crate) fn hash(&self) -> String {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for record in self.records() {
-            *counts.entry(record.status).or_default() += 1;
-        }
-        counts.into_iter().map(|(status, count)| format!("{status}_{count}_")).collect()
+        let count = |at: usize| self.apps.values().map(|app| app.counts()[at]).sum::<usize>();
+        let counts = STATUSES.iter().enumerate().map(|(at, status)| (status, count(at)));
+        let counts = counts.filter(|(_, count)| *count > 0);
+        counts.map(|(status, count)| format!("{status}_{count}_")).collect()
     }
 
     pub(crate) fn app(&self, app: &str) -> impl Iterator<Item = &Arc<Record>> {
-        self.apps.get(app).into_iter().flat_map(|app| app.values())
+        self.apps.get(app).into_iter().flat_map(|app| app.records())
     }
 
     pub(crate) fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.apps.values().flat_map(|app| app.values())
+        self.apps.values().flat_map(|app| app.records())
     }
 
     pub(crate) fn has(&self, app: &str, id: &str) -> bool {
-        self.apps.get(app).is_some_and(|app| app.contains_key(id))
+        self.apps.get(app).is_some_and(|app| app.get(id).is_some())
     }
 
     /// Whether this may be a part of the same memory as `earlier`: unless all that both have came anew.
     pub(crate) fn continues(&self, earlier: &Self) -> bool {
-        let known = |record: &&Arc<Record>| earlier.apps.get(&record.app)?.get(&record.id).cloned();
+        let known = |record: &&Arc<Record>| earlier.apps.get(&record.app)?.get(&record.id).map(Arc::clone);
         let mut both = self.records().filter_map(|now| Some((now, known(&now)?))).peekable();
         both.peek().is_none() || both.any(|(now, then)| now.registered == then.registered)
     }
 
     fn put(&mut self, record: Arc<Record>) -> Option<Arc<Record>> {
         let app = self.apps.entry(Arc::clone(&record.app)).or_default();
-        Arc::make_mut(app).insert(Arc::clone(&record.id), record)
+        Arc::make_mut(app).put(record)
     }
 
     fn delete(&mut self, record: &Record) -> Option<Arc<Record>> {
         let app = self.apps.get_mut(&record.app)?;
         let old = Arc::make_mut(app).remove(&record.id);
-        if app.is_empty() {
+        if app.len() == 0 {
             self.apps.remove(&record.app);
         }
         old
@@ -280,5 +294,6 @@ impl Continuity {
     }
 }
 
+mod app;
 #[cfg(test)]
 mod tests;
