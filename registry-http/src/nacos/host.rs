@@ -1,14 +1,12 @@
 //! The wire form of one instance, read tolerantly: any field may be null or absent, numbers may stand as text.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, Visitor},
-};
+use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Map, Value};
 
 use super::codec::{Address, DEFAULT_CLUSTER};
+use crate::json::Scalar;
 
 /// One element of `hosts`.
 #[derive(Debug, Deserialize)]
@@ -61,75 +59,27 @@ impl Host {
     }
 }
 
-/// A text, number or truth value. By hand, as a derived choice copies what it looks at, and lists have thousands.
-enum Scalar {
-    Bool(bool),
-    Integer(i64),
-    Number(f64),
-    Text(String),
-}
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(wire: D) -> Result<Self, D::Error> {
-        struct Any;
-
-        impl Visitor<'_> for Any {
-            type Value = Scalar;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, a number or a truth value")
-            }
-
-            fn visit_bool<E: Error>(self, value: bool) -> Result<Scalar, E> {
-                Ok(Scalar::Bool(value))
-            }
-
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Scalar, E> {
-                Ok(Scalar::Integer(value))
-            }
-
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Scalar, E> {
-                #[expect(clippy::cast_precision_loss, reason = "beyond what any field means")]
-                Ok(i64::try_from(value).map_or(Scalar::Number(value as f64), Scalar::Integer))
-            }
-
-            fn visit_f64<E: Error>(self, value: f64) -> Result<Scalar, E> {
-                Ok(Scalar::Number(value))
-            }
-
-            fn visit_str<E: Error>(self, value: &str) -> Result<Scalar, E> {
-                Ok(Scalar::Text(value.to_owned()))
-            }
-        }
-
-        wire.deserialize_any(Any)
-    }
-}
-
 fn number<'de, D: Deserializer<'de>>(wire: D) -> Result<Option<f64>, D::Error> {
-    Ok(match Option::<Scalar>::deserialize(wire)? {
-        Some(Scalar::Integer(number)) => {
-            #[expect(clippy::cast_precision_loss, reason = "ports and weights are far below 2^53")]
-            let number = number as f64;
-            Some(number)
-        }
-        Some(Scalar::Number(number)) => Some(number),
-        Some(Scalar::Text(text)) => {
+    #[expect(clippy::cast_precision_loss, reason = "ports and weights are far below 2^53")]
+    Ok(match Scalar::deserialize(wire)? {
+        Scalar::Unsigned(number) => Some(number as f64),
+        Scalar::Signed(number) => Some(number as f64),
+        Scalar::Float(number) => Some(number),
+        Scalar::Text(text) => {
             Some(text.parse().map_err(|_| D::Error::custom("a text that is not a number"))?)
         }
-        Some(Scalar::Bool(_)) => return Err(D::Error::custom("a truth value instead of a number")),
-        None => None,
+        Scalar::Bool(_) => return Err(D::Error::custom("a truth value instead of a number")),
+        Scalar::Nested => return Err(D::Error::custom("a list or an object instead of a number")),
+        Scalar::Null => None,
     })
 }
 
 /// A map whose values are texts, or scalars that stand for one; a null value is left out.
 fn texts<'de, D: Deserializer<'de>>(wire: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let map = Option::<BTreeMap<String, Option<Scalar>>>::deserialize(wire)?.unwrap_or_default();
-    let text = |value| match value {
-        Scalar::Bool(value) => value.to_string(),
-        Scalar::Integer(value) => value.to_string(),
-        Scalar::Number(value) => value.to_string(),
-        Scalar::Text(value) => value,
-    };
-    Ok(map.into_iter().filter_map(|(key, value)| Some((key, text(value?)))).collect())
+    let map = Option::<BTreeMap<String, Scalar<'de>>>::deserialize(wire)?.unwrap_or_default();
+    if map.values().any(|value| matches!(value, Scalar::Nested)) {
+        return Err(D::Error::custom("a list or an object instead of a text"));
+    }
+    let text = |(key, value): (_, Scalar<'_>)| Some((key, value.into_text()?.into_owned()));
+    Ok(map.into_iter().filter_map(text).collect())
 }
