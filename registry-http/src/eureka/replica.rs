@@ -74,7 +74,8 @@ impl Fetched {
     /// What is malformed, if the whole is; an entry that isn't an instance is left out.
     pub(crate) fn parse(body: &str) -> Result<Self, serde_json::Error> {
         let all = Applications::parse(body)?;
-        let items: Vec<_> = all.instances().filter_map(|(app, raw)| item(app, raw)).collect();
+        let mut apps = AppNames::default();
+        let items: Vec<_> = all.instances().filter_map(|(app, raw)| item(&mut apps, app, raw)).collect();
         Ok(Self { decoded: items.len(), hash: all.hash, items })
     }
 
@@ -84,13 +85,15 @@ impl Fetched {
     /// What is malformed, if the whole is.
     pub(crate) fn parse_one(body: &str) -> Result<Self, serde_json::Error> {
         let app = Application::parse(body)?;
-        let items: Vec<_> = app.instances.iter().filter_map(|raw| item(app.name.as_deref(), raw)).collect();
+        let mut apps = AppNames::default();
+        let item = |raw: &&str| item(&mut apps, app.name.as_deref(), raw);
+        let items: Vec<_> = app.instances.iter().filter_map(item).collect();
         Ok(Self { decoded: items.len(), hash: None, items })
     }
 }
 
 /// An entry of a list; `None` for one that is no instance.
-pub(crate) fn item(app: Option<&str>, raw: &str) -> Option<(Action, Arc<Record>)> {
+pub(crate) fn item(apps: &mut AppNames, app: Option<&str>, raw: &str) -> Option<(Action, Arc<Record>)> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Outline<'a> {
@@ -122,7 +125,7 @@ pub(crate) fn item(app: Option<&str>, raw: &str) -> Option<(Action, Arc<Record>)
     let machine = || outline.data_center_info.metadata.get("instance-id");
     let id = outline.instance_id.text().or_else(machine).or_else(|| outline.host_name.text());
     let status = STATUSES.into_iter().find(|known| outline.status.text() == Some(known));
-    let app: Arc<str> = app.or_else(|| outline.app.text()).unwrap_or_default().to_uppercase().into();
+    let app = apps.name(app.or_else(|| outline.app.text()).unwrap_or_default());
     // Even one without an id counts for the hash.
     let id: Arc<str> = id.unwrap_or_default().into();
     let record = Record {
@@ -137,6 +140,25 @@ pub(crate) fn item(app: Option<&str>, raw: &str) -> Option<(Action, Arc<Record>)
     };
     let action = if outline.action_type.text() == Some("DELETED") { Action::Delete } else { Action::Put };
     Some((action, Arc::new(record)))
+}
+
+/// Names of applications in upper case, which records in a row share.
+#[derive(Debug, Default)]
+pub(crate) struct AppNames {
+    last: Option<(Box<str>, Arc<str>)>,
+}
+
+impl AppNames {
+    fn name(&mut self, name: &str) -> Arc<str> {
+        match &self.last {
+            Some((last, app)) if **last == *name => Arc::clone(app),
+            _ => {
+                let app: Arc<str> = name.to_uppercase().into();
+                self.last = Some((name.into(), Arc::clone(&app)));
+                app
+            }
+        }
+    }
 }
 
 fn mark(app: &str, id: &str, registered: u64) -> u64 {

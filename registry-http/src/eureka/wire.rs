@@ -5,10 +5,9 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use serde::{Deserialize, Deserializer, Serialize, de};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::json::{self, Scalar};
+use crate::json::{self, Object, Scalar};
 
 /// The body of a registration.
 #[derive(Debug, Serialize)]
@@ -171,24 +170,20 @@ impl Port {
 
 impl<'de> Deserialize<'de> for Port {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?.get();
-        let port = |number: &Loose<'_>| {
-            number.number().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)
-        };
-        if raw.starts_with('{') {
-            #[derive(Default, Deserialize)]
-            #[serde(default)]
-            struct Parts<'a> {
-                #[serde(borrow, rename = "$")]
-                number: Loose<'a>,
-                #[serde(borrow, rename = "@enabled")]
-                enabled: Loose<'a>,
-            }
-            let parts: Parts<'_> = serde_json::from_str(raw).map_err(de::Error::custom)?;
-            return Ok(Self { number: port(&parts.number), enabled: parts.enabled.flag() });
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Parts<'a> {
+            #[serde(borrow, rename = "$")]
+            number: Loose<'a>,
+            #[serde(borrow, rename = "@enabled")]
+            enabled: Loose<'a>,
         }
-        let number: Loose<'_> = serde_json::from_str(raw).map_err(de::Error::custom)?;
-        Ok(Self { number: port(&number), enabled: None })
+        let Parts { number, enabled } = match Object::deserialize(deserializer)? {
+            Object::Is(parts) => parts,
+            Object::Not(number) => Parts { number: Loose(number.into_text()), enabled: Loose::default() },
+        };
+        let number = number.number().and_then(|number| u16::try_from(number).ok());
+        Ok(Self { number: number.filter(|number| *number > 0), enabled: enabled.flag() })
     }
 }
 
@@ -206,11 +201,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for DataCenter<'a> {
             #[serde(borrow)]
             metadata: Pairs<'a>,
         }
-        let raw = <&'de RawValue>::deserialize(deserializer)?.get();
-        if !raw.starts_with('{') {
-            return Ok(Self::default());
-        }
-        let parts: Parts<'de> = serde_json::from_str(raw).map_err(de::Error::custom)?;
+        let parts: Parts<'de> = Object::deserialize(deserializer)?.or_default();
         Ok(Self { metadata: parts.metadata })
     }
 }
@@ -230,11 +221,7 @@ impl<'de> Deserialize<'de> for Lease {
             #[serde(borrow, rename = "registrationTimestamp")]
             registered: Loose<'a>,
         }
-        let raw = <&RawValue>::deserialize(deserializer)?.get();
-        if !raw.starts_with('{') {
-            return Ok(Self::default());
-        }
-        let parts: Parts<'_> = serde_json::from_str(raw).map_err(de::Error::custom)?;
+        let parts: Parts<'_> = Object::deserialize(deserializer)?.or_default();
         Ok(Self { registered: parts.registered.number().unwrap_or(0) })
     }
 }
@@ -256,12 +243,7 @@ impl Pairs<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&'de RawValue>::deserialize(deserializer)?.get();
-        if !raw.starts_with('{') {
-            return Ok(Self::default());
-        }
-        let all: json::Pairs<Loose<'de>, Loose<'de>> =
-            serde_json::from_str(raw).map_err(de::Error::custom)?;
+        let all: json::Pairs<Loose<'de>, Loose<'de>> = Object::deserialize(deserializer)?.or_default();
         let said = all.0.into_iter().filter_map(|(key, value)| Some((key.0?, value)));
         Ok(Self(said.filter(|(key, _)| key != "@class").collect()))
     }

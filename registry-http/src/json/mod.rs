@@ -2,6 +2,8 @@
 
 #[cfg(any(feature = "consul", feature = "nacos"))]
 mod elements;
+#[cfg(feature = "eureka")]
+mod object;
 mod pairs;
 #[cfg(any(feature = "eureka", feature = "nacos"))]
 mod scalar;
@@ -10,6 +12,8 @@ mod text;
 
 #[cfg(any(feature = "consul", feature = "nacos"))]
 pub(crate) use self::elements::{Element, Elements};
+#[cfg(feature = "eureka")]
+pub(crate) use self::object::Object;
 pub(crate) use self::pairs::Pairs;
 #[cfg(any(feature = "eureka", feature = "nacos"))]
 pub(crate) use self::scalar::Scalar;
