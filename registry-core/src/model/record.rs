@@ -265,7 +265,10 @@ fn build<'a, 'b: 'a>(
     sketch.metadata =
         own.map(|(key, value)| (&*key.0, value.as_ref().map_or("", |value| &*value.0))).collect();
     let beside = beside(&sketch);
-    sketch.metadata.extend(beside.metadata);
+    match sketch.metadata.is_empty() {
+        true => sketch.metadata = beside.metadata,
+        false => sketch.metadata.extend(beside.metadata),
+    }
     sketch.tags.extend(beside.tags);
     sketch.status = beside.status.unwrap_or(sketch.status);
     if let Some(incarnation) = given(&draft.incarnation) {

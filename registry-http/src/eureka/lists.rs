@@ -33,6 +33,8 @@ struct Leases {
     renewals: [memmem::Finder<'static>; 2],
     /// Where the last entry had its lease: the next one has it nearby.
     near: usize,
+    /// How far after that it had the time, where the next one has it too unless a number got another digit.
+    gap: usize,
 }
 
 /// So far before where the last one was a lease is looked for first.
@@ -55,12 +57,18 @@ impl Lists {
         let all = Applications::parse(body).inspect_err(|_| self.known.forget())?;
         let Self { known, leases } = self;
         let mut apps = AppNames::default();
+        // Of each application the name is hashed once.
+        let mut last: Option<(Option<&str>, u64)> = None;
         let mut list = Fetched { hash: all.hash.clone(), items: Vec::with_capacity(known.len()), decoded: 0 };
         known.next(
             all.instances(),
             |hashing, (app, raw)| {
                 let [before, after] = leases.around_renewal(raw.as_bytes());
-                hashing.of(&[app.unwrap_or_default().as_bytes(), before, after])
+                let of_app = match last {
+                    Some((last, hash)) if last == *app => hash,
+                    _ => last.insert((*app, hashing.of(&[app.unwrap_or_default().as_bytes(), b"app"]))).1,
+                };
+                hashing.of(&[before, after]) ^ of_app
             },
             |(app, raw)| item(&mut apps, app, raw),
             |item, is_new| {
@@ -83,6 +91,7 @@ impl Leases {
             lease: memmem::Finder::new(LEASE),
             renewals: RENEWALS.map(|name| memmem::Finder::new(name)),
             near: 0,
+            gap: 0,
         }
     }
 
@@ -99,8 +108,11 @@ impl Leases {
         let begin = self.near + LEASE.len();
         // The first brace is in the lease at any rate, if it isn't its end.
         let numbers = &raw[begin..begin + memchr(b'}', &raw[begin..])?];
-        let key = |key: &memmem::Finder<'_>| Some(key.find(numbers)? + key.needle().len());
-        let from = begin + self.renewals.iter().find_map(key)?;
+        if !numbers.get(..self.gap).is_some_and(|front| front.ends_with(RENEWALS[0])) {
+            let key = |key: &memmem::Finder<'_>| Some(key.find(numbers)? + key.needle().len());
+            self.gap = self.renewals.iter().find_map(key)?;
+        }
+        let from = begin + self.gap;
         let count = raw[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         Some((from, from + count))
     }

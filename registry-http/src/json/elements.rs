@@ -51,6 +51,7 @@ impl<'a, T: Deserialize<'a>> Elements<'a, T> {
     }
 
     /// The next element, or how the array ends.
+    #[inline]
     fn element(&mut self) -> Result<Element<'a, T>, End> {
         let rest = self.rest.trim_ascii_start();
         if let Some(after) = rest.strip_prefix(']') {
@@ -72,6 +73,7 @@ impl<'a, T: Deserialize<'a>> Elements<'a, T> {
 impl<'a, T: Deserialize<'a>> Iterator for Elements<'a, T> {
     type Item = Element<'a, T>;
 
+    #[inline]
     fn next(&mut self) -> Option<Element<'a, T>> {
         if self.end.is_some() {
             return None;
@@ -81,6 +83,7 @@ impl<'a, T: Deserialize<'a>> Iterator for Elements<'a, T> {
 }
 
 /// The value that a text begins with, and its length.
+#[inline]
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Option<(Element<'a, T>, usize)> {
     let mut elements = serde_json::Deserializer::from_str(text).into_iter::<T>();
     if let Some(Ok(element)) = elements.next() {

@@ -7,6 +7,9 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 
+/// Room that a map gets at first.
+const FEW: usize = 12;
+
 /// Key by key, in the order of the body.
 #[derive(Debug)]
 pub(crate) struct Pairs<K, V>(pub(crate) Vec<(K, V)>);
@@ -18,6 +21,7 @@ impl<K, V> Default for Pairs<K, V> {
 }
 
 impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Pairs<K, V> {
+    #[inline]
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries<K, V>(PhantomData<(K, V)>);
 
@@ -29,7 +33,8 @@ impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Pairs<K
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
+                // Most have a few, and to grow to that step by step would copy them each time.
+                let mut pairs = Vec::with_capacity(FEW);
                 while let Some(pair) = map.next_entry()? {
                     pairs.push(pair);
                 }

@@ -37,6 +37,7 @@ impl<'a> Scalar<'a> {
 
 // By hand, as a derived choice copies what it looks at.
 impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    #[inline]
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
 

@@ -14,6 +14,7 @@ pub(crate) struct Text<'a>(Cow<'a, str>);
 impl Deref for Text<'_> {
     type Target = str;
 
+    #[inline]
     fn deref(&self) -> &str {
         &self.0
     }
@@ -27,6 +28,7 @@ impl AsRef<str> for Text<'_> {
 
 // Serde's own, for a `Cow` within anything else, always copies.
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    #[inline]
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Borrowed;
 

@@ -107,13 +107,19 @@ fn number<'de, D: Deserializer<'de>>(wire: D) -> Result<Option<f64>, D::Error> {
 
 /// A map whose values are texts, or scalars that stand for one; a null value is left out.
 fn texts<'de, D: Deserializer<'de>>(wire: D) -> Result<Texts<'de>, D::Error> {
-    let pairs = Option::<Pairs<Text<'de>, Scalar<'de>>>::deserialize(wire)?.unwrap_or_default();
-    let mut texts = Vec::with_capacity(pairs.0.len());
-    for (key, value) in pairs.0 {
-        if matches!(value, Scalar::Nested) {
-            return Err(D::Error::custom("a list or an object instead of a text"));
+    struct Entry<'a>(Option<Cow<'a, str>>);
+
+    impl<'de: 'a, 'a> Deserialize<'de> for Entry<'a> {
+        #[inline]
+        fn deserialize<D: Deserializer<'de>>(wire: D) -> Result<Self, D::Error> {
+            match Scalar::deserialize(wire)? {
+                Scalar::Text(text) => Ok(Self(Some(text))),
+                Scalar::Nested => Err(D::Error::custom("a list or an object instead of a text")),
+                other => Ok(Self(other.into_text())),
+            }
         }
-        texts.extend(value.into_text().map(|text| (key, text)));
     }
-    Ok(texts)
+
+    let pairs = Option::<Pairs<Text<'de>, Entry<'de>>>::deserialize(wire)?.unwrap_or_default();
+    Ok(pairs.0.into_iter().filter_map(|(key, value)| Some((key, value.0?))).collect())
 }

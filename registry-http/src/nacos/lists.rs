@@ -172,11 +172,15 @@ impl Lists {
         let total = relisted.instances.len();
         let few = if self.is_unique && !is_anew { &*relisted.changed } else { &[] };
         let instances = match few.len() {
+            _ if relisted.is_distinct && !is_anew => relisted.instances,
             // Of those that were each of another key only these can be double.
             1..=FEW if few.iter().all(|one| is_once(one.id(), &relisted.instances)) => relisted.instances,
             _ => unique(relisted.instances),
         };
         self.is_unique = instances.len() == total;
+        if self.is_unique {
+            self.relist.note_distinct();
+        }
         let is_known_hidden = |key: &InstanceKey| self.hidden.contains(&key.id);
         let changes = if is_anew || instances.len() < total || !relisted.gone.iter().all(is_known_hidden) {
             vec![Change::Reset(instances)]
