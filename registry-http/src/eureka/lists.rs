@@ -89,7 +89,7 @@ impl Leases {
     fn new() -> Self {
         Self {
             lease: memmem::Finder::new(LEASE),
-            renewals: RENEWALS.map(|name| memmem::Finder::new(name)),
+            renewals: RENEWALS.map(memmem::Finder::new),
             near: 0,
             gap: 0,
         }
