@@ -12,6 +12,8 @@ pub mod consul;
 pub mod eureka;
 #[cfg(feature = "_http")]
 mod http;
+#[cfg(feature = "_http")]
+mod json;
 #[cfg(feature = "nacos")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nacos")))]
 pub mod nacos;

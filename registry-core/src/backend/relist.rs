@@ -34,6 +34,8 @@ use crate::model::{Instance, InstanceId, InstanceKey, ServiceName};
 #[derive(Default)]
 pub struct Relist {
     recall: Recall<Decoded>,
+    /// Whether the last list had each key once, as far as that is known.
+    is_distinct: bool,
 }
 
 /// One complete list, and how it differs from the one before.
@@ -53,6 +55,8 @@ pub struct Relisted {
     pub gone: Vec<InstanceKey>,
     /// The keys of entries that can't be decoded, as far as `decode` could tell them.
     pub rejected: Vec<InstanceKey>,
+    /// Whether each key is known to be in `instances` once, as it was in the last list; `false` says nothing.
+    pub is_distinct: bool,
 }
 
 /// An entry's instance, or its key as far as that can be told.
@@ -108,6 +112,27 @@ impl Relisted {
     }
 }
 
+impl Relisted {
+    /// The same where the last list had each key once, so that nobody who is left has that of one who isn't: then only
+    /// those few are looked at who came or went. `false` if that isn't enough.
+    fn without_few(&mut self, lost: &[Decoded]) -> bool {
+        if lost.len() > FEW || self.changed.len() > FEW || !self.rejected.is_empty() {
+            return false;
+        }
+        let Some(lost) = lost.iter().map(|lost| lost.as_ref().ok().map(name)).collect::<Option<Vec<_>>>()
+        else {
+            return false;
+        };
+        let fresh: Vec<Name<'_>> = self.changed.iter().map(name).collect();
+        let came_back = |name: &Name<'_>| fresh.iter().filter(|fresh| *fresh == name).count() == 1;
+        // Whoever is new altogether may have the key of anybody.
+        self.is_distinct = fresh.iter().all(|fresh| lost.contains(fresh) && came_back(fresh));
+        let gone = lost.into_iter().filter(|name| !fresh.contains(name));
+        self.gone = gone.map(|(service, id)| InstanceKey::new(service.clone(), id.clone())).collect();
+        true
+    }
+}
+
 impl Relist {
     /// Remembers nothing yet.
     #[must_use]
@@ -159,8 +184,19 @@ impl Relist {
                 Err(key) => list.rejected.extend(key.clone()),
             },
         );
-        list.without(&lost);
+        let was_distinct = std::mem::take(&mut self.is_distinct);
+        if !was_distinct || !list.without_few(&lost) {
+            list.without(&lost);
+            list.is_distinct = was_distinct && list.changed.is_empty();
+        }
+        self.is_distinct = list.is_distinct;
         list
+    }
+
+    /// Notes that the last list had each key once, which the caller has found out: so the next needn't be searched for
+    /// others of the keys that changed.
+    pub fn note_distinct(&mut self) {
+        self.is_distinct = true;
     }
 }
 
@@ -249,6 +285,41 @@ mod tests {
     #[test]
     fn a_repeated_entry_counts_once() {
         assert_eq!(next(&mut Relist::new(), &["a", "a"]).0.instances.len(), 1);
+    }
+
+    #[test]
+    fn after_a_list_that_had_each_key_once_only_those_who_came_or_went_are_looked_at() {
+        let scripts: [&[&[&str]]; 6] = [
+            &[&["a", "b"], &["a=2", "b"], &["a=2"], &["c", "a=2"], &["c", "a=2"]],
+            &[&["a", "b"], &["b", "c"], &["b=2", "c", "b=3"], &["c", "b=3"]],
+            &[&["a", "b"], &["!a", "b"], &["a", "b=2"], &["a=3", "b=2", "?"]],
+            &[&["a", "b"], &["a", "b", "b=2"], &["a", "b=2"]],
+            &[&["a", "b", "c"], &["a=2", "b=2", "a=3"], &["a=3", "c"]],
+            &[&["a"], &[], &["a"]],
+        ];
+        for script in scripts {
+            let (mut told, mut plain) = (Relist::new(), Relist::new());
+            for list in script {
+                let (told_so, plain_so) = (next(&mut told, list).0, next(&mut plain, list).0);
+                assert_eq!(told_so.changed, plain_so.changed, "{script:?}");
+                assert_eq!(
+                    (&told_so.gone, &told_so.rejected),
+                    (&plain_so.gone, &plain_so.rejected),
+                    "{script:?}"
+                );
+                let names: HashSet<Name<'_>> = told_so.instances.iter().map(name).collect();
+                let is_distinct = names.len() == told_so.instances.len();
+                assert!(!plain_so.is_distinct && (is_distinct || !told_so.is_distinct), "{script:?}");
+                if is_distinct {
+                    told.note_distinct();
+                }
+            }
+        }
+        let mut told = Relist::new();
+        next(&mut told, &["a", "b"]);
+        told.note_distinct();
+        assert!(next(&mut told, &["a=2", "b"]).0.is_distinct, "it has the key of the one that it replaces");
+        assert!(!next(&mut told, &["a=2", "b", "c"]).0.is_distinct, "nobody has looked");
     }
 
     fn versions(instances: &[Arc<Instance>]) -> Vec<&str> {

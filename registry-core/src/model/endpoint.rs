@@ -82,6 +82,13 @@ impl Endpoint {
         Some(Self(Repr::V4 { scheme: u8::try_from(scheme).ok()?, port, ip }))
     }
 
+    /// The same of a whole URL.
+    fn plain_url(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let (host, port) = rest.rsplit_once(':')?;
+        Self::plain(scheme, host, port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())??)
+    }
+
     /// From parts that were checked.
     fn of(scheme: &str, host: Host, port: u16) -> Self {
         let known = KNOWN.iter().position(|known| known.eq_ignore_ascii_case(scheme));
@@ -186,6 +193,9 @@ impl FromStr for Endpoint {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        if let Some(plain) = Self::plain_url(text) {
+            return Ok(plain);
+        }
         refuse_credentials(text)?;
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         let rest = rest.strip_suffix('/').unwrap_or(rest);

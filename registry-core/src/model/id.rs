@@ -110,13 +110,11 @@ impl FromStr for Incarnation {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        // `from_str_radix` would take a sign.
-        if text.len() != 32 || text.starts_with('+') {
-            return Err(Error::new(ErrorKind::Protocol, "an incarnation has 32 hexadecimal digits"));
-        }
-        u128::from_str_radix(text, 16).map(Self).map_err(|e| {
-            Error::new(ErrorKind::Protocol, "an incarnation has 32 hexadecimal digits").with_source(e)
-        })
+        let digit = |number: u128, digit: char| Some(number << 4 | u128::from(digit.to_digit(16)?));
+        let bits =
+            Some(text).filter(|text| text.len() == 32).and_then(|text| text.chars().try_fold(0, digit));
+        let fault = || Error::new(ErrorKind::Protocol, "an incarnation has 32 hexadecimal digits");
+        bits.map(Self).ok_or_else(fault)
     }
 }
 

@@ -14,10 +14,14 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     fmt::{self, Display},
+    marker::PhantomData,
     str::FromStr,
 };
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, IntoDeserializer},
+};
 
 use super::{Incarnation, Instance, InstanceId, InstanceKey, ServiceName, Sketch, Status, Weight};
 use crate::{Error, ErrorKind};
@@ -80,7 +84,7 @@ struct Draft<'a> {
     #[serde(borrow)]
     tags: Option<Vec<Text<'a>>>,
     #[serde(borrow)]
-    metadata: Option<BTreeMap<Text<'a>, Option<Text<'a>>>>,
+    metadata: Option<Pairs<'a>>,
     #[serde(borrow)]
     status: Option<Text<'a>>,
     #[serde(borrow)]
@@ -91,8 +95,34 @@ struct Draft<'a> {
     sequence: Option<u64>,
 }
 
+/// A map in the order of the record.
+struct Pairs<'a>(Vec<(Text<'a>, Option<Text<'a>>)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> de::Visitor<'de> for Entries {
+            type Value = Pairs<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}
+
 /// A string, borrowed unless an escape is in it. (Serde's own, for a `Cow` within anything else, always copies.)
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
@@ -171,19 +201,46 @@ pub fn decode_record_beside(
     metadata: Vec<(&str, &str)>,
     tags: Vec<&str>,
 ) -> Result<Instance, Error> {
+    decode(bytes, |own| match own.metadata.is_empty() {
+        true => Beside { metadata, tags, status: None },
+        false => Beside::default(),
+    })
+}
+
+/// The same of a record beside which some of the metadata and the status stand too: metadata from there is added to the
+/// record's own and counts before it, and so does the status.
+///
+/// # Errors
+/// [`ErrorKind::Protocol`], as [`decode_record`].
+pub fn decode_record_among(
+    bytes: &[u8],
+    metadata: Vec<(&str, &str)>,
+    status: Status,
+) -> Result<Instance, Error> {
+    decode(bytes, |_| Beside { metadata, tags: Vec::new(), status: Some(status) })
+}
+
+/// What stands beside a record.
+#[derive(Default)]
+struct Beside<'a> {
+    metadata: Vec<(&'a str, &'a str)>,
+    tags: Vec<&'a str>,
+    status: Option<Status>,
+}
+
+fn decode<'b>(bytes: &[u8], beside: impl FnOnce(&Sketch<'_>) -> Beside<'b>) -> Result<Instance, Error> {
     if bytes.len() > MAX_RECORD {
         return Err(malformed(format!("it has {} bytes; at most {MAX_RECORD} are read", bytes.len())));
     }
     let text = std::str::from_utf8(bytes).map_err(|e| malformed("it is not UTF-8").with_source(e))?;
     let draft: Draft<'_> =
         serde_json::from_str(text).map_err(|e| malformed("it is not the JSON of a record").with_source(e))?;
-    build(&draft, metadata, tags).map_err(|e| malformed(e.to_string()))
+    build(&draft, beside).map_err(|e| malformed(e.to_string()))
 }
 
-fn build<'a>(
+fn build<'a, 'b: 'a>(
     draft: &'a Draft<'_>,
-    metadata: Vec<(&'a str, &'a str)>,
-    tags: Vec<&'a str>,
+    beside: impl FnOnce(&Sketch<'_>) -> Beside<'b>,
 ) -> Result<Instance, Error> {
     let text = |text: &'a Option<Text<'_>>| text.as_ref().map(|text| &*text.0);
     let service = text(&draft.service).ok_or_else(|| Error::invalid("it has no service"))?;
@@ -204,13 +261,16 @@ fn build<'a>(
     if let Some(status) = given(&draft.status) {
         sketch.status = status.parse::<Status>()?;
     }
-    let own = draft.metadata.iter().flatten();
+    let own = draft.metadata.iter().flat_map(|pairs| &pairs.0);
     sketch.metadata =
         own.map(|(key, value)| (&*key.0, value.as_ref().map_or("", |value| &*value.0))).collect();
-    if sketch.metadata.is_empty() {
-        sketch.metadata = metadata;
-        sketch.tags.extend(tags);
+    let beside = beside(&sketch);
+    match sketch.metadata.is_empty() {
+        true => sketch.metadata = beside.metadata,
+        false => sketch.metadata.extend(beside.metadata),
     }
+    sketch.tags.extend(beside.tags);
+    sketch.status = beside.status.unwrap_or(sketch.status);
     if let Some(incarnation) = given(&draft.incarnation) {
         sketch.record_version = Some(RecordVersion {
             incarnation: incarnation.parse()?,
@@ -225,22 +285,49 @@ fn malformed(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Protocol, format!("malformed record: {}", why.into()))
 }
 
-/// A number, a number in a string, or nothing: `null` and the empty string.
+/// A number, a number in a string, or nothing: `null` and the empty string. By hand, as a derived choice copies what it
+/// looks at, and lists have thousands.
 fn number<'de, D, N>(deserializer: D) -> Result<Option<N>, D::Error>
 where
     D: Deserializer<'de>,
-    N: Deserialize<'de> + FromStr<Err: Display>,
+    N: Number,
 {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Number<N> {
-        Number(N),
-        Text(String),
+    struct Any<N>(PhantomData<N>);
+
+    impl<'de, N: Number> de::Visitor<'de> for Any<N> {
+        type Value = Option<N>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number or a number in a string")
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+            N::deserialize(number.into_deserializer()).map(Some)
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+            N::deserialize(number.into_deserializer()).map(Some)
+        }
+
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+            N::deserialize(number.into_deserializer()).map(Some)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            match text.trim() {
+                "" => Ok(None),
+                number => number.parse().map(Some).map_err(de::Error::custom),
+            }
+        }
     }
-    match Option::<Number<N>>::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(Number::Number(number)) => Ok(Some(number)),
-        Some(Number::Text(text)) if text.trim().is_empty() => Ok(None),
-        Some(Number::Text(text)) => text.trim().parse().map(Some).map_err(de::Error::custom),
-    }
+
+    deserializer.deserialize_any(Any(PhantomData))
 }
+
+trait Number: de::DeserializeOwned + FromStr<Err: Display> {}
+
+impl<N: de::DeserializeOwned + FromStr<Err: Display>> Number for N {}

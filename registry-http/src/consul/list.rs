@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::entry::{Entry, Reading};
+use crate::json::{Element, Elements};
 
 /// One list that was taken in.
 pub(super) struct Taken {
@@ -39,17 +40,17 @@ pub(super) fn take(relist: &mut Relist, reading: &Reading<'_>, body: &[u8]) -> O
 }
 
 fn take_first(relist: &mut Relist, reading: &Reading<'_>, entries: &str) -> Option<Taken> {
-    let mut entries = Entries { rest: entries, met: 0, end: None };
-    let relisted = relist.next(&mut entries, |item| match item {
-        Item::Read(_, entry) => reading.instance(&entry),
-        Item::Raw(raw) => reading.decode(raw),
+    let mut entries = Elements::<Entry<'_>>::new(entries);
+    let relisted = relist.next(&mut entries, |element| match element {
+        Element::Read(_, entry) => reading.instance(&entry),
+        Element::Raw(raw) => reading.decode(raw),
     });
-    if entries.end != Some(End::Closed) {
+    if entries.after().is_none_or(|after| !after.trim_ascii().is_empty()) {
         // It knew nothing before.
         *relist = Relist::new();
         return None;
     }
-    Some(Taken { relisted, is_blank: entries.met == 0, service: None })
+    Some(Taken { relisted, is_blank: entries.met() == 0, service: None })
 }
 
 fn take_next(relist: &mut Relist, reading: &Reading<'_>, text: &str) -> Option<Taken> {
@@ -67,76 +68,6 @@ fn take_next(relist: &mut Relist, reading: &Reading<'_>, text: &str) -> Option<T
     let entries = nodes.unwrap_or_default();
     let relisted = relist.next(entries.iter().map(|entry| entry.get()), |raw| reading.decode(raw));
     Some(Taken { relisted, is_blank: entries.is_empty(), service })
-}
-
-/// The entries of an array, read one after the other.
-struct Entries<'a> {
-    /// What follows the last one, or the bracket.
-    rest: &'a str,
-    met: usize,
-    end: Option<End>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Closed,
-    Malformed,
-}
-
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and each is looked at once")]
-enum Item<'a> {
-    Read(&'a str, Entry<'a>),
-    /// JSON, but no entry.
-    Raw(&'a str),
-}
-
-impl AsRef<[u8]> for Item<'_> {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Self::Read(raw, _) | Self::Raw(raw) => raw.as_bytes(),
-        }
-    }
-}
-
-impl<'a> Entries<'a> {
-    /// The next element, or how the array ends.
-    fn element(&mut self) -> Result<Item<'a>, End> {
-        let rest = self.rest.trim_ascii_start();
-        if let Some(after) = rest.strip_prefix(']') {
-            return Err(if after.trim_ascii_start().is_empty() { End::Closed } else { End::Malformed });
-        }
-        let rest = match (self.met, rest.strip_prefix(',')) {
-            (0, None) => rest,
-            (1.., Some(next)) => next.trim_ascii_start(),
-            _ => return Err(End::Malformed),
-        };
-        let (item, length) = read(rest).ok_or(End::Malformed)?;
-        self.rest = &rest[length..];
-        self.met += 1;
-        Ok(item)
-    }
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = Item<'a>;
-
-    fn next(&mut self) -> Option<Item<'a>> {
-        if self.end.is_some() {
-            return None;
-        }
-        self.element().inspect_err(|end| self.end = Some(*end)).ok()
-    }
-}
-
-/// The value that a text begins with, and its length.
-fn read(text: &str) -> Option<(Item<'_>, usize)> {
-    let mut entries = serde_json::Deserializer::from_str(text).into_iter::<Entry<'_>>();
-    if let Some(Ok(entry)) = entries.next() {
-        let length = entries.byte_offset();
-        return Some((Item::Read(&text[..length], entry), length));
-    }
-    let raw = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>().next()?.ok()?;
-    Some((Item::Raw(raw.get()), raw.get().len()))
 }
 
 /// A key without its making.

@@ -4,27 +4,27 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use registry_core::{
     Incarnation, Instance, Namespace, ServiceName, Target,
-    backend::{Change, Event, Evidence, Relist},
+    backend::{Change, Event, Evidence},
     model::RecordVersion,
 };
+use tokio::time::Instant;
 
 use super::{
     codec::{self, Marks},
     config::Address,
     discovery::Wanted,
-    lists,
     names::Names,
-    replica::{Fetched, Replica},
+    poll::{Action, Input, News, Poll},
+    replica::{Continuity, Fetched},
     view::View,
 };
 use crate::bench::Taken;
 
 /// A poll and a watch of one service.
 pub struct Lists {
-    lists: lists::Lists,
+    poll: Poll,
     view: View,
-    replica: Replica,
-    delta: Relist,
+    server: Arc<str>,
 }
 
 impl Lists {
@@ -33,12 +33,8 @@ impl Lists {
     pub fn new(service: &ServiceName) -> Self {
         let names = Arc::new(Names::new(&Namespace::default()));
         let wanted = Wanted::of(&names, Address::Host, &Target::from(service));
-        Self {
-            lists: lists::Lists::new(),
-            view: View::new(wanted.expect("no qualifier")),
-            replica: Replica::default(),
-            delta: Relist::new(),
-        }
+        let poll = Poll::new(Duration::from_secs(30), Continuity::default(), fastrand::Rng::with_seed(7));
+        Self { poll, view: View::new(wanted.expect("no qualifier")), server: "server:8761".into() }
     }
 
     /// Takes a list in, which is always told as a whole; one that is the last one over again isn't split.
@@ -47,35 +43,49 @@ impl Lists {
     /// If the body is none.
     pub fn list(&mut self, body: &[u8]) -> Taken {
         let body = std::str::from_utf8(body).expect("UTF-8");
-        if let Some(list) = self.lists.read(body).expect("a list") {
-            self.replica = Replica::of(list.items);
-        }
-        let found = self.view.list(&self.replica);
-        Taken { upserts: found.instances, removals: Vec::new(), is_whole: true }
+        let server = Arc::clone(&self.server);
+        let input = match self.poll.lists.read(body).expect("a list") {
+            Some(list) => Input::List(server, list),
+            None => Input::SameList(server),
+        };
+        self.step(input)
     }
 
     /// Whether a delta is the last one over again, which is all that is asked of it.
     pub fn is_same(&mut self, body: &[u8]) -> bool {
-        self.delta.is_same(body)
+        self.poll.last.is_same(body)
     }
 
     /// Takes a delta in; nothing for a body that is the last one over again.
     ///
     /// # Panics
-    /// If the body is none.
+    /// If the body is none, or doesn't fit the list.
     pub fn delta(&mut self, body: &[u8]) -> Taken {
-        if self.delta.is_same(body) {
+        if self.poll.last.is_same(body) {
             return Taken::default();
         }
-        let delta = fetched(body);
-        let changes = self.replica.apply(delta.items);
-        assert_eq!(delta.hash, Some(self.replica.hash()), "the delta fits the list");
+        let taken = self.step(Input::Delta(Arc::clone(&self.server), fetched(body)));
+        assert!(!taken.is_whole, "the delta fits the list");
+        taken
+    }
+
+    fn step(&mut self, input: Input) -> Taken {
         let mut event = Event::new(Vec::new(), None, Evidence::default());
-        self.lists.forget();
-        self.view.apply(&changes, &self.replica, &mut event);
+        for action in self.poll.step(input, Instant::now()) {
+            match action {
+                Action::Tell(round) => match &round.news {
+                    News::Nothing => {}
+                    News::Changes(changes) => self.view.apply(changes, &round.all, &mut event),
+                    News::List { gone } => self.view.reset(gone, &round.all, &mut event),
+                },
+                Action::Wait(_) => {}
+                Action::FetchList | Action::FetchDelta => panic!("nothing else has to be fetched"),
+            }
+        }
         let mut taken = Taken::default();
         for change in event.changes {
             match change {
+                Change::Reset(list) => (taken.upserts, taken.is_whole) = (list, true),
                 Change::Upsert(instance) => taken.upserts.push(instance),
                 Change::Remove(key) => taken.removals.push(key),
                 _ => {}
@@ -91,7 +101,7 @@ fn fetched(body: &[u8]) -> Fetched {
 
 impl fmt::Debug for Lists {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lists").field("lists", &self.lists).finish_non_exhaustive()
+        f.debug_struct("Lists").field("poll", &self.poll).finish_non_exhaustive()
     }
 }
 

@@ -12,7 +12,7 @@ use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 use registry_core::{
     Endpoint, Error, ErrorKind, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, ServiceName,
     Status,
-    model::{RecordVersion, decode_record, encode_record},
+    model::{RecordVersion, decode_record, decode_record_among, encode_record},
 };
 
 use super::{
@@ -245,18 +245,15 @@ pub(crate) fn beat_status(status: Status) -> &'static str {
 }
 
 fn native(names: &Names, info: &Info<'_>, record: &str) -> Result<Instance, Error> {
-    let stored = decode_record(record.as_bytes())?;
-    let is_here = info.instance_id.text() == Some(&*names.instance_id(&stored.key()))
-        && info.app.text().is_some_and(|app| app.eq_ignore_ascii_case(&names.app(stored.service())));
+    let beside = info.metadata.iter().filter(|(key, value)| is_plain(key, value)).collect();
+    let instance = decode_record_among(record.as_bytes(), beside, read_status(info.status.text()))?;
+    let (service, id) = (instance.service(), instance.id());
+    let is_here = info.instance_id.text().is_some_and(|text| names.is_instance_id(text, service, id))
+        && info.app.text().is_some_and(|app| names.is_app(app, service));
     if !is_here {
-        return Err(malformed(format!("it holds the record of {}", stored.key())));
+        return Err(malformed(format!("it holds the record of {}", instance.key())));
     }
-    let version = stored.record_version();
-    let beside = info.metadata.iter().filter(|(key, value)| is_plain(key, value));
-    let metadata = Metadata::from_pairs(stored.metadata().iter().chain(beside)).map_err(restated)?;
-    let status = read_status(info.status.text());
-    let instance = stored.to_builder().all_metadata(metadata).status(status).build().map_err(restated)?;
-    Ok(instance.with_record_version(version))
+    Ok(instance)
 }
 
 /// A record without any mark of ours, as Spring Cloud and others write it.

@@ -12,7 +12,7 @@ use registry_core::backend::Recall;
 
 use super::{
     envelope::Applications,
-    replica::{Action, Fetched, Record, item},
+    replica::{Action, AppNames, Fetched, Record, item},
 };
 
 /// Where the numbers of a lease begin. Quotes within strings are escaped, so this is no part of one.
@@ -24,12 +24,25 @@ const RENEWALS: [&[u8]; 2] = [b"\"lastRenewalTimestamp\":", b"\"renewalTimestamp
 pub(crate) struct Lists {
     /// `None` for what is no instance.
     known: Recall<Option<(Action, Arc<Record>)>>,
-    lease: memmem::Finder<'static>,
+    leases: Leases,
 }
+
+/// Finds the times of beats.
+struct Leases {
+    lease: memmem::Finder<'static>,
+    renewals: [memmem::Finder<'static>; 2],
+    /// Where the last entry had its lease: the next one has it nearby.
+    near: usize,
+    /// How far after that it had the time, where the next one has it too unless a number got another digit.
+    gap: usize,
+}
+
+/// So far before where the last one was a lease is looked for first.
+const NEARBY: usize = 64;
 
 impl Lists {
     pub(crate) fn new() -> Self {
-        Self { known: Recall::new(), lease: memmem::Finder::new(LEASE) }
+        Self { known: Recall::new(), leases: Leases::new() }
     }
 
     /// Takes the body of a full list; `None` if it is the last one over again. A record that says what it said before
@@ -42,15 +55,22 @@ impl Lists {
             return Ok(None);
         }
         let all = Applications::parse(body).inspect_err(|_| self.known.forget())?;
-        let Self { known, lease } = self;
+        let Self { known, leases } = self;
+        let mut apps = AppNames::default();
+        // Of each application the name is hashed once.
+        let mut last: Option<(Option<&str>, u64)> = None;
         let mut list = Fetched { hash: all.hash.clone(), items: Vec::with_capacity(known.len()), decoded: 0 };
         known.next(
             all.instances(),
             |hashing, (app, raw)| {
-                let [before, after] = around_renewal(lease, raw.as_bytes());
-                hashing.of(&[app.unwrap_or_default().as_bytes(), before, after])
+                let [before, after] = leases.around_renewal(raw.as_bytes());
+                let of_app = match last {
+                    Some((last, hash)) if last == *app => hash,
+                    _ => last.insert((*app, hashing.of(&[app.unwrap_or_default().as_bytes(), b"app"]))).1,
+                };
+                hashing.of(&[before, after]) ^ of_app
             },
-            |(app, raw)| item(app, raw),
+            |(app, raw)| item(&mut apps, app, raw),
             |item, is_new| {
                 list.items.extend(item.clone());
                 list.decoded += usize::from(is_new);
@@ -65,19 +85,37 @@ impl Lists {
     }
 }
 
-/// An entry without the digits of its last beat; all of it where there are none.
-fn around_renewal<'r>(lease: &memmem::Finder<'_>, raw: &'r [u8]) -> [&'r [u8]; 2] {
-    let digits = || {
-        let begin = lease.find(raw)? + LEASE.len();
+impl Leases {
+    fn new() -> Self {
+        Self {
+            lease: memmem::Finder::new(LEASE),
+            renewals: RENEWALS.map(memmem::Finder::new),
+            near: 0,
+            gap: 0,
+        }
+    }
+
+    /// An entry without the digits of its last beat; all of it where there are none.
+    fn around_renewal<'r>(&mut self, raw: &'r [u8]) -> [&'r [u8]; 2] {
+        let (from, to) = self.digits(raw).unwrap_or((raw.len(), raw.len()));
+        [&raw[..from], &raw[to..]]
+    }
+
+    fn digits(&mut self, raw: &[u8]) -> Option<(usize, usize)> {
+        let from = self.near.saturating_sub(NEARBY);
+        let nearby = raw.get(from..).and_then(|rest| Some(from + self.lease.find(rest)?));
+        self.near = nearby.or_else(|| self.lease.find(raw))?;
+        let begin = self.near + LEASE.len();
         // The first brace is in the lease at any rate, if it isn't its end.
         let numbers = &raw[begin..begin + memchr(b'}', &raw[begin..])?];
-        let key = |key: &&[u8]| Some(memmem::find(numbers, key)? + key.len());
-        let from = begin + RENEWALS.iter().find_map(key)?;
+        if !numbers.get(..self.gap).is_some_and(|front| front.ends_with(RENEWALS[0])) {
+            let key = |key: &memmem::Finder<'_>| Some(key.find(numbers)? + key.needle().len());
+            self.gap = self.renewals.iter().find_map(key)?;
+        }
+        let from = begin + self.gap;
         let count = raw[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         Some((from, from + count))
-    };
-    let (from, to) = digits().unwrap_or((raw.len(), raw.len()));
-    [&raw[..from], &raw[to..]]
+    }
 }
 
 impl fmt::Debug for Lists {

@@ -55,6 +55,24 @@ impl Names {
         format!("{}:{}", self.scope(&key.service), escape(key.id.as_str()))
     }
 
+    /// Whether this is the instance id of one of our records.
+    pub(crate) fn is_instance_id(&self, text: &str, service: &ServiceName, id: &InstanceId) -> bool {
+        let (service, id) = (service.as_str(), id.as_str());
+        let parts = text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_prefix(service));
+        match parts.and_then(|rest| rest.strip_prefix(':')) {
+            Some(own) if is_same(service) && is_same(id) => own == id,
+            _ => *text == format!("{}{}:{}", self.prefix, escape(service), escape(id)),
+        }
+    }
+
+    /// Whether this is the application of a service, which has no case.
+    pub(crate) fn is_app(&self, text: &str, service: &ServiceName) -> bool {
+        match self.prefix.is_empty() && is_same(service.as_str()) {
+            true => text.eq_ignore_ascii_case(service.as_str()),
+            false => text.eq_ignore_ascii_case(&self.app(service)),
+        }
+    }
+
     /// The key of one of our records.
     pub(crate) fn key_of(&self, instance_id: &str) -> Option<InstanceKey> {
         let (service, id) = instance_id.strip_prefix(&*self.prefix)?.split_once(':')?;
@@ -78,6 +96,11 @@ impl Names {
 
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+}
+
+/// Whether a text is spelt as it is: most are, and lists have thousands.
+fn is_same(text: &str) -> bool {
+    text.bytes().all(is_plain) && text.bytes().any(|byte| byte != b'.')
 }
 
 fn escape(text: &str) -> String {

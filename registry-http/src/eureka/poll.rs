@@ -142,7 +142,7 @@ impl Poll {
     }
 
     fn list(&mut self, server: Arc<str>, list: Fetched, now: Instant) -> Vec<Action> {
-        self.replica = Replica::of(list.items);
+        self.replica = self.replica.next(list.items);
         if let Some(theirs) = list.hash
             && theirs != self.replica.hash()
         {

@@ -2,7 +2,7 @@
 //! somebody who can prove to have the rest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -10,6 +10,7 @@ use std::{
 use registry_core::backend::SourceId;
 use serde::Deserialize;
 
+use self::app::App;
 use super::{
     envelope::{Application, Applications},
     wire::{DataCenter, Lease, Loose},
@@ -17,6 +18,7 @@ use super::{
 
 /// The status that Eureka reads all others as.
 const UNKNOWN: &str = "UNKNOWN";
+/// By name, as the hash has them.
 const STATUSES: [&str; 5] = ["DOWN", "OUT_OF_SERVICE", "STARTING", UNKNOWN, "UP"];
 /// Registrations by which a server's memory is recognised.
 const MARKS: usize = 256;
@@ -61,8 +63,6 @@ pub(crate) enum Change {
     Gone(Arc<Record>),
 }
 
-type App = HashMap<Arc<str>, Arc<Record>>;
-
 /// All instances by application. A clone shares the applications.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Replica {
@@ -74,7 +74,8 @@ impl Fetched {
     /// What is malformed, if the whole is; an entry that isn't an instance is left out.
     pub(crate) fn parse(body: &str) -> Result<Self, serde_json::Error> {
         let all = Applications::parse(body)?;
-        let items: Vec<_> = all.instances().filter_map(|(app, raw)| item(app, raw)).collect();
+        let mut apps = AppNames::default();
+        let items: Vec<_> = all.instances().filter_map(|(app, raw)| item(&mut apps, app, raw)).collect();
         Ok(Self { decoded: items.len(), hash: all.hash, items })
     }
 
@@ -84,13 +85,15 @@ impl Fetched {
     /// What is malformed, if the whole is.
     pub(crate) fn parse_one(body: &str) -> Result<Self, serde_json::Error> {
         let app = Application::parse(body)?;
-        let items: Vec<_> = app.instances.iter().filter_map(|raw| item(app.name.as_deref(), raw)).collect();
+        let mut apps = AppNames::default();
+        let item = |raw: &&str| item(&mut apps, app.name.as_deref(), raw);
+        let items: Vec<_> = app.instances.iter().filter_map(item).collect();
         Ok(Self { decoded: items.len(), hash: None, items })
     }
 }
 
 /// An entry of a list; `None` for one that is no instance.
-pub(crate) fn item(app: Option<&str>, raw: &str) -> Option<(Action, Arc<Record>)> {
+pub(crate) fn item(apps: &mut AppNames, app: Option<&str>, raw: &str) -> Option<(Action, Arc<Record>)> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Outline<'a> {
@@ -122,7 +125,7 @@ pub(crate) fn item(app: Option<&str>, raw: &str) -> Option<(Action, Arc<Record>)
     let machine = || outline.data_center_info.metadata.get("instance-id");
     let id = outline.instance_id.text().or_else(machine).or_else(|| outline.host_name.text());
     let status = STATUSES.into_iter().find(|known| outline.status.text() == Some(known));
-    let app: Arc<str> = app.or_else(|| outline.app.text()).unwrap_or_default().to_uppercase().into();
+    let app = apps.name(app.or_else(|| outline.app.text()).unwrap_or_default());
     // Even one without an id counts for the hash.
     let id: Arc<str> = id.unwrap_or_default().into();
     let record = Record {
@@ -137,6 +140,25 @@ pub(crate) fn item(app: Option<&str>, raw: &str) -> Option<(Action, Arc<Record>)
     };
     let action = if outline.action_type.text() == Some("DELETED") { Action::Delete } else { Action::Put };
     Some((action, Arc::new(record)))
+}
+
+/// Names of applications in upper case, which records in a row share.
+#[derive(Debug, Default)]
+pub(crate) struct AppNames {
+    last: Option<(Box<str>, Arc<str>)>,
+}
+
+impl AppNames {
+    fn name(&mut self, name: &str) -> Arc<str> {
+        match &self.last {
+            Some((last, app)) if **last == *name => Arc::clone(app),
+            _ => {
+                let app: Arc<str> = name.to_uppercase().into();
+                self.last = Some((name.into(), Arc::clone(&app)));
+                app
+            }
+        }
+    }
 }
 
 fn mark(app: &str, id: &str, registered: u64) -> u64 {
@@ -159,15 +181,30 @@ impl Record {
 }
 
 impl Replica {
-    /// A complete list. What was deleted is in it only as a slip of the server.
+    /// A complete list.
     pub(crate) fn of(list: Vec<(Action, Arc<Record>)>) -> Self {
-        let mut replica = Self::default();
-        for (action, record) in list {
-            if action == Action::Put {
-                replica.put(record);
+        Self::default().next(list)
+    }
+
+    /// A complete list after this one, which shares with it what is as it was. What was deleted is in it only as a slip
+    /// of the server.
+    pub(crate) fn next(&self, list: Vec<(Action, Arc<Record>)>) -> Self {
+        let mut next = Self::default();
+        let listed = list.into_iter().filter(|(action, _)| *action == Action::Put).map(|(_, record)| record);
+        let mut listed = listed.peekable();
+        while let Some(first) = listed.peek() {
+            let name = Arc::clone(&first.app);
+            let is_of_it = |record: &Arc<Record>| Arc::ptr_eq(&record.app, &name) || record.app == name;
+            let mut records = Vec::with_capacity(self.apps.get(&name).map_or(0, |app| app.len()));
+            records.extend(std::iter::from_fn(|| listed.next_if(is_of_it)));
+            match (next.apps.get_mut(&name), self.apps.get(&name)) {
+                // Servers don't write an application in pieces.
+                (Some(app), _) => records.into_iter().for_each(|record| drop(Arc::make_mut(app).put(record))),
+                (None, Some(before)) => drop(next.apps.insert(name, App::next(before, records))),
+                (None, None) => drop(next.apps.insert(name, Arc::new(App::of(records)))),
             }
         }
-        replica
+        next
     }
 
     /// Applies a delta, which may repeat what is known.
@@ -184,41 +221,40 @@ impl Replica {
 
     /// `STATUS_count_` for each status that occurs, by name: by which a server says what a reader should have.
     pub(crate) fn hash(&self) -> String {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for record in self.records() {
-            *counts.entry(record.status).or_default() += 1;
-        }
-        counts.into_iter().map(|(status, count)| format!("{status}_{count}_")).collect()
+        let count = |at: usize| self.apps.values().map(|app| app.counts()[at]).sum::<usize>();
+        let counts = STATUSES.iter().enumerate().map(|(at, status)| (status, count(at)));
+        let counts = counts.filter(|(_, count)| *count > 0);
+        counts.map(|(status, count)| format!("{status}_{count}_")).collect()
     }
 
     pub(crate) fn app(&self, app: &str) -> impl Iterator<Item = &Arc<Record>> {
-        self.apps.get(app).into_iter().flat_map(|app| app.values())
+        self.apps.get(app).into_iter().flat_map(|app| app.records())
     }
 
     pub(crate) fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.apps.values().flat_map(|app| app.values())
+        self.apps.values().flat_map(|app| app.records())
     }
 
     pub(crate) fn has(&self, app: &str, id: &str) -> bool {
-        self.apps.get(app).is_some_and(|app| app.contains_key(id))
+        self.apps.get(app).is_some_and(|app| app.get(id).is_some())
     }
 
     /// Whether this may be a part of the same memory as `earlier`: unless all that both have came anew.
     pub(crate) fn continues(&self, earlier: &Self) -> bool {
-        let known = |record: &&Arc<Record>| earlier.apps.get(&record.app)?.get(&record.id).cloned();
+        let known = |record: &&Arc<Record>| earlier.apps.get(&record.app)?.get(&record.id).map(Arc::clone);
         let mut both = self.records().filter_map(|now| Some((now, known(&now)?))).peekable();
         both.peek().is_none() || both.any(|(now, then)| now.registered == then.registered)
     }
 
     fn put(&mut self, record: Arc<Record>) -> Option<Arc<Record>> {
         let app = self.apps.entry(Arc::clone(&record.app)).or_default();
-        Arc::make_mut(app).insert(Arc::clone(&record.id), record)
+        Arc::make_mut(app).put(record)
     }
 
     fn delete(&mut self, record: &Record) -> Option<Arc<Record>> {
         let app = self.apps.get_mut(&record.app)?;
         let old = Arc::make_mut(app).remove(&record.id);
-        if app.is_empty() {
+        if app.len() == 0 {
             self.apps.remove(&record.app);
         }
         old
@@ -280,5 +316,6 @@ impl Continuity {
     }
 }
 
+mod app;
 #[cfg(test)]
 mod tests;

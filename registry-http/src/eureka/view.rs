@@ -31,6 +31,8 @@ pub(crate) struct Found {
     pub(crate) rejected: Vec<InstanceKey>,
     /// Keys that were told for instances which now have another.
     pub(crate) renamed: Vec<InstanceKey>,
+    /// What changed since the last list, if all else is as it was told then: each has the key of the one it replaces.
+    changed: Option<Vec<Arc<Instance>>>,
 }
 
 pub(crate) struct View {
@@ -39,6 +41,8 @@ pub(crate) struct View {
     holders: Holders,
     /// Whether deltas came since the last list.
     is_touched: bool,
+    /// Whether all of the last list was told, and by their own keys.
+    is_plain: bool,
     /// What those are called who can't have their own id, by application and id; `None` for those left out.
     called: HashMap<Place, Option<InstanceKey>>,
 }
@@ -70,6 +74,13 @@ impl Seen {
             }
         };
         Self { record: Arc::clone(record), sight }
+    }
+
+    /// The instance, if it stands where another did and has its key.
+    fn replaces(&self, old: &Self) -> Option<&Arc<Instance>> {
+        let (Sight::Instance(new), Sight::Instance(was)) = (&self.sight, &old.sight) else { return None };
+        let is_its_place = self.record.is_at_the_place_of(&old.record);
+        Some(new).filter(|new| is_its_place && new.id() == was.id() && new.service() == was.service())
     }
 
     /// The key that it has unless somebody else has it.
@@ -174,6 +185,7 @@ impl View {
             known: Recall::new(),
             holders: Holders::default(),
             is_touched: false,
+            is_plain: false,
             called: HashMap::new(),
         }
     }
@@ -181,6 +193,7 @@ impl View {
     /// Takes a whole list: what it has of the target. Records that were in the last one are not decoded again.
     pub(crate) fn list(&mut self, all: &Replica) -> Found {
         let is_touched = std::mem::take(&mut self.is_touched);
+        let was_plain = std::mem::take(&mut self.is_plain);
         let (mut fresh, mut malformed) = (Vec::new(), Vec::new());
         let mut found = Found::default();
         let lost = self.pass(all, |seen, is_new| {
@@ -196,6 +209,7 @@ impl View {
         let kept: Vec<_> =
             malformed.iter().filter_map(|seen| Some((&seen.record, self.last(seen)?))).collect();
         let kept_before = self.holders.kept.clone();
+        let had_kept = !kept_before.is_empty();
         if is_touched {
             self.holders = Holders::default();
         }
@@ -212,6 +226,12 @@ impl View {
             found = self.distinct(all, kept_before);
         }
         found.rejected.extend(malformed.iter().filter_map(|seen| self.told(seen)));
+        self.is_plain =
+            malformed.is_empty() && !had_kept && found.renamed.is_empty() && self.called.is_empty();
+        if self.is_plain && was_plain && !is_touched && !fresh.is_empty() && fresh.len() == lost.len() {
+            let replaced = lost.iter().zip(&fresh).map(|(old, new)| new.replaces(old).map(Arc::clone));
+            found.changed = replaced.collect();
+        }
         found
     }
 
@@ -380,6 +400,10 @@ fn place(record: &Arc<Record>) -> Place {
 
 impl Found {
     fn tell(self, event: &mut Event) {
+        if let Some(changed) = self.changed {
+            event.changes.extend(changed.into_iter().map(Change::Upsert));
+            return;
+        }
         event.changes.extend(self.renamed.into_iter().map(Change::Remove));
         event.changes.push(Change::Reset(self.instances));
         event.rejected.extend(self.rejected);

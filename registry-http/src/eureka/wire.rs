@@ -3,13 +3,11 @@
 //! Written as its own client writes it. Read loosely, as writers differ: a number or a flag may be a string and the
 //! other way round, a port a bare number, a list of one the one alone, anything absent or `null`.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap};
 
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::json::{self, Object, Scalar};
 
 /// The body of a registration.
 #[derive(Debug, Serialize)]
@@ -151,55 +149,7 @@ impl Loose<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Loose<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-
-        impl<'de> Visitor<'de> for Any {
-            type Value = Loose<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Loose(Some(Cow::Borrowed(text))))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Loose(Some(Cow::Owned(text.to_owned()))))
-            }
-
-            fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Self::Value, E> {
-                Ok(Loose(Some(Cow::Borrowed(if flag { "true" } else { "false" }))))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
-                Ok(Loose(Some(Cow::Owned(number.to_string()))))
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
-                Ok(Loose(Some(Cow::Owned(number.to_string()))))
-            }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
-                Ok(Loose(Some(Cow::Owned(number.to_string()))))
-            }
-
-            fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-                Ok(Loose(None))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Loose(None))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Loose(None))
-            }
-        }
-
-        deserializer.deserialize_any(Any)
+        Ok(Self(Scalar::deserialize(deserializer)?.into_text()))
     }
 }
 
@@ -220,24 +170,20 @@ impl Port {
 
 impl<'de> Deserialize<'de> for Port {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?.get();
-        let port = |number: &Loose<'_>| {
-            number.number().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)
-        };
-        if raw.starts_with('{') {
-            #[derive(Default, Deserialize)]
-            #[serde(default)]
-            struct Parts<'a> {
-                #[serde(borrow, rename = "$")]
-                number: Loose<'a>,
-                #[serde(borrow, rename = "@enabled")]
-                enabled: Loose<'a>,
-            }
-            let parts: Parts<'_> = serde_json::from_str(raw).map_err(de::Error::custom)?;
-            return Ok(Self { number: port(&parts.number), enabled: parts.enabled.flag() });
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Parts<'a> {
+            #[serde(borrow, rename = "$")]
+            number: Loose<'a>,
+            #[serde(borrow, rename = "@enabled")]
+            enabled: Loose<'a>,
         }
-        let number: Loose<'_> = serde_json::from_str(raw).map_err(de::Error::custom)?;
-        Ok(Self { number: port(&number), enabled: None })
+        let Parts { number, enabled } = match Object::deserialize(deserializer)? {
+            Object::Is(parts) => parts,
+            Object::Not(number) => Parts { number: Loose(number.into_text()), enabled: Loose::default() },
+        };
+        let number = number.number().and_then(|number| u16::try_from(number).ok());
+        Ok(Self { number: number.filter(|number| *number > 0), enabled: enabled.flag() })
     }
 }
 
@@ -255,11 +201,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for DataCenter<'a> {
             #[serde(borrow)]
             metadata: Pairs<'a>,
         }
-        let raw = <&'de RawValue>::deserialize(deserializer)?.get();
-        if !raw.starts_with('{') {
-            return Ok(Self::default());
-        }
-        let parts: Parts<'de> = serde_json::from_str(raw).map_err(de::Error::custom)?;
+        let parts: Parts<'de> = Object::deserialize(deserializer)?.or_default();
         Ok(Self { metadata: parts.metadata })
     }
 }
@@ -279,11 +221,7 @@ impl<'de> Deserialize<'de> for Lease {
             #[serde(borrow, rename = "registrationTimestamp")]
             registered: Loose<'a>,
         }
-        let raw = <&RawValue>::deserialize(deserializer)?.get();
-        if !raw.starts_with('{') {
-            return Ok(Self::default());
-        }
-        let parts: Parts<'_> = serde_json::from_str(raw).map_err(de::Error::custom)?;
+        let parts: Parts<'_> = Object::deserialize(deserializer)?.or_default();
         Ok(Self { registered: parts.registered.number().unwrap_or(0) })
     }
 }
@@ -305,32 +243,8 @@ impl Pairs<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Pairs<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some((key, value)) = map.next_entry::<Loose<'de>, Loose<'de>>()? {
-                    match key.0 {
-                        Some(key) if key != "@class" => pairs.push((key, value)),
-                        _ => {}
-                    }
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-
-        let raw = <&'de RawValue>::deserialize(deserializer)?.get();
-        if !raw.starts_with('{') {
-            return Ok(Self::default());
-        }
-        let mut inner = serde_json::Deserializer::from_str(raw);
-        inner.deserialize_map(Entries).map_err(de::Error::custom)
+        let all: json::Pairs<Loose<'de>, Loose<'de>> = Object::deserialize(deserializer)?.or_default();
+        let said = all.0.into_iter().filter_map(|(key, value)| Some((key.0?, value)));
+        Ok(Self(said.filter(|(key, _)| key != "@class").collect()))
     }
 }

@@ -141,6 +141,14 @@ impl<'a> List<'a> {
         }
     }
 
+    /// What stands in front of the entries, as servers write it.
+    pub(crate) fn key(api: Api) -> &'static str {
+        match api {
+            Api::V1 | Api::V2 => "\"hosts\":[",
+            Api::V3 => "\"data\":[",
+        }
+    }
+
     /// The form of v1, which pushes have too.
     pub(crate) fn of_info(body: &'a str) -> Result<Self, Error> {
         let split = serde_json::from_str::<ServiceInfo<Vec<&'a RawValue>>>(body).ok();

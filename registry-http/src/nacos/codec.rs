@@ -30,11 +30,11 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use registry_core::{
-    Endpoint, Error, ErrorKind, Incarnation, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata,
-    ServiceName, Status, Weight, model::RecordVersion,
+    Endpoint, Error, ErrorKind, Incarnation, Instance, InstanceId, InstanceKey, ServiceName, Status, Weight,
+    model::{RecordVersion, Sketch},
 };
 
-use super::host::Host;
+use super::host::{Host, Place};
 
 /// The cluster of an instance that names none.
 pub(crate) const DEFAULT_CLUSTER: &str = "DEFAULT";
@@ -51,6 +51,10 @@ const ESCAPED: &str = "sr.m.";
 const SERVERS: &str = "preserved.";
 const VERSION: &str = "version";
 const ZONE: &str = "zone";
+/// The weight of a record that has none.
+const NEUTRAL: f64 = 1.0;
+/// What is wrong with an entry that isn't even one.
+const NO_FIELDS: &str = "it is not an object with the right fields";
 /// Our weights per unit of theirs.
 const SCALE: f64 = 100.0;
 
@@ -202,21 +206,27 @@ pub(crate) enum Entry {
 
 /// Reads one entry of the list of `service`.
 pub(crate) fn decode(service: &ServiceName, entry: &[u8]) -> Entry {
-    let host: Host = match serde_json::from_slice(entry) {
-        Ok(host) => host,
-        Err(error) => {
-            let error = malformed("it is not an object with the right fields").with_source(error);
-            let host = Host::salvage(entry);
-            let usable = host.as_ref().is_none_or(Host::is_usable);
-            return bad(host.and_then(|host| key_of(service, &host)), usable, error);
-        }
+    let host = std::str::from_utf8(entry).map_err(|error| malformed(NO_FIELDS).with_source(error));
+    let host = host.and_then(|entry| {
+        serde_json::from_str::<Host<'_>>(entry).map_err(|error| malformed(NO_FIELDS).with_source(error))
+    });
+    let error = match host {
+        Ok(host) => return read(service, &host),
+        Err(error) => error,
     };
-    let key = key_of(service, &host);
+    let salvaged = Host::salvage(entry);
+    let host = salvaged.as_deref().and_then(|salvaged| serde_json::from_str::<Host<'_>>(salvaged).ok());
+    let usable = host.as_ref().is_none_or(Host::is_usable);
+    bad(host.and_then(|host| key_of(service, &host)), usable, error)
+}
+
+/// What an entry says that has the right fields.
+pub(crate) fn read(service: &ServiceName, host: &Host<'_>) -> Entry {
     let usable = host.is_usable();
     match instance_of(service, host) {
         Ok(instance) if usable => Entry::Usable(instance),
         Ok(instance) => Entry::Hidden(instance),
-        Err(error) => bad(key, usable, error),
+        Err(error) => bad(key_of(service, host), usable, error),
     }
 }
 
@@ -228,114 +238,97 @@ fn bad(key: Option<InstanceKey>, usable: bool, error: Error) -> Entry {
     }
 }
 
-fn key_of(service: &ServiceName, host: &Host) -> Option<InstanceKey> {
-    let id = match host.metadata.get(ID) {
-        Some(id) => id.clone(),
-        None => host.address()?.to_string(),
+fn key_of(service: &ServiceName, host: &Host<'_>) -> Option<InstanceKey> {
+    let id = match host.said(ID) {
+        Some(id) => InstanceId::foreign(id),
+        None => InstanceId::foreign(host.address()?.to_string()),
     };
-    Some(InstanceKey::new(service.clone(), InstanceId::foreign(id).ok()?))
+    Some(InstanceKey::new(service.clone(), id.ok()?))
 }
 
-fn instance_of(service: &ServiceName, host: Host) -> Result<Instance, Error> {
-    let address = host.address().ok_or_else(|| malformed("it has no ip and port"))?;
-    let weight = host.weight.unwrap_or(1.0);
-    let mut metadata = host.metadata;
-    let (id, is_ours) = match metadata.remove(ID) {
-        Some(id) => (id, true),
-        None => (address.to_string(), false),
-    };
-    let builder = InstanceBuilder::of_key(InstanceKey::new(service.clone(), InstanceId::foreign(id)?));
-    let (builder, version) = match is_ours {
-        true => ours(builder, &address, weight, &mut metadata)?,
-        false => (foreign(builder, &address, weight, &mut metadata)?, None),
-    };
-    let instance = builder.all_metadata(Metadata::from_pairs(metadata)?).build()?;
-    Ok(instance.with_record_version(version))
+fn instance_of(service: &ServiceName, host: &Host<'_>) -> Result<Instance, Error> {
+    let place = host.place().ok_or_else(|| malformed("it has no ip and port"))?;
+    let sketch = |id| Sketch::new(InstanceKey::new(service.clone(), id));
+    match host.said(ID) {
+        Some(id) => ours(sketch(InstanceId::foreign(id)?), place, host),
+        None => foreign(sketch(InstanceId::foreign(place.to_address().to_string())?), place, host),
+    }
 }
 
-type Text = BTreeMap<String, String>;
-
-fn ours(
-    mut builder: InstanceBuilder,
-    address: &Address,
-    weight: f64,
-    metadata: &mut Text,
-) -> Result<(InstanceBuilder, Option<RecordVersion>), Error> {
-    let mut escaped = Text::new();
-    let mut field = |key: &str| metadata.remove(key);
-    for url in field(URLS).unwrap_or_else(|| url("http", address, address.port)).split(' ') {
-        builder = builder.endpoint(url);
+fn ours<'h>(mut sketch: Sketch<'h>, place: Place<'h>, host: &'h Host<'_>) -> Result<Instance, Error> {
+    let (mut urls, mut tags, mut status, mut kept, mut by) = (None, None, None, None, None);
+    let mut escaped = Vec::new();
+    for (key, value) in host.metadata() {
+        match key {
+            ID => {}
+            URLS => urls = Some(value),
+            VERSION => sketch.version = Some(value),
+            ZONE => sketch.zone = Some(value),
+            GROUP => sketch.group = Some(value),
+            TAGS => tags = Some(value),
+            STATUS => status = Some(value),
+            WEIGHT => kept = Some(value),
+            BY => by = Some(value),
+            _ => match key.strip_prefix(ESCAPED) {
+                Some(key) => escaped.push((key, value)),
+                None if is_reserved(key) => {}
+                None => sketch.metadata.push((key, value)),
+            },
+        }
     }
-    if let Some(version) = field(VERSION) {
-        builder = builder.version(version);
-    }
-    if let Some(zone) = field(ZONE) {
-        builder = builder.zone(zone);
-    }
-    if let Some(group) = field(GROUP) {
-        builder = builder.group(group);
-    }
-    if let Some(tags) = field(TAGS) {
-        let tags: Vec<String> = serde_json::from_str(&tags)
-            .map_err(|error| malformed("its tags are no JSON list of texts").with_source(error))?;
-        builder = tags.into_iter().fold(builder, InstanceBuilder::tag);
-    }
-    let status = field(STATUS).map_or(Ok(Status::Serving), |status| status.parse())?;
-    builder = builder.status(status);
+    // The later of two with one key counts.
+    sketch.metadata.append(&mut escaped);
+    sketch.endpoints = match urls {
+        Some(urls) => urls.split(' ').map(str::parse).collect::<Result<_, _>>()?,
+        None => vec![Endpoint::new("http", place.ip, place.port)?],
+    };
+    let tags: Vec<String> = tags
+        .map_or(Ok(Vec::new()), serde_json::from_str)
+        .map_err(|error| malformed("its tags are no JSON list of texts").with_source(error))?;
+    sketch.status = status.map_or(Ok(Status::Serving), str::parse)?;
+    let weight = host.weight.unwrap_or(NEUTRAL);
     // An operator who gives weight to one that drains means the record's own.
-    let kept = field(WEIGHT).filter(|_| weight == 0.0).map(|kept| kept.parse::<f64>());
-    let weight = match kept {
+    let kept = kept.filter(|_| weight == 0.0).map(str::parse::<f64>);
+    sketch.weight = match kept {
         Some(kept) => Weight::from_f64(kept.map_err(|_| malformed("its weight is not a number"))?)?,
         None => Weight::from_f64(weight * SCALE)?,
     };
-    builder = builder.weight(weight.get());
-    let version = field(BY).map(|by| version_of(&by)).transpose()?;
-    metadata.retain(|key, value| {
-        if let Some(key) = key.strip_prefix(ESCAPED) {
-            escaped.insert(key.to_owned(), std::mem::take(value));
-        }
-        !is_reserved(key)
-    });
-    metadata.append(&mut escaped);
-    Ok((builder, version))
+    sketch.record_version = by.map(version_of).transpose()?;
+    build(sketch, &tags)
+}
+
+/// Builds a sketch with tags that were copied.
+fn build<'t>(mut sketch: Sketch<'t>, tags: &'t [String]) -> Result<Instance, Error> {
+    sketch.tags.extend(tags.iter().map(String::as_str));
+    sketch.build()
 }
 
 /// What other fleets write: Spring Cloud Alibaba's `secure` and `gRPC_port`, Kratos' `kind`, Dubbo's `protocol`.
-fn foreign(
-    mut builder: InstanceBuilder,
-    address: &Address,
-    weight: f64,
-    metadata: &mut Text,
-) -> Result<InstanceBuilder, Error> {
-    let said = |key: &str| metadata.get(key).map(String::as_str);
-    let scheme = match said("kind").or(said("protocol")) {
-        Some(scheme) if Endpoint::new(scheme, &address.ip, address.port).is_ok() => scheme,
-        _ if said("secure") == Some("true") => "https",
-        _ => "http",
+fn foreign<'h>(mut sketch: Sketch<'h>, place: Place<'h>, host: &'h Host<'_>) -> Result<Instance, Error> {
+    let said = |key: &str| host.said(key);
+    let given = |key: &str| host.said(key).filter(|text| !text.is_empty());
+    let told = said("kind").or(said("protocol")).map(|kind| Endpoint::new(kind, place.ip, place.port));
+    let first = match told {
+        Some(Ok(endpoint)) => endpoint,
+        _ if said("secure") == Some("true") => Endpoint::new("https", place.ip, place.port)?,
+        _ => Endpoint::new("http", place.ip, place.port)?,
     };
-    builder = builder.endpoint(url(scheme, address, address.port));
+    sketch.endpoints.push(first);
     if let Some(port) =
-        said("gRPC_port").and_then(|port| port.parse().ok()).filter(|port| *port != address.port)
+        said("gRPC_port").and_then(|port| port.parse().ok()).filter(|port| *port != place.port)
     {
-        builder = builder.endpoint(url("grpc", address, port));
+        sketch.endpoints.push(Endpoint::new("grpc", place.ip, port)?);
     }
+    let weight = host.weight.unwrap_or(NEUTRAL);
     // A text may be `NaN`, and the lesser of that and a limit is the limit.
     if !weight.is_finite() {
         return Err(malformed("its weight is not a number"));
     }
-    if let Some(version) = metadata.remove(VERSION).filter(|version| !version.is_empty()) {
-        builder = builder.version(version);
-    }
-    let cluster = Some(&address.cluster).filter(|cluster| *cluster != DEFAULT_CLUSTER);
-    if let Some(zone) = metadata.remove(ZONE).filter(|zone| !zone.is_empty()).or_else(|| cluster.cloned()) {
-        builder = builder.zone(zone);
-    }
-    Ok(builder.weight(Weight::from_f64((weight * SCALE).min(f64::from(Weight::MAX.get())))?.get()))
-}
-
-fn url(scheme: &str, address: &Address, port: u16) -> String {
-    let host = if address.ip.contains(':') { format!("[{}]", address.ip) } else { address.ip.clone() };
-    format!("{scheme}://{host}:{port}")
+    sketch.version = given(VERSION);
+    sketch.zone = given(ZONE).or(Some(place.cluster).filter(|cluster| *cluster != DEFAULT_CLUSTER));
+    sketch.weight = Weight::from_f64((weight * SCALE).min(f64::from(Weight::MAX.get())))?;
+    sketch.metadata = host.metadata().filter(|(key, _)| !matches!(*key, VERSION | ZONE)).collect();
+    sketch.build()
 }
 
 fn version_of(by: &str) -> Result<RecordVersion, Error> {

@@ -16,14 +16,16 @@ use std::{
 use foldhash::fast::RandomState;
 use registry_core::{
     Error, Instance, InstanceId, InstanceKey, ServiceName,
-    backend::{Change, Relist},
+    backend::{Change, Relist, Relisted},
 };
 
 use super::{
     answer::List,
     api::Api,
-    codec::{Entry, decode},
+    codec::{Entry, decode, read},
+    host::Host,
 };
+use crate::json::{Element, Elements};
 
 /// So many keys are looked for by comparing.
 const FEW: usize = 4;
@@ -50,6 +52,8 @@ struct Last {
     hasher: RandomState,
     /// Where the hosts are, and the hash up to their end.
     known: Option<(Range<usize>, u64)>,
+    /// The hash of the body that was just compared, up to there.
+    compared: Option<(usize, u64)>,
 }
 
 /// What a list brings.
@@ -95,42 +99,77 @@ impl Lists {
     /// # Errors
     /// `Protocol` if the body is no list; then nothing was learnt.
     pub(crate) fn take_body(&mut self, api: Api, body: &[u8]) -> Result<News, Error> {
+        self.last.compared = None;
         if let Some(rest) = self.last.rest(body) {
             let list = List::parse(api, &rest);
             if self.is_open && list.is_ok_and(|list| list.is_protected == self.is_protected) {
                 return Ok(News::default());
             }
         }
-        self.last.known = None;
+        self.last.forget();
+        if !self.is_open
+            && self.relist.is_new()
+            && let Some(news) = self.take_first(api, body)
+        {
+            return Ok(news);
+        }
         let list = List::parse(api, body)?;
         let news = self.take(&list)?;
         self.last.note(body, list.bytes());
         Ok(news)
     }
 
+    /// Of a first list everything is new: its entries are read as they are found, which also tells where they end.
+    /// `None` if it isn't written as servers write it, and then nothing was learnt.
+    fn take_first(&mut self, api: Api, body: &[u8]) -> Option<News> {
+        let text = std::str::from_utf8(body).ok()?;
+        let key = List::key(api);
+        // Quotes within strings are escaped, so this is no part of one.
+        let open = text.find(key)? + key.len();
+        let mut entries = Elements::<Host<'_>>::new(&text[open..]);
+        let (service, mark) = (&self.service, &self.hidden_mark);
+        let relisted = self.relist.next(&mut entries, |entry| match entry {
+            Element::Read(_, host) => sight(service, mark, read(service, &host)),
+            Element::Raw(raw) => sight(service, mark, decode(service, raw.as_bytes())),
+        });
+        let is_protected = entries.after().and_then(|after| {
+            let close = text.len() - after.len() - 1;
+            // An entry that stands where it does in the list is one of its hosts, not of something else's.
+            let rest = [&body[..open], b"0", &body[close..]].concat();
+            let list = List::parse(api, &rest).ok();
+            let list = list.filter(|list| std::ptr::eq(list.bytes().as_ptr(), &raw const rest[open]))?;
+            self.last.note(body, &body[open..close]);
+            Some(list.is_protected)
+        });
+        let Some(is_protected) = is_protected else {
+            // It knew nothing before.
+            self.relist = Relist::new();
+            return None;
+        };
+        self.protect(is_protected, entries.met());
+        Some(self.news(relisted, true))
+    }
+
     /// # Errors
     /// `Protocol` if the hosts are no array; then nothing was learnt.
     pub(crate) fn take(&mut self, list: &List<'_>) -> Result<News, Error> {
         // Told whole where entries mean something else than they did.
+        // Told whole where entries mean something else than they did.
         let is_anew = !self.is_open || list.is_protected != self.is_protected;
         let entries = list.entries()?;
-        if list.is_protected != self.is_protected {
-            self.is_protected = list.is_protected;
-            self.report_protection(entries.len());
-        }
+        self.protect(list.is_protected, entries.len());
         let (service, mark) = (&self.service, &self.hidden_mark);
-        let mut relisted = self.relist.next(entries, |entry| match decode(service, entry) {
-            Entry::Usable(instance) => Ok(instance),
-            Entry::Hidden(instance) => Err(Some(InstanceKey::new(mark.clone(), instance.id().clone()))),
-            Entry::Spoilt(key, error) => {
-                tracing::debug!(%service, ?key, error = format!("{error:#}"), "hides a malformed record");
-                Err(Some(InstanceKey::new(mark.clone(), key.id)))
-            }
-            Entry::Bad(key, error) => {
-                tracing::debug!(%service, ?key, error = format!("{error:#}"), "skipped a record");
-                Err(key)
-            }
-        });
+        let relisted = self.relist.next(entries, |entry| sight(service, mark, decode(service, entry)));
+        Ok(self.news(relisted, is_anew))
+    }
+
+    fn protect(&mut self, is_protected: bool, instances: usize) {
+        if std::mem::replace(&mut self.is_protected, is_protected) != is_protected {
+            self.report_protection(instances);
+        }
+    }
+
+    fn news(&mut self, mut relisted: Relisted, is_anew: bool) -> News {
         // Nobody was told of those.
         relisted.gone.retain(|key| key.service != self.hidden_mark);
         let (hidden, rejected): (Vec<_>, Vec<_>) =
@@ -139,11 +178,15 @@ impl Lists {
         let total = relisted.instances.len();
         let few = if self.is_unique && !is_anew { &*relisted.changed } else { &[] };
         let instances = match few.len() {
+            _ if relisted.is_distinct && !is_anew => relisted.instances,
             // Of those that were each of another key only these can be double.
             1..=FEW if few.iter().all(|one| is_once(one.id(), &relisted.instances)) => relisted.instances,
             _ => unique(relisted.instances),
         };
         self.is_unique = instances.len() == total;
+        if self.is_unique {
+            self.relist.note_distinct();
+        }
         let is_known_hidden = |key: &InstanceKey| self.hidden.contains(&key.id);
         let changes = if is_anew || instances.len() < total || !relisted.gone.iter().all(is_known_hidden) {
             vec![Change::Reset(instances)]
@@ -153,7 +196,7 @@ impl Lists {
             gone.chain(relisted.changed.into_iter().map(Change::Upsert)).collect()
         };
         self.is_open = true;
-        Ok(News { changes, rejected })
+        News { changes, rejected }
     }
 
     fn report_protection(&self, instances: usize) {
@@ -172,18 +215,43 @@ impl Lists {
 
 impl Last {
     /// What stands around the hosts, if they are those of the last body.
-    fn rest(&self, body: &[u8]) -> Option<Vec<u8>> {
+    fn rest(&mut self, body: &[u8]) -> Option<Vec<u8>> {
         let (hosts, hash) = self.known.as_ref()?;
-        let same = body.get(..hosts.end).is_some_and(|front| self.hasher.hash_one(front) == *hash);
-        same.then(|| [&body[..hosts.start], &body[hosts.end..]].concat())
+        let this = self.hasher.hash_one(body.get(..hosts.end)?);
+        self.compared = Some((hosts.end, this));
+        (this == *hash).then(|| [&body[..hosts.start], &body[hosts.end..]].concat())
     }
 
+    fn forget(&mut self) {
+        self.known = None;
+    }
+
+    /// Notes where the hosts of a body are, which `rest` may have been asked for.
     fn note(&mut self, body: &[u8], hosts: &[u8]) {
         let start = (hosts.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
         let end = start.saturating_add(hosts.len());
+        let compared = self.compared.take().filter(|(to, _)| *to == end);
         // Hosts that are none stand nowhere.
         if let Some(front) = body.get(..end).filter(|_| !hosts.is_empty() && start < end) {
-            self.known = Some((start..end, self.hasher.hash_one(front)));
+            // Mostly as long as the last.
+            let hash = compared.map_or_else(|| self.hasher.hash_one(front), |(_, hash)| hash);
+            self.known = Some((start..end, hash));
+        }
+    }
+}
+
+/// What becomes of an entry that nothing else is known of.
+fn sight(service: &ServiceName, mark: &ServiceName, entry: Entry) -> Result<Instance, Option<InstanceKey>> {
+    match entry {
+        Entry::Usable(instance) => Ok(instance),
+        Entry::Hidden(instance) => Err(Some(InstanceKey::new(mark.clone(), instance.id().clone()))),
+        Entry::Spoilt(key, error) => {
+            tracing::debug!(%service, ?key, error = format!("{error:#}"), "hides a malformed record");
+            Err(Some(InstanceKey::new(mark.clone(), key.id)))
+        }
+        Entry::Bad(key, error) => {
+            tracing::debug!(%service, ?key, error = format!("{error:#}"), "skipped a record");
+            Err(key)
         }
     }
 }

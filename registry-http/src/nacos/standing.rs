@@ -106,6 +106,6 @@ fn found(service: &ServiceName, entry: &[u8]) -> Option<Found> {
         Entry::Usable(instance) | Entry::Hidden(instance) => instance,
         Entry::Spoilt(..) | Entry::Bad(..) => return None,
     };
-    let address = serde_json::from_slice::<Host>(entry).ok()?.address()?;
+    let address = serde_json::from_slice::<Host<'_>>(entry).ok()?.address()?;
     Some(Found { id: instance.id().clone(), address, version: instance.record_version() })
 }

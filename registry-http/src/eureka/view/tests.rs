@@ -236,3 +236,50 @@ fn of_a_thousand_of_which_one_changed_one_is_decoded() {
     assert_eq!((decoded, after.len(), kept), (1, 1000, 999));
     assert_eq!(after.iter().filter(|instance| instance.version() == Some("1")).count(), 1);
 }
+
+#[test]
+fn a_list_that_differs_by_what_some_say_tells_those_and_any_other_tells_all() {
+    let mut lists = Lists::new();
+    let mut view = by_vip();
+    let mut all = Replica::default();
+    let weighing = |app: &str, id: &str, weight: u32| {
+        let mut item = item(app, id, "ADDED");
+        item["metadata"] = json!({"weight": weight.to_string()});
+        item
+    };
+    let mut tell = |items: &[Value]| {
+        all = all.next(lists.read(&body(items)).unwrap().expect("another body").items);
+        let mut event = Event::new(Vec::new(), None, Evidence::default());
+        view.reset(&[], &all, &mut event);
+        let told = |change: &Change| match change {
+            Change::Upsert(instance) => format!("+{} {}", instance.id(), instance.weight()),
+            Change::Reset(all) => format!("={}", named(all).join(", ")),
+            other => panic!("{other:?}"),
+        };
+        let rejected = event.rejected.iter().map(|key| format!("?{}", key.id));
+        event.changes.iter().map(told).chain(rejected).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(tell(&[weighing("A", "1", 1), weighing("A", "2", 1)]), "=1 a, 2 a");
+    assert_eq!(tell(&[weighing("A", "1", 1), weighing("A", "2", 7)]), "+2 7");
+    assert_eq!(tell(&[weighing("A", "1", 8), weighing("A", "2", 9)]), "+1 8 +2 9");
+    assert_eq!(
+        tell(&[weighing("A", "2", 9), weighing("A", "1", 8)]),
+        "=1 a, 2 a",
+        "nothing new is told again"
+    );
+    assert_eq!(
+        tell(&[weighing("A", "2", 9), weighing("A", "3", 8)]),
+        "=2 a, 3 a",
+        "another came and one went"
+    );
+    assert_eq!(tell(&[weighing("A", "2", 9)]), "=2 a");
+    assert_eq!(tell(&[weighing("A", "2", 9), weighing("B", "2", 1)]), "=2 a, 2@B b");
+    assert_eq!(
+        tell(&[weighing("A", "2", 8), weighing("B", "2", 1)]),
+        "=2 a, 2@B b",
+        "one is called otherwise"
+    );
+    assert_eq!(tell(&[weighing("A", "2", 7)]), "=2 a");
+    assert_eq!(tell(&[broken("A", "2")]), "= ?2");
+    assert_eq!(tell(&[weighing("A", "2", 6)]), "=2 a", "it can be read again");
+}

@@ -1,4 +1,4 @@
-use registry_core::model::decode_record;
+use registry_core::{InstanceBuilder, model::decode_record};
 
 use super::*;
 
