@@ -102,9 +102,11 @@ impl Ground {
             Backend::Consul => &servers::CONSUL,
             Backend::Eureka => &servers::EUREKA,
             Backend::Nacos => &servers::NACOS_NEWEST,
+            Backend::Nacos2 => &servers::NACOS_PREVIOUS,
         };
         let server = servers::ensure(root, recipe).map_err(Missing::into_failure)?;
-        let apart = if backend == Backend::Nacos { Some(Apart::find(root)?) } else { None };
+        let apart =
+            if matches!(backend, Backend::Nacos | Backend::Nacos2) { Some(Apart::find(root)?) } else { None };
         Ok(Self { server: Some(server), apart })
     }
 }
@@ -140,7 +142,7 @@ pub(crate) fn run(
             command.args(["--config", &apart.runner()]);
         }
         command.args(["--test", "faults", "--", "--include-ignored", &format!("{}::", backend.name())]);
-        if matches!(backend, Backend::Consul | Backend::Eureka | Backend::Nacos) {
+        if matches!(backend, Backend::Consul | Backend::Eureka | Backend::Nacos | Backend::Nacos2) {
             command.arg(format!("--test-threads={WAITING}"));
         }
         command.env("FIGURES", &figures);
