@@ -156,7 +156,7 @@ impl KeeperState {
             }
         };
         if stale {
-            self.lost_in_renewal(sent, renewal.lost, now);
+            self.lost_in_renewal(sent, renewal.lost, Duration::ZERO, now);
             return;
         }
         tenure.sent = sent;
@@ -173,14 +173,17 @@ impl KeeperState {
         }
         self.last_error = None;
         self.backoff.succeed(now);
+        // The first that got through after some that didn't.
+        let after_failures = self.tenure().filter(|tenure| tenure.failures > 0).cloned();
+        let once = after_failures.map_or(Duration::ZERO, |tenure| self.spread(&tenure));
         let missed = self.credit(sent, &renewal);
         self.schedule_renewal(sent, &renewal, missed, now);
-        self.lost_in_renewal(sent, renewal.lost, now);
+        self.lost_in_renewal(sent, renewal.lost, once, now);
     }
 
     /// The registry no longer knows these. A beat can't speak of a publication that was answered after it was sent,
-    /// though: it may have overtaken that one. The next beat can.
-    fn lost_in_renewal(&mut self, sent: Instant, mut lost: Vec<InstanceKey>, now: Instant) {
+    /// though: it may have overtaken that one. The next beat can. They are published again after `once`.
+    fn lost_in_renewal(&mut self, sent: Instant, mut lost: Vec<InstanceKey>, once: Duration, now: Instant) {
         if self.capabilities.proof != Proof::Session {
             let is_older = |at: Option<Instant>| at.is_none_or(|at| at <= sent);
             lost.retain(|key| {
@@ -188,6 +191,14 @@ impl KeeperState {
             });
         }
         self.gone(&lost, now);
+        if once.is_zero() {
+            return;
+        }
+        for key in &lost {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.retry_at = entry.retry_at.max(Some(now + once));
+            }
+        }
     }
 
     fn renewal_failed(&mut self, sent: Instant, error: Error, now: Instant) {
