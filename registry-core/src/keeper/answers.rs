@@ -173,9 +173,8 @@ impl KeeperState {
         }
         self.last_error = None;
         self.backoff.succeed(now);
-        // The first that got through after some that didn't.
-        let after_failures = self.tenure().filter(|tenure| tenure.failures > 0).cloned();
-        let once = after_failures.map_or(Duration::ZERO, |tenure| self.spread(&tenure));
+        let before = self.tenure().cloned();
+        let once = before.map_or(Duration::ZERO, |tenure| self.spread_after_retries(&tenure));
         let missed = self.credit(sent, &renewal);
         self.schedule_renewal(sent, &renewal, missed, now);
         self.lost_in_renewal(sent, renewal.lost, once, now);

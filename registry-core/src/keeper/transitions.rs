@@ -50,11 +50,12 @@ impl KeeperState {
     pub(super) fn lose_lease(&mut self, cause: LossCause, now: Instant) {
         let Some(tenure) = self.tenure().cloned() else { return };
         let expired = matches!(cause, LossCause::Expired | LossCause::Withheld);
-        let once = if expired || tenure.failures > 0 { self.spread(&tenure) } else { Duration::ZERO };
         let pause = if expired {
-            once
+            // The clients of a registry that was away come back one by one.
+            tenure.times.map_or(Duration::ZERO, Times::spread).mul_f64(self.rng.f64())
         } else {
             // One that merely forgot us gets us at once; one that forgets again and again doesn't.
+            let once = self.spread_after_retries(&tenure);
             self.backoff.fail(now, false, None, &mut self.rng).max(once)
         };
         self.lease = LeaseState::Granting { op: None, retry_at: now + pause };
@@ -79,10 +80,12 @@ impl KeeperState {
         keys.iter().for_each(|key| self.settle(key, Deregistration::Confirmed, now));
     }
 
-    /// The clients of a registry that was away come back one by one: those that were lost meanwhile, and those that
-    /// learn with the first renewal afterwards that it has forgotten them.
-    pub(super) fn spread(&mut self, tenure: &Tenure) -> Duration {
-        tenure.times.map_or(Duration::ZERO, Times::spread).mul_f64(self.rng.f64())
+    /// The pause of whoever learns by a renewal that it was forgotten; none if the ones before got through.
+    pub(super) fn spread_after_retries(&mut self, tenure: &Tenure) -> Duration {
+        match tenure.times {
+            Some(times) if tenure.failures > 0 => times.spread_after_retries().mul_f64(self.rng.f64()),
+            _ => Duration::ZERO,
+        }
     }
 
     /// What is left of a lease that is given up.
