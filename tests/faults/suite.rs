@@ -18,5 +18,7 @@ mod live;
 mod memory;
 #[cfg(all(feature = "nacos", unix))]
 mod nacos;
+#[cfg(all(feature = "nacos", unix))]
+mod nacos2;
 #[cfg(all(feature = "etcd", unix))]
 mod naive;

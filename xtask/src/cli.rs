@@ -14,8 +14,8 @@ usage: cargo xtask COMMAND
              --write  put the table of faults, which is run anyway, into docs/faults.md
   matrix [--backend NAME,…] [--write]
              run the fault suite, end in a table of faults and backends
-             --backend  only these: memory, etcd, consul, eureka, nacos, naive (the usual hand-written client,
-                        which fails)
+             --backend  only these: memory, etcd, consul, eureka, nacos, nacos2 (the line before), naive (the
+                        usual hand-written client, which fails)
              --write    put the table into docs/faults.md
   chaos [--backend etcd] [--minutes N] [--seed S] [--plan]
              random faults on three members; the seed is printed and repeats the run

@@ -102,16 +102,24 @@ impl Ground {
             Backend::Consul => &servers::CONSUL,
             Backend::Eureka => &servers::EUREKA,
             Backend::Nacos => &servers::NACOS_NEWEST,
+            Backend::Nacos2 => &servers::NACOS_PREVIOUS,
         };
         let server = servers::ensure(root, recipe).map_err(Missing::into_failure)?;
-        let apart = if backend == Backend::Nacos { Some(Apart::find(root)?) } else { None };
+        let apart =
+            if matches!(backend, Backend::Nacos | Backend::Nacos2) { Some(Apart::find(root)?) } else { None };
         Ok(Self { server: Some(server), apart })
     }
 }
 
-/// How many rows of these run at a time, if not as many as there are cores: most of a row on servers that are slow to
-/// forget is waiting, and those that need a server of their own take turns.
-const WAITING: u32 = 8;
+/// How many rows run at a time, if not as many as there are cores: most of a row is waiting. On servers that are slow to
+/// forget, those that need a server of their own take turns besides; on etcd each row has one, with leases of 3 s.
+const fn at_a_time(backend: Backend) -> Option<u32> {
+    match backend {
+        Backend::Etcd => Some(4),
+        Backend::Consul | Backend::Eureka | Backend::Nacos | Backend::Nacos2 => Some(8),
+        Backend::Memory | Backend::Naive => None,
+    }
+}
 
 /// Runs the fault suite on some backends and adds what it showed; returns the counts and whether that is good.
 ///
@@ -140,8 +148,8 @@ pub(crate) fn run(
             command.args(["--config", &apart.runner()]);
         }
         command.args(["--test", "faults", "--", "--include-ignored", &format!("{}::", backend.name())]);
-        if matches!(backend, Backend::Consul | Backend::Eureka | Backend::Nacos) {
-            command.arg(format!("--test-threads={WAITING}"));
+        if let Some(threads) = at_a_time(*backend) {
+            command.arg(format!("--test-threads={threads}"));
         }
         command.env("FIGURES", &figures);
         if let Some(server) = &ground.server {

@@ -176,13 +176,14 @@ impl Suite {
         } else {
             self.not_run(MATRIX, Some(Registry::Memory), self.selection.reason_against());
         }
-        let Supplies { etcd, consul, eureka, nacos, apart, .. } = supplies;
+        let Supplies { etcd, consul, eureka, nacos, nacos_previous, apart, .. } = supplies;
         let mut left_out = None;
         for (registry, backends, supply) in [
             (Registry::Etcd, &[Backend::Etcd, Backend::Naive][..], etcd),
             (Registry::Consul, &[Backend::Consul], consul),
             (Registry::Eureka, &[Backend::Eureka], eureka),
             (Registry::Nacos, &[Backend::Nacos], nacos),
+            (Registry::Nacos, &[Backend::Nacos2], nacos_previous),
         ] {
             let server = match supply {
                 Supply::There(server) if !self.selection.quick => server,

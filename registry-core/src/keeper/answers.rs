@@ -156,7 +156,7 @@ impl KeeperState {
             }
         };
         if stale {
-            self.lost_in_renewal(sent, renewal.lost, now);
+            self.lost_in_renewal(sent, renewal.lost, Duration::ZERO, now);
             return;
         }
         tenure.sent = sent;
@@ -178,14 +178,16 @@ impl KeeperState {
         if was_away && self.throttled.is_some() && self.was_answered(&renewal) {
             self.takes_more(sent);
         }
+        let before = self.tenure().cloned();
+        let once = before.map_or(Duration::ZERO, |tenure| self.spread_after_retries(&tenure));
         let missed = self.credit(sent, &renewal);
         self.schedule_renewal(sent, &renewal, missed, now);
-        self.lost_in_renewal(sent, renewal.lost, now);
+        self.lost_in_renewal(sent, renewal.lost, once, now);
     }
 
     /// The registry no longer knows these. A beat can't speak of a publication that was answered after it was sent,
-    /// though: it may have overtaken that one. The next beat can.
-    fn lost_in_renewal(&mut self, sent: Instant, mut lost: Vec<InstanceKey>, now: Instant) {
+    /// though: it may have overtaken that one. The next beat can. They are published again after `once`.
+    fn lost_in_renewal(&mut self, sent: Instant, mut lost: Vec<InstanceKey>, once: Duration, now: Instant) {
         if self.capabilities.proof != Proof::Session {
             let is_older = |at: Option<Instant>| at.is_none_or(|at| at <= sent);
             lost.retain(|key| {
@@ -193,6 +195,14 @@ impl KeeperState {
             });
         }
         self.gone(&lost, now);
+        if once.is_zero() {
+            return;
+        }
+        for key in &lost {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.retry_at = entry.retry_at.max(Some(now + once));
+            }
+        }
     }
 
     fn renewal_failed(&mut self, sent: Instant, error: Error, now: Instant) {

@@ -68,6 +68,12 @@ impl Times {
         (self.ttl / 6).min(Duration::from_secs(3))
     }
 
+    /// The same for whoever learns by a renewal that it was forgotten meanwhile. Retries of a long time to live are far
+    /// apart already, and both together leave a second of the ten in which everybody is to be back.
+    pub(crate) fn spread_after_retries(self) -> Duration {
+        self.spread().min(Duration::from_secs(9).saturating_sub(self.ttl / 6))
+    }
+
     /// The slip between wall and monotonic time, or the lateness of a timer, that casts doubt on the lease.
     pub(crate) fn slip(self) -> Duration {
         (self.ttl / 4).max(Duration::from_secs(1))

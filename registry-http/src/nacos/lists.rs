@@ -154,7 +154,6 @@ impl Lists {
     /// `Protocol` if the hosts are no array; then nothing was learnt.
     pub(crate) fn take(&mut self, list: &List<'_>) -> Result<News, Error> {
         // Told whole where entries mean something else than they did.
-        // Told whole where entries mean something else than they did.
         let is_anew = !self.is_open || list.is_protected != self.is_protected;
         let entries = list.entries()?;
         self.protect(list.is_protected, entries.len());

@@ -30,6 +30,11 @@ const MOST_ATTEMPTS: usize = 15;
 /// Of the clients' first calls, most in a hundred within a stretch. A beat that failed is tried again within fractions of a
 /// second, so that few clients have not called by then; with pauses of 40 ms it is all of them.
 const MOST_AT_FIRST: f64 = 75.0;
+/// Of all calls that clients make until they are well again, most in a hundred within a stretch: the herd without those
+/// who are back. A tenth can't be asked of so few with a time to live of 5 s: whose beat failed tries again within a
+/// sixth of that, so that the most even spread has an eighth in each stretch, a beat brings two more calls with it, and
+/// chance does the rest (15 to 40 were seen). A tenth of a thousand clients is judged in process.
+const MOST_OF_THE_HERD: f64 = 60.0;
 /// How long calls are counted after the server is ready.
 const COUNTED: Duration = Duration::from_secs(20);
 /// How many clients join at a time.
@@ -126,21 +131,25 @@ pub(crate) async fn come_back(
         .iter()
         .map(|member| member.door.arrivals(ready).iter().map(|call| call.at).collect())
         .collect();
-    let until_well =
-        calls.iter().zip(&unwell).map(|(calls, unwell)| calls.iter().filter(|at| *at <= unwell).count());
-    let most = until_well.max().unwrap_or(0);
+    let until_well = calls.iter().zip(&unwell);
+    let until_well: Vec<Vec<Instant>> = until_well
+        .map(|(calls, unwell)| calls.iter().filter(|at| *at <= unwell).copied().collect())
+        .collect();
+    let most = until_well.iter().map(Vec::len).max().unwrap_or(0);
+    let herd = until_well.concat();
+    let (herd, in_herd) = (densest(herd.clone()), herd.len());
     let share = densest(calls.concat());
     let first = densest(calls.iter().filter_map(|calls| calls.first().copied()).collect());
     let quiet = calls.iter().filter(|calls| calls.is_empty()).count();
     join_all(members.iter().map(|member| member.fleet.close())).await;
     let all: usize = calls.iter().map(Vec::len).sum();
     let told = format!(
-        "{share:.1} % of {all} calls of {clients} clients in the densest 100 ms, {first:.0} % of their first ones, \
-         ≤ {most} calls until well, away for {:.1} s",
+        "{share:.1} % of {all} calls of {clients} clients in the densest 100 ms, {herd:.0} % of {in_herd} until they \
+         were well, {first:.0} % of their first ones, ≤ {most} calls until well, away for {:.1} s",
         (ready - killed).as_secs_f64(),
     );
     ensure(quiet == 0, format!("{quiet} clients never called: {told}"))?;
-    if share > 10.0 || first > MOST_AT_FIRST || most > MOST_ATTEMPTS {
+    if share > 10.0 || herd > MOST_OF_THE_HERD || first > MOST_AT_FIRST || most > MOST_ATTEMPTS {
         return Err(Violation::new(Invariant::H1, told));
     }
     Ok(Figure::new("back after", back).and("herd", told))

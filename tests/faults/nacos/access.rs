@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use registry_testkit::{
-    Nacos, NacosLine,
+    Nacos,
     faults::{Figure, FleetFactory, History, Losses, Policy, Violation, s1_no_secrets},
 };
 use service_registry::{ErrorKind, nacos::NacosConnector};
 use tokio::time::Instant;
 
+use super::site::NacosSite;
 use crate::live::{
     Site,
     site::COUNT,
@@ -19,12 +20,12 @@ use crate::live::{
 /// The life of a token; the shortest that Nacos likes.
 const TOKEN: Duration = Duration::from_secs(5);
 
-pub(super) async fn tokens(
-    site: &dyn Site,
+pub(crate) async fn tokens(
+    site: &NacosSite,
     fleets: &dyn FleetFactory,
     history: &History,
 ) -> Result<Figure, Violation> {
-    let nacos = Nacos::builder(NacosLine::V3).auth(TOKEN).start().await.must("nacos")?;
+    let nacos = Nacos::builder(site.0).auth(TOKEN).start().await.must("nacos")?;
     let (user, password) = Nacos::ADMIN;
     let url_of = |password: &str| {
         let url = site.url(&[nacos.address()], "guarded");

@@ -1,20 +1,15 @@
 //! Nacos as a place for faults.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use registry_testkit::{HttpApi, Nacos, NacosLine, ServerError};
+use registry_testkit::{HttpApi, Nacos, NacosLine, ServerError, Shared};
 use service_registry::{Instance, nacos::NacosConnector};
-use tokio::sync::Mutex;
 
 use crate::live::{Bounds, Server, Site, site::server, truth::Ask};
 
-/// Ends with the last row that holds it.
-static RUNNING: Mutex<Weak<Nacos>> = Mutex::const_new(Weak::new());
+static LINE_2: Shared<Nacos> = Shared::new();
+static LINE_3: Shared<Nacos> = Shared::new();
 
 const TTL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_secs(1);
@@ -27,14 +22,15 @@ const CACHE: Duration = Duration::from_secs(1);
 /// A beat comes within a third of the time to live, and what it shows takes two calls to mend.
 const MENDED: Duration = Duration::from_millis(2200);
 
-pub(super) struct NacosSite;
+/// A Nacos of one line. They differ in the API that the client finds there, not in what is promised.
+pub(crate) struct NacosSite(pub(crate) NacosLine);
 
 server!(Nacos, |nacos| nacos.wipe().await);
 
 #[async_trait(?Send)]
 impl Site for NacosSite {
     fn name(&self) -> &'static str {
-        "nacos"
+        if self.0 == NacosLine::V2 { "nacos2" } else { "nacos" }
     }
 
     fn bounds(&self) -> Bounds {
@@ -53,17 +49,12 @@ impl Site for NacosSite {
     }
 
     async fn shared(&self) -> Result<Arc<dyn Server>, ServerError> {
-        let mut running = RUNNING.lock().await;
-        if let Some(nacos) = running.upgrade() {
-            return Ok(nacos);
-        }
-        let nacos = Arc::new(Nacos::start(NacosLine::V3).await?);
-        *running = Arc::downgrade(&nacos);
-        Ok(nacos)
+        let shared = if self.0 == NacosLine::V2 { &LINE_2 } else { &LINE_3 };
+        Ok(shared.get(Nacos::start(self.0)).await?)
     }
 
     async fn own(&self) -> Result<Arc<dyn Server>, ServerError> {
-        Ok(Arc::new(Nacos::start(NacosLine::V3).await?))
+        Ok(Arc::new(Nacos::start(self.0).await?))
     }
 
     fn url(&self, endpoints: &[SocketAddr], namespace: &str) -> String {
@@ -91,8 +82,9 @@ impl Site for NacosSite {
         instance: &Instance,
     ) -> Result<(), ServerError> {
         let endpoint = instance.endpoint();
+        let api = if self.0 == NacosLine::V2 { "v2" } else { "v3/client" };
         let path = format!(
-            "/nacos/v3/client/ns/instance?namespaceId={namespace}&groupName=DEFAULT_GROUP&serviceName={}&ip={}\
+            "/nacos/{api}/ns/instance?namespaceId={namespace}&groupName=DEFAULT_GROUP&serviceName={}&ip={}\
              &port={}&clusterName=DEFAULT&ephemeral=true",
             instance.service(),
             endpoint.host(),

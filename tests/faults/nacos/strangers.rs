@@ -1,5 +1,6 @@
 //! What strangers register at Nacos: records of ours that are none, and instances of theirs.
 
+use registry_testkit::NacosLine;
 use serde_json::{Value, json};
 use service_registry::Instance;
 
@@ -11,7 +12,7 @@ use crate::live::{
 
 impl Strangers for NacosSite {
     fn garbage(&self, namespace: &str) -> Vec<Piece> {
-        let pieces = ours().into_iter().chain(theirs()).enumerate();
+        let pieces = ours().into_iter().chain(theirs(self.0)).enumerate();
         pieces.map(|(number, (what, fields, fate))| piece(namespace, number, what, &fields, fate)).collect()
     }
 
@@ -56,7 +57,9 @@ fn ours() -> Vec<Fields> {
 }
 
 /// Instances without it.
-fn theirs() -> Vec<Fields> {
+fn theirs(line: NacosLine) -> Vec<Fields> {
+    // The newest line turns a weight that is no number into 1; the one before keeps it, and lists it as a text.
+    let weight_nan = if line == NacosLine::V2 { Fate::Rejected } else { Fate::Shown };
     let metadata = |pairs: Value| json!({ "metadata": pairs.to_string() });
     let nonsense = json!({
         "kind": ":::", "gRPC_port": "no", "secure": "perhaps", "version": "", "sr.weight": "the mark is missing",
@@ -72,7 +75,7 @@ fn theirs() -> Vec<Fields> {
         ("minus", json!({ "port": "-1" }), Fate::Refused),
         ("port-text", json!({ "port": "http" }), Fate::Refused),
         ("addressless", json!({ "ip": "" }), Fate::Refused),
-        ("weight-nan", json!({ "weight": "NaN" }), Fate::Shown),
+        ("weight-nan", json!({ "weight": "NaN" }), weight_nan),
         ("weight-negative", json!({ "weight": "-1" }), Fate::Refused),
         ("weight-text", json!({ "weight": "heavy" }), Fate::Refused),
         ("oversized", metadata(json!({ "a": "x".repeat(2_000) })), Fate::Refused),

@@ -19,16 +19,18 @@ pub(crate) enum Backend {
     Consul,
     /// A real Eureka.
     Eureka,
-    /// A real Nacos.
+    /// A real Nacos of the newest line.
     Nacos,
+    /// A real Nacos of the line before, whose API is another one.
+    Nacos2,
     /// The usual hand-written client on a real etcd, which is expected to fail.
     Naive,
 }
 
 impl Backend {
     /// All columns, in their order.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Memory, Self::Etcd, Self::Consul, Self::Eureka, Self::Nacos, Self::Naive];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Memory, Self::Etcd, Self::Consul, Self::Eureka, Self::Nacos, Self::Nacos2, Self::Naive];
 
     /// Its name: on the command line, in the figures, and the module its tests are in.
     pub(crate) const fn name(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Backend {
             Self::Consul => "consul",
             Self::Eureka => "eureka",
             Self::Nacos => "nacos",
+            Self::Nacos2 => "nacos2",
             Self::Naive => "naive",
         }
     }
@@ -196,6 +199,7 @@ mod tests {
     fn row_and_backend_are_in_the_name_of_the_test() {
         assert_eq!(field_of("etcd::outages::row_03_frozen"), Some((3, Backend::Etcd)));
         assert_eq!(field_of("memory::row_15_an_empty_push"), Some((15, Backend::Memory)));
+        assert_eq!(field_of("nacos2::row_03_frozen"), Some((3, Backend::Nacos2)));
         for other in
             ["row_03_x", "etcd::frozen", "etcd::row_3x_y", "etcd::row_123", "plan::row_03_x", "etcd::row_é"]
         {

@@ -32,7 +32,7 @@ impl Fault {
             Backend::Memory => self.memory.is_some(),
             Backend::Etcd => self.etcd.is_some(),
             Backend::Consul => OVER_HTTP.contains(&self.number) || ON_CONSUL_ALONE.contains(&self.number),
-            Backend::Eureka | Backend::Nacos => OVER_HTTP.contains(&self.number),
+            Backend::Eureka | Backend::Nacos | Backend::Nacos2 => OVER_HTTP.contains(&self.number),
             Backend::Naive => false,
         }
     }

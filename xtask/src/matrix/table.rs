@@ -130,7 +130,7 @@ mod tests {
         let table = markdown(&measured());
         let first = table.lines().nth(2).expect("a row");
         assert!(first.starts_with("| 1 | killed, back with its data |"), "{first}");
-        assert!(first.ends_with("| pass | – | – | – | – | – |"), "{first}");
+        assert!(first.ends_with("| pass | – | – | – | – | – | – |"), "{first}");
     }
 
     #[test]

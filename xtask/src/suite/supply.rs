@@ -55,7 +55,8 @@ impl Suite {
         let [consul, eureka, nacos, nacos_previous, spring] =
             [&CONSUL, &EUREKA, &NACOS_NEWEST, &NACOS_PREVIOUS, &SPRING]
                 .map(|recipe| self.supply(recipe, build));
-        let apart = if matches!(nacos, Supply::There(_)) { Apart::find(&root).ok() } else { None };
+        let any = nacos.server().or_else(|_| nacos_previous.server());
+        let apart = any.ok().and_then(|_| Apart::find(&root).ok());
         Supplies { etcd, etcd_previous, consul, eureka, nacos, nacos_previous, spring, apart }
     }
 

@@ -61,15 +61,19 @@ impl NacosBuilder {
     /// When there is no server or no Java, others could reach this machine (see [`Nacos`]), or it is not ready after
     /// 120 s.
     pub async fn start(self) -> Result<Nacos, ServerError> {
-        let _turn = java::turn().await;
+        let turn = java::turn().await;
         let mut attempt = 1;
-        loop {
+        let nacos = loop {
             let nacos = Nacos::prepare(&self)?;
             match nacos.begin().await {
-                Ok(()) => return Ok(nacos),
+                Ok(()) => break nacos,
                 Err(error) if error.passes() && attempt < PORT_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
             }
-        }
+        };
+        // Until it has noticed its users it does nothing that would keep another from starting.
+        drop(turn);
+        nacos.ready().await?;
+        Ok(nacos)
     }
 }

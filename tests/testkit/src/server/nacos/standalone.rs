@@ -66,10 +66,10 @@ impl Nacos {
         Ok(Self { host: Host::new(name.to_owned(), name, ports)?, jar, options: options.clone() })
     }
 
-    /// The first start, by whoever has the turn.
+    /// The first start, by whoever has the turn: until it is up, which is not yet until it serves.
     pub(crate) async fn begin(&self) -> Result<(), ServerError> {
         self.launch().await?;
-        self.ready().await
+        self.host.ready(READY, async || self.is_up().await).await
     }
 
     /// Its release line.
@@ -157,8 +157,12 @@ impl Nacos {
     }
 
     async fn serving(&self) -> bool {
+        self.is_up().await && self.admits_the_administrator().await
+    }
+
+    async fn is_up(&self) -> bool {
         let answer = self.api().within(PROBE).get("/nacos/v1/ns/operator/metrics").await;
-        answer.is_ok_and(|answer| answer.json()["status"] == "UP") && self.admits_the_administrator().await
+        answer.is_ok_and(|answer| answer.json()["status"] == "UP")
     }
 
     /// Makes the administrator where there has to be one, and waits until the server has noticed.
