@@ -105,7 +105,7 @@ impl Balancing {
         }
     }
 
-    /// Whether it only counts requests, so that a pick can do it where it [chose](super::choose_metered).
+    /// Whether it only counts requests, so that a pick can do it where it [chose](crate::view::Live::choose_metered).
     pub(crate) fn is_metered(&self) -> bool {
         matches!(self, Self::LeastRequest(_))
     }
