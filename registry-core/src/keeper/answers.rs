@@ -72,6 +72,7 @@ impl KeeperState {
             renew_at: times.map(|times| sent + times.period(&mut self.rng)),
             renewing: None,
             failures: 0,
+            was_cut: false,
             audit_at: None,
             auditing: None,
             look_every,
@@ -156,10 +157,11 @@ impl KeeperState {
             }
         };
         if stale {
-            self.lost_in_renewal(sent, renewal.lost, Duration::ZERO, now);
+            self.lost_in_renewal(sent, renewal.lost, false, now);
             return;
         }
         tenure.sent = sent;
+        let was_cut = std::mem::take(&mut tenure.was_cut);
         if let (Some(_), Some(ttl)) = (tenure.times, renewal.ttl) {
             tenure.times = Some(Times::new(ttl));
         }
@@ -178,29 +180,34 @@ impl KeeperState {
         if was_away && self.throttled.is_some() && self.was_answered(&renewal) {
             self.takes_more(sent);
         }
-        let before = self.tenure().cloned();
-        let once = before.map_or(Duration::ZERO, |tenure| self.spread_after_retries(&tenure));
         let missed = self.credit(sent, &renewal);
         self.schedule_renewal(sent, &renewal, missed, now);
-        self.lost_in_renewal(sent, renewal.lost, once, now);
+        self.lost_in_renewal(sent, renewal.lost, was_cut, now);
     }
 
     /// The registry no longer knows these. A beat can't speak of a publication that was answered after it was sent,
-    /// though: it may have overtaken that one. The next beat can. They are published again after `once`.
-    fn lost_in_renewal(&mut self, sent: Instant, mut lost: Vec<InstanceKey>, once: Duration, now: Instant) {
+    /// though: it may have overtaken that one. The next beat can.
+    ///
+    /// If the registry `was_cut` off before, it has probably forgotten everybody, and its clients come back one by one.
+    fn lost_in_renewal(&mut self, sent: Instant, mut lost: Vec<InstanceKey>, was_cut: bool, now: Instant) {
         if self.capabilities.proof != Proof::Session {
             let is_older = |at: Option<Instant>| at.is_none_or(|at| at <= sent);
             lost.retain(|key| {
                 self.entries.get(key).is_none_or(|e| is_older(e.last_ok) && is_older(e.answered))
             });
         }
+        // Whoever was known to be lost before waits already.
+        let news = |key: &&InstanceKey| {
+            was_cut && self.entries.get(*key).is_some_and(|e| e.is_published() && e.op.is_none())
+        };
+        let news: Vec<InstanceKey> = lost.iter().filter(news).cloned().collect();
         self.gone(&lost, now);
-        if once.is_zero() {
-            return;
-        }
-        for key in &lost {
+        let times = self.tenure().and_then(|tenure| tenure.times).filter(|_| !news.is_empty());
+        let Some(times) = times else { return };
+        let at = now + times.spread_after_retries().mul_f64(self.rng.f64());
+        for key in &news {
             if let Some(entry) = self.entries.get_mut(key) {
-                entry.retry_at = entry.retry_at.max(Some(now + once));
+                entry.retry_at = entry.retry_at.max(Some(at));
             }
         }
     }
@@ -209,10 +216,16 @@ impl KeeperState {
         let Some(tenure) = self.tenure_mut() else { return };
         let failures = tenure.failures;
         tenure.failures = failures.saturating_add(1);
+        tenure.was_cut = true;
         let left = tenure.safe().map(|safe| safe.saturating_duration_since(now));
         let mut pause = tenure.times.map_or(Duration::from_secs(1), |t| t.retry(failures));
         if let (true, Some(asked)) = (error.kind().is_throttled(), error.retry_after()) {
             pause = pause.max(asked.min(left.unwrap_or(asked) / 2));
+        }
+        if error.kind().is_throttled()
+            && let Some(round) = &mut self.throttled
+        {
+            round.refused = now;
         }
         self.last_error = Some(error);
         self.renew_again(sent, now, pause);

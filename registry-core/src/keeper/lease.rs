@@ -39,7 +39,10 @@ pub(super) struct Tenure {
     pub(super) sent: Instant,
     pub(super) renew_at: Option<Instant>,
     pub(super) renewing: Option<OpId>,
+    /// In a row, also of those that were answered for some instances only.
     pub(super) failures: u32,
+    /// Whether any renewal got no answer at all since the last one that did.
+    pub(super) was_cut: bool,
     pub(super) audit_at: Option<Instant>,
     pub(super) auditing: Option<OpId>,
     /// For leases that are only looked at: how often.

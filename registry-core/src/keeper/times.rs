@@ -68,10 +68,12 @@ impl Times {
         (self.ttl / 6).min(Duration::from_secs(3))
     }
 
-    /// The same for whoever learns by a renewal that it was forgotten meanwhile. Retries of a long time to live are far
-    /// apart already, and both together leave a second of the ten in which everybody is to be back.
+    /// The same for whoever learns by a renewal that it was forgotten meanwhile. With a long time to live an attempt that
+    /// hangs and the pause after it take most of the ten seconds in which everybody is to be back, and attempts are far
+    /// apart already: from 27 s on nothing is left to spread.
     pub(crate) fn spread_after_retries(self) -> Duration {
-        self.spread().min(Duration::from_secs(9).saturating_sub(self.ttl / 6))
+        let spent = self.attempt() + self.ttl / 6;
+        self.spread().min(Duration::from_secs(9).saturating_sub(spent))
     }
 
     /// The slip between wall and monotonic time, or the lateness of a timer, that casts doubt on the lease.

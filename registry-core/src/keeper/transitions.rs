@@ -55,7 +55,8 @@ impl KeeperState {
             tenure.times.map_or(Duration::ZERO, Times::spread).mul_f64(self.rng.f64())
         } else {
             // One that merely forgot us gets us at once; one that forgets again and again doesn't.
-            let once = self.spread_after_retries(&tenure);
+            let spread = tenure.times.filter(|_| tenure.was_cut).map(Times::spread_after_retries);
+            let once = spread.unwrap_or_default().mul_f64(self.rng.f64());
             self.backoff.fail(now, false, None, &mut self.rng).max(once)
         };
         self.lease = LeaseState::Granting { op: None, retry_at: now + pause };
@@ -78,14 +79,6 @@ impl KeeperState {
         self.lose(&keys, cause, now);
         let keys: Vec<_> = self.entries.keys().cloned().collect();
         keys.iter().for_each(|key| self.settle(key, Deregistration::Confirmed, now));
-    }
-
-    /// The pause of whoever learns by a renewal that it was forgotten; none if the ones before got through.
-    pub(super) fn spread_after_retries(&mut self, tenure: &Tenure) -> Duration {
-        match tenure.times {
-            Some(times) if tenure.failures > 0 => times.spread_after_retries().mul_f64(self.rng.f64()),
-            _ => Duration::ZERO,
-        }
     }
 
     /// What is left of a lease that is given up.

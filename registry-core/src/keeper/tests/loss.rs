@@ -7,7 +7,7 @@ use super::{
     model::{Fault, Landing},
     sim::{Sim, TTL, config, instance, key, millis, secs},
 };
-use crate::{Capabilities, backend::Lifetime, keeper::KeeperConfig};
+use crate::{Capabilities, backend::Lifetime, keeper::KeeperConfig, model::InstanceKey};
 
 #[test]
 fn r5_an_outage_of_any_length_is_one_loss_at_the_safe_deadline_and_one_recovery() {
@@ -83,6 +83,46 @@ fn r1_who_was_forgotten_by_a_restart_is_back_in_ten_seconds_also_with_a_long_tim
             sim.registry.wipe(sim.now);
             sim.assert_back_within(secs(10));
         }
+    }
+}
+
+#[test]
+fn r1_who_was_forgotten_while_an_attempt_hung_is_back_in_ten_seconds_too() {
+    for ttl in [6, 15, 20, 24].map(secs) {
+        for seed in 0..200 {
+            let capabilities =
+                if seed % 2 == 0 { Capabilities::session() } else { Capabilities::heartbeat() };
+            let mut sim = Sim::with(KeeperConfig { ttl, ..config(seed) }, capabilities);
+            sim.register("a");
+            sim.run(ttl / 4);
+            sim.outage(Fault::Down, ttl.mul_f64(0.1 + 0.4 * fastrand::Rng::with_seed(seed).f64()));
+            // A host that boots: what is sent to it is swallowed.
+            sim.outage(Fault::Hang(Landing::Never), ttl / 20);
+            sim.registry.wipe(sim.now);
+            sim.assert_back_within(secs(10));
+        }
+    }
+}
+
+#[test]
+fn one_whose_beats_fail_for_ever_delays_no_record_of_others_that_an_operator_deletes() {
+    for seed in 0..20 {
+        let mut sim = Sim::heartbeat(seed);
+        ["a", "b"].into_iter().for_each(|id| sim.register(id));
+        sim.assert_back_within(secs(1));
+        sim.registry.mute.insert(key("a"));
+        sim.run(secs(8));
+        sim.registry.delete(&key("b"), sim.now);
+        sim.run(secs(8));
+        let when = |name: &str| {
+            let of_b = |e: &&(Duration, InstanceKey, RegistrationEvent)| {
+                e.1 == key("b") && super::rules::name(&e.2).starts_with(name)
+            };
+            sim.lives[0].events.iter().find(of_b).map(|(at, ..)| *at)
+        };
+        let (lost, back) = (when("lost"), when("recovered"));
+        let (Some(lost), Some(back)) = (lost, back) else { panic!("{seed}: {lost:?}, {back:?}") };
+        assert!(back - lost <= millis(300), "{seed}: {:?}", back - lost);
     }
 }
 

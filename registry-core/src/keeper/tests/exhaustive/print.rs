@@ -47,6 +47,7 @@ impl Print {
             LeaseState::Blocked { retry_at } => self.add(retry_at),
             LeaseState::Held(t) | LeaseState::Doubt(t) => {
                 self.add(&(t.lease, t.times.map(|times| times.ttl), t.sent, t.renew_at, t.failures));
+                self.add(&t.was_cut);
                 self.add(&(t.audit_at, t.look_every));
                 self.op(t.renewing);
                 self.op(t.auditing);
