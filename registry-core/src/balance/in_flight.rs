@@ -35,7 +35,7 @@ pub(super) struct Count {
     others: Part,
 }
 
-/// Where a thread counts the requests to one instance in the lane that it owns, for as long as it is at it.
+/// Where a thread counts the requests to one instance in the lane that it owns, for the time of one pick.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meter<'a> {
     own: &'a Part,
@@ -69,12 +69,12 @@ impl InFlight {
         self.0.mine()
     }
 
-    /// What this thread counts in a lane that it owns already, as far as there was room from the start.
+    /// What this thread counts in a lane that it owns already.
     #[inline(always)]
-    pub(super) fn owned(&self) -> Option<Base<'_, Count>> {
+    pub(super) fn owned(&self) -> Option<&Counts> {
         let (thread, _, lane) = self.0.numbered();
         let is_owner = lane.owner.load(Ordering::Relaxed) == thread + 1;
-        if is_owner { lane.table.base() } else { None }
+        if is_owner { Some(lane) } else { None }
     }
 
     /// Counts a request; where it was counted.
@@ -123,6 +123,12 @@ impl Counts {
     #[inline(always)]
     pub(super) fn get(&self, slot: Slot) -> Option<&Count> {
         self.table.get(slot.index)
+    }
+
+    /// Where all those are for which there was room from the start.
+    #[inline(always)]
+    pub(super) fn base(&self) -> Option<Base<'_, Count>> {
+        self.table.base()
     }
 
     /// As [`get`](Self::get), if there was room from the start.

@@ -65,11 +65,8 @@ impl LeastRule {
     }
 
     /// Chooses as [`pick`](Self::pick), and tells where the requests to the chosen one are counted: to find that a second
-    /// and a third time is a third of a pick. `OWNS` says whether the caller will keep the instance. If anything is
-    /// unusual, the position only.
-    ///
-    /// Usual is that this thread owns its lane, that nothing is to be said against either candidate, and that there was
-    /// room for both from the start.
+    /// and a third time is a third of a pick. `OWNS` says whether the caller will keep the instance. If this thread doesn't
+    /// own its lane, or if there is something to be said against a candidate, the position only.
     #[inline(always)]
     pub(crate) fn pick_metered<'a, const OWNS: bool>(
         &'a self,
@@ -77,20 +74,21 @@ impl LeastRule {
         dice: &Dice,
     ) -> Result<(&'a Member, Meter<'a>), usize> {
         let Some((at, other_at)) = self.candidates.draw_equal(members, dice) else {
-            return self.pick_metered_by_weight(members, dice);
+            return self.metered(members, self.pick(members, dice));
         };
         // Each question is a way out of its own: what is carried to a common one has to be kept until then.
         let Some(one) = members.trusted(at) else { return Err(self.choose(members, at, other_at)) };
         let Some(other) = members.trusted(other_at) else { return Err(self.choose(members, at, other_at)) };
         let Some(counts) = self.in_flight.owned() else { return Err(self.choose(members, at, other_at)) };
+        let Some(counts) = counts.base() else { return Err(self.choose(members, at, other_at)) };
         if OWNS {
             fetch(one, other);
         } else {
             fetch_to_read(one, other);
         }
-        let Some(count) = counts.get(one.slot.index) else { return Err(self.choose(members, at, other_at)) };
+        let Some(count) = counts.get(one.slot.index) else { return self.pick_far(members, at, other_at) };
         let Some(count_of_other) = counts.get(other.slot.index) else {
-            return Err(self.choose(members, at, other_at));
+            return self.pick_far(members, at, other_at);
         };
         // As random as can be: a branch would be mispredicted half the time.
         let is_other = count_of_other.of(other.slot) < count.of(one.slot);
@@ -99,21 +97,32 @@ impl LeastRule {
         Ok((member, count.meter(member.slot)))
     }
 
+    /// Where the table of counts has grown since its beginning.
     #[inline(never)]
-    fn pick_metered_by_weight<'a>(
+    fn pick_far<'a>(
         &'a self,
         members: &'a Members,
-        dice: &Dice,
+        at: usize,
+        other_at: usize,
     ) -> Result<(&'a Member, Meter<'a>), usize> {
-        let (at, member) = self.pick(members, dice);
+        let at = self.choose(members, at, other_at);
+        self.metered(members, (at, members.member(at)))
+    }
+
+    /// Where the requests to one that was chosen are counted, unless something is unusual.
+    #[inline(never)]
+    fn metered<'a>(
+        &'a self,
+        members: &Members,
+        (at, member): Candidate<'a>,
+    ) -> Result<(&'a Member, Meter<'a>), usize> {
         let counts = self.in_flight.owned().filter(|_| members.is_trusted(at));
         let (Some(member), Some(counts)) = (member, counts) else { return Err(at) };
-        let Some(count) = counts.get(member.slot.index) else { return Err(at) };
+        let count = counts.get(member.slot).ok_or(at)?;
         Ok((member, count.meter(member.slot)))
     }
 
-    /// Of the candidates at two positions.
-    #[cold]
+    /// The position of the better one of the candidates at two.
     #[inline(never)]
     fn choose(&self, members: &Members, at: usize, other_at: usize) -> usize {
         let [one, other] = [at, other_at].map(|at| (at, members.member(at)));

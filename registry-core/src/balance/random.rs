@@ -60,7 +60,7 @@ impl Dice {
         thrown
     }
 
-    /// A position below `len`, which isn't 0. Each is as likely, exact to one in 2^64 / `len`.
+    /// A position below `len`, which isn't 0. Each is as likely, to within `len` / 2^64.
     #[inline(always)]
     pub(super) fn below(&self, len: usize) -> usize {
         ((u128::from(self.bits()) * len as u128) >> 64) as usize

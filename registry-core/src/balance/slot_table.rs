@@ -19,8 +19,8 @@ pub(super) struct SlotTable<T> {
     further: [OnceLock<Segment<T>>; SEGMENTS],
 }
 
-/// Begins with a margin of entries that nobody uses, and has as many more than were asked for: so those that were asked
-/// for share no line with another table. A plain slice, as an entry is then found in fewer steps than among aligned blocks.
+/// Begins with a margin of entries that nobody uses, and has as many more than were asked for, which are used last: so
+/// those that were asked for share no line with another table. A plain slice, as an entry is then found in fewer steps than among aligned blocks.
 type Segment<T> = Box<[T]>;
 
 /// The entries that there was room for at first.

@@ -1,5 +1,5 @@
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Mutex, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -422,4 +422,29 @@ async fn an_answer_that_was_cut_off_says_nothing_of_how_long_its_instance_takes(
         share += u32::from(request().await == key);
     }
     assert!(share > 20, "{share} of 100 requests");
+}
+
+#[tokio::test]
+async fn requests_to_instances_that_came_later_are_counted_and_taken_back_too() {
+    fastrand::seed(5);
+    let (upstream, feed) = lazy(&Balance::least_request());
+    upstream.start();
+    // There is room for this one, and little more, from the start.
+    feed.upsert(0..1);
+    drop(upstream.pick().unwrap());
+    feed.upsert(1..100);
+    let mut held: Vec<_> =
+        (0..400).map(|_| upstream.with_pick(|_| upstream.pick().unwrap()).unwrap()).collect();
+    let mut busy = HashMap::<_, u32>::new();
+    held.iter().for_each(|picked| *busy.entry(picked.id().clone()).or_default() += 1);
+    assert!(busy.len() == 100 && busy.values().all(|requests| (2..=6).contains(requests)), "{busy:?}");
+    let half = held.split_off(200);
+    std::thread::spawn(|| drop(half)).join().unwrap();
+    drop(held);
+    // What was still counted for one would keep it from its share.
+    let mut shares = HashMap::<_, u32>::new();
+    for _ in 0..20_000 {
+        *shares.entry(upstream.with_pick(|instance| instance.id().clone()).unwrap()).or_default() += 1;
+    }
+    assert!(shares.len() == 100 && shares.values().all(|share| (120..=290).contains(share)), "{shares:?}");
 }

@@ -165,9 +165,9 @@ impl View {
         }
     }
 
-    /// As [`pick`](Self::pick), with something that is passed on; and with where requests to the instance are counted, if
-    /// the policy has just looked there and there is nothing unusual: then `counted` gets the choice, otherwise `other`.
-    /// `OWNS` says whether that keeps the instance.
+    /// As [`pick`](Self::pick) under a policy that counts requests. `counted` gets the choice and where requests to it are
+    /// counted, as the policy has just looked there; if anything is unusual, `other` gets the choice alone. Either gets
+    /// what is `passed`. `OWNS` says whether they keep the instance.
     #[inline(always)]
     pub(crate) fn pick_metered<const OWNS: bool, T, R>(
         &self,
