@@ -227,9 +227,13 @@ impl State {
         let lists = event.changes.iter().any(|change| matches!(change, Change::Reset(_)));
         let mut changes = std::mem::take(&mut event.changes);
         match self.guard.standing(&event.evidence) {
-            Standing::Current => self.guard.advance(&event.evidence),
+            Standing::Current => {
+                self.guard.advance(&event.evidence);
+                self.status.partial = event.evidence.partial;
+            }
             Standing::Older | Standing::Foreign if lists => {
                 self.guard.begin_incarnation(&event.evidence, now.mono);
+                self.status.partial = event.evidence.partial;
             }
             // The list that is already in the view holds these, or undoes them (N9); the next session goes on from
             // where the view stands, not from here.
@@ -242,7 +246,6 @@ impl State {
             }
         }
         self.live(session, event.evidence.age, now);
-        self.status.partial = event.evidence.partial;
         self.cursor = event.cursor.or_else(|| self.cursor.take().filter(|_| !lists));
         for change in changes {
             self.generation += 1;

@@ -15,11 +15,10 @@ mod unusable;
 
 use std::{
     fmt,
+    pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
-
-use tokio::time::{Instant, sleep_until};
 
 pub(crate) use self::home::Home;
 use self::{
@@ -312,7 +311,7 @@ impl Upstream {
             Error::new(ErrorKind::Closed, message)
         };
         let is_ready = |snapshot: &Snapshot| snapshot.version() > 0 && snapshot.usable_len() >= n;
-        let patience = Instant::now() + PATIENCE;
+        let mut patience = pin!(tokio::time::sleep(PATIENCE));
         let mut is_told = false;
         loop {
             let open = wake.borrow_and_update().is_some();
@@ -324,16 +323,20 @@ impl Upstream {
             }
             tokio::select! {
                 changed = wake.changed() => changed.map_err(|_| closed())?,
-                () = sleep_until(patience), if !is_told => {
+                () = &mut patience, if !is_told => {
                     is_told = true;
                     let snapshot = self.shared.snapshot();
+                    let hint = match snapshot.len() {
+                        0 => "is anybody registered under this name, in this namespace?",
+                        _ => "fewer are usable than wanted",
+                    };
                     tracing::warn!(
                         service = %self.service(),
                         wanted = n,
                         usable = snapshot.usable_len(),
                         known = snapshot.len(),
                         view = self.shared.standing(),
-                        "still waiting for instances; is anybody registered under this name, in this namespace?"
+                        "still waiting for instances; {hint}"
                     );
                 }
             }
