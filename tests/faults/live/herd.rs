@@ -133,11 +133,12 @@ pub(crate) async fn come_back(
         .collect();
     let until_well = calls.iter().zip(&unwell);
     let until_well: Vec<Vec<Instant>> = until_well
-        .map(|(calls, unwell)| calls.iter().filter(|at| *at <= unwell).copied().collect())
+        // What made it well came after the last look at which it wasn't.
+        .map(|(calls, unwell)| calls.iter().filter(|at| **at <= *unwell + LOOK).copied().collect())
         .collect();
     let most = until_well.iter().map(Vec::len).max().unwrap_or(0);
     let herd = until_well.concat();
-    let (herd, in_herd) = (densest(herd.clone()), herd.len());
+    let (in_herd, herd) = (herd.len(), densest(herd));
     let share = densest(calls.concat());
     let first = densest(calls.iter().filter_map(|calls| calls.first().copied()).collect());
     let quiet = calls.iter().filter(|calls| calls.is_empty()).count();
