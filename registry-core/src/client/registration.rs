@@ -266,7 +266,7 @@ impl Shared {
 }
 
 impl Shared {
-    /// Withdraws once, and says whether this was the time; the key is free for another registration from here on.
+    /// Withdraws once, and says whether this call did it; the key is free for another registration from here on.
     fn leave(&self, within: Duration) -> bool {
         let mut registered = self.client.registered();
         let ours = registered.get(&self.cell.key).is_some_and(|other| std::ptr::eq(other.as_ptr(), self));

@@ -95,7 +95,7 @@ struct Draft<'a> {
     sequence: Option<u64>,
 }
 
-/// A map in the order of the record.
+/// A map in the order of the record. A key that stands twice has its last value, and both have to be valid.
 struct Pairs<'a>(Vec<(Text<'a>, Option<Text<'a>>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {

@@ -58,8 +58,8 @@ impl NacosBuilder {
     ///
     /// # Errors
     ///
-    /// When there is no server or no Java, others could reach this machine (see [`Nacos`]), or it is not ready after
-    /// 120 s.
+    /// When there is no server or no Java, others could reach this machine (see [`Nacos`]), or it has not begun within
+    /// 120 s, or is not ready 120 s later.
     pub async fn start(self) -> Result<Nacos, ServerError> {
         let turn = java::turn().await;
         let mut attempt = 1;
