@@ -184,9 +184,9 @@ impl Session {
         Ok(Some(answer))
     }
 
-    /// Makes a call about a place with the version that `pick` picks. An answer that there may be no such API makes us ask anew which
-    /// there is, and the call is made once more if that turns out to be another. So a status that says that something
-    /// [`is_gone`] is given only if it is about [data](error::is_unknown).
+    /// Makes a call about a place with the version that `pick` picks. An answer that there may be no such API makes us
+    /// ask anew which there is, and the call is made once more if that turns out to be another. So a status that says
+    /// that something [`is_gone`] is given only if it is about [data](error::is_unknown).
     async fn with_api(
         &self,
         operation: &'static str,
