@@ -196,6 +196,14 @@ impl<'a> List<'a> {
     }
 }
 
+/// The record in the answer to a question for one instance, if it may be one.
+pub(crate) fn one(api: Api, body: &[u8]) -> Option<&[u8]> {
+    match api {
+        Api::V1 => Some(body),
+        Api::V2 | Api::V3 => data::<&RawValue>(text(body).ok()?).map(|data| data.get().as_bytes()),
+    }
+}
+
 /// The data of a success, if they are what is expected; what else it is, [`unwrap`] says.
 fn data<'a, D: Deserialize<'a>>(body: &'a str) -> Option<D> {
     let whole: Data<D> = serde_json::from_str(body).ok()?;

@@ -160,6 +160,17 @@ impl Api {
         push.announce(Call::get(operation, path).list())
     }
 
+    /// Asks for one instance, also for one that is disabled. v3 tells that to administrators only.
+    pub(crate) fn one(self, context: &str, operation: &'static str, subject: Subject<'_>) -> Option<Call> {
+        if self == Self::V3 {
+            return None;
+        }
+        let port = subject.address.port.to_string();
+        let path = Path::new(format!("{context}{}", self.instance()));
+        let service = self.service(subject.place, false);
+        Some(Call::get(operation, query(path, self.named(subject, &port)).query("serviceName", &service)))
+    }
+
     /// v1 takes the group in the name, v2 and v3 beside it.
     fn service(self, place: &Place, grouped: bool) -> String {
         if self == Self::V1 || grouped { place.grouped() } else { place.service.clone() }

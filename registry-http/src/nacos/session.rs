@@ -41,7 +41,7 @@ struct Known {
     asked: Instant,
 }
 
-/// A list as it came.
+/// A list, or one of what would be in it, as it came.
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub(crate) api: Api,
@@ -167,6 +167,23 @@ impl Session {
         }
         succeeded(&answer).map_err(|error| error.with_context(super::NAME, operation))?;
         Ok(Listed { api, answer })
+    }
+
+    /// Asks a server for one instance by itself; `None` if it tells of none, for whatever reason.
+    ///
+    /// # Errors
+    /// What kept the server from answering.
+    pub(crate) async fn one(
+        &self,
+        operation: &'static str,
+        subject: Subject<'_>,
+        server: Arc<str>,
+        until: Instant,
+    ) -> Result<Option<Listed>, Error> {
+        let api = self.apis(operation, None).await?.read;
+        let Some(call) = api.one(&self.config.context_path, operation, subject) else { return Ok(None) };
+        let answer = self.exchange(call.only(server).until(until)).await?;
+        Ok(answer.status.is_success().then_some(Listed { api, answer }))
     }
 
     /// Makes a call that doesn't depend on the version, and gives its answer if that is a success or says that there is
