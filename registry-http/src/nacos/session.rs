@@ -180,10 +180,14 @@ impl Session {
         server: Arc<str>,
         until: Instant,
     ) -> Result<Option<Listed>, Error> {
-        let api = self.apis(operation, None).await?.read;
-        let Some(call) = api.one(&self.config.context_path, operation, subject) else { return Ok(None) };
-        let answer = self.exchange(call.only(server).until(until)).await?;
-        Ok(answer.status.is_success().then_some(Listed { api, answer }))
+        // Those of 3.x have what is older only where an operator wants it.
+        let api = self.apis(operation, None).await?.write;
+        let call = api.one(&self.config.context_path, operation, subject).only(server).until(until);
+        match self.exchange(call).await {
+            Ok(answer) => Ok(answer.status.is_success().then_some(Listed { api, answer })),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a call that doesn't depend on the version, and gives its answer if that is a success or says that there is

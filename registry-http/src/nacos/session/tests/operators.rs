@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// As 2.5 and 3.1 tell of one instance.
+/// As servers tell of one instance; those of 3.x say too whether it is disabled.
 fn detail(by: &str) -> String {
     format!(
         r#"{{"service":"DEFAULT_GROUP@@orders","ip":"10.0.0.7","port":80,"clusterName":"DEFAULT","weight":1.0,"healthy":true,"instanceId":null,"metadata":{{"sr.id":"a","sr.by":"{by}"}}}}"#
@@ -30,9 +30,18 @@ async fn who_is_in_no_list_is_asked_for_and_ours_if_the_server_has_it() {
         ("?api=v1", Reply::status(404, "<html>"), Presence::Missing, 1),
         ("?api=v2", wrapped("null"), Presence::Missing, 1),
         ("?api=v2", Reply::ok(r#"{"code":20004,"message":"resource not found"}"#), Presence::Missing, 1),
-        // Who may not look, or has no such API.
-        ("?api=v1", Reply::status(405, ""), Presence::Missing, 1),
-        ("?api=v3", Reply::ok(OK_V3), Presence::Missing, 0),
+        ("?api=v3", wrapped(&detail(&us)), Presence::Ours { version }, 1),
+        ("?api=v3", wrapped(&detail(&other)), Presence::Missing, 1),
+        (
+            "?api=v3",
+            Reply::status(404, r#"{"code":21003,"message":"instance not found"}"#),
+            Presence::Missing,
+            1,
+        ),
+        // Who is no operator, or has no such API.
+        ("?api=v3", Reply::status(403, r#"{"code":403,"message":"no rights"}"#), Presence::Missing, 1),
+        ("?api=v3", Reply::status(401, ""), Presence::Missing, 1),
+        ("?api=v1", Reply::status(410, GONE), Presence::Missing, 1),
         ("?api=v1&request_timeout=1s", Reply::Hang, Presence::Unknown, 1),
     ] {
         let told = reply.clone();
