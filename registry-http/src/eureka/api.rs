@@ -38,8 +38,15 @@ pub(crate) struct Api {
     servers: Servers,
     credentials: Credentials,
     context: String,
-    /// Since when servers have refused all lists as they do while they wait for their peers.
-    warming: Mutex<HashMap<Arc<str>, Instant>>,
+    /// The servers that have refused all lists as they do while they wait for their peers, since there was the last.
+    warming: Mutex<HashMap<Arc<str>, Warming>>,
+}
+
+/// From when to when a server has refused lists.
+#[derive(Clone, Copy, Debug)]
+struct Warming {
+    since: Instant,
+    last: Instant,
 }
 
 /// One of our records, by Eureka's names.
@@ -215,7 +222,7 @@ impl Api {
         let answer = self.send(call.list().until(until).passed_on(is_unready)).await?;
         match answer.status {
             status if status.is_success() || status == StatusCode::NOT_FOUND => {
-                self.warming().remove(&answer.server);
+                self.warming().clear();
                 Ok(answer)
             }
             _ if is_unready(&answer) => Err(self.refusal(&answer, operation, until).await),
@@ -234,14 +241,20 @@ impl Api {
             return refused(&look, operation);
         }
         let now = Instant::now();
-        let since = *self.warming().entry(Arc::clone(&answer.server)).or_insert(now);
-        match now.saturating_duration_since(since) < LONGEST_WARMING {
+        let mut warming = self.warming();
+        let known = warming.entry(Arc::clone(&answer.server)).or_insert(Warming { since: now, last: now });
+        if now.saturating_duration_since(known.last) >= LONGEST_WARMING {
+            // Nobody asked meanwhile: by now it may well have started once more.
+            known.since = now;
+        }
+        known.last = now;
+        match now.saturating_duration_since(known.since) < LONGEST_WARMING {
             true => unready(answer, operation),
             false => refused(answer, operation),
         }
     }
 
-    fn warming(&self) -> MutexGuard<'_, HashMap<Arc<str>, Instant>> {
+    fn warming(&self) -> MutexGuard<'_, HashMap<Arc<str>, Warming>> {
         self.warming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

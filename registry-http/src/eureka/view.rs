@@ -41,7 +41,7 @@ pub(crate) struct View {
     holders: Holders,
     /// Whether deltas came since the last list.
     is_touched: bool,
-    /// Whether all of the last list was told, and by their own keys.
+    /// Whether all of the last list was told, and by their own keys, to those who will be told of the next.
     is_plain: bool,
     /// What those are called who can't have their own id, by application and id; `None` for those left out.
     called: HashMap<Place, Option<InstanceKey>>,
@@ -288,6 +288,11 @@ impl View {
             told.into_iter().filter(|change| matches!(change, Change::Remove(key) if is_gone(key)));
         event.changes.extend(removals);
         found.tell(event);
+    }
+
+    /// Has the next list told whole, whatever was told before: to readers it is another registry's.
+    pub(crate) fn begin_anew(&mut self) {
+        self.is_plain = false;
     }
 
     /// Tells a whole list, after what is known to have gone.

@@ -20,6 +20,7 @@ use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use super::{
     discovery::Wanted,
     poll::{News, Round},
+    replica::{Change, Replica},
     session::{Hub, Latest, Rounds, Session, ended},
     view::View,
 };
@@ -36,7 +37,8 @@ pub(crate) fn open(hub: Arc<Hub>, wanted: Result<Wanted, Error>) -> WatchStream 
                 match session.follow() {
                     Err(error) => (Err(error), Phase::Over),
                     Ok((rounds, latest)) => {
-                        let mut watch = Box::new(Watch { session, view: View::new(wanted), rounds });
+                        let mut watch =
+                            Box::new(Watch { session, view: View::new(wanted), rounds, source: None });
                         match latest {
                             Some(latest) => (Ok(watch.reset(&latest)), Phase::Live(watch)),
                             None => watch.live().await,
@@ -60,6 +62,8 @@ struct Watch {
     session: Arc<Session>,
     view: View,
     rounds: Rounds,
+    /// Whose data were told last.
+    source: Option<SourceId>,
 }
 
 impl Watch {
@@ -86,7 +90,7 @@ impl Watch {
         let mut evidence = evidence(&latest.source, &latest.server);
         evidence.age = Instant::now().saturating_duration_since(latest.at);
         let mut event = Event::new(Vec::new(), None, evidence);
-        self.view.reset(&[], &latest.all, &mut event);
+        self.list(&[], &latest.all, &mut event);
         event
     }
 
@@ -95,9 +99,18 @@ impl Watch {
         match &round.news {
             News::Nothing => {}
             News::Changes(changes) => self.view.apply(changes, &round.all, &mut event),
-            News::List { gone } => self.view.reset(gone, &round.all, &mut event),
+            News::List { gone } => self.list(gone, &round.all, &mut event),
         }
         event
+    }
+
+    fn list(&mut self, gone: &[Change], all: &Replica, event: &mut Event) {
+        if self.source != event.evidence.source {
+            // Readers take nothing less from another source.
+            self.view.begin_anew();
+            self.source.clone_from(&event.evidence.source);
+        }
+        self.view.reset(gone, all, event);
     }
 }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use registry_core::{Error, ErrorKind};
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::api::Api;
@@ -33,11 +33,9 @@ enum Hosts<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "H: Deserialize<'de>"))]
 struct ServiceInfo<H> {
-    /// Null where some servers have nobody.
+    /// All servers say it, also where there is nobody; some as null.
     #[serde(default, deserialize_with = "present")]
     hosts: Option<Option<H>>,
-    /// All servers say it, also where there is nobody.
-    name: Option<IgnoredAny>,
     reach_protection_threshold: Option<bool>,
 }
 
@@ -47,9 +45,9 @@ fn present<'de, D: Deserializer<'de>, H: Deserialize<'de>>(wire: D) -> Result<Op
 }
 
 impl<H> ServiceInfo<H> {
-    /// Whether it describes a service: any object fits, such as somebody else's.
+    /// Whether it describes a service: any object fits, such as somebody else's, and many have a name.
     fn is_one(&self) -> bool {
-        self.hosts.is_some() || self.name.is_some()
+        self.hosts.is_some()
     }
 }
 
@@ -125,11 +123,7 @@ impl<'a> List<'a> {
             },
             Api::V3 => {
                 if let Some(entries) = data::<Vec<&'a RawValue>>(body) {
-                    let info = ServiceInfo {
-                        hosts: Some(Some(entries)),
-                        name: None,
-                        reach_protection_threshold: None,
-                    };
+                    let info = ServiceInfo { hosts: Some(Some(entries)), reach_protection_threshold: None };
                     return Ok(Self::split(body, info));
                 }
                 let hosts = unwrap(body)?;
@@ -199,6 +193,14 @@ impl<'a> List<'a> {
                 Ok(entries.unwrap_or_default().iter().map(raw).collect())
             }
         }
+    }
+}
+
+/// The record in the answer to a question for one instance, if it may be one.
+pub(crate) fn one(api: Api, body: &[u8]) -> Option<&[u8]> {
+    match api {
+        Api::V1 => Some(body),
+        Api::V2 | Api::V3 => data::<&RawValue>(text(body).ok()?).map(|data| data.get().as_bytes()),
     }
 }
 

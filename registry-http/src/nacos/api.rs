@@ -160,6 +160,18 @@ impl Api {
         push.announce(Call::get(operation, path).list())
     }
 
+    /// Asks for one instance, also for one that is disabled. v3 tells that to operators only.
+    pub(crate) fn one(self, context: &str, operation: &'static str, subject: Subject<'_>) -> Call {
+        let port = subject.address.port.to_string();
+        let path = match self {
+            Self::V1 | Self::V2 => self.instance(),
+            Self::V3 => "/v3/admin/ns/instance",
+        };
+        let path = Path::new(format!("{context}{path}"));
+        let service = self.service(subject.place, false);
+        Call::get(operation, query(path, self.named(subject, &port)).query("serviceName", &service))
+    }
+
     /// v1 takes the group in the name, v2 and v3 beside it.
     fn service(self, place: &Place, grouped: bool) -> String {
         if self == Self::V1 || grouped { place.grouped() } else { place.service.clone() }

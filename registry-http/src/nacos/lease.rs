@@ -278,6 +278,24 @@ impl NacosLease {
         timeout_at(until, beat).await.unwrap_or_else(|_| Some(Err(late())))
     }
 
+    /// What becomes of a key that is in no list: who is disabled by an operator is there all the same, and kept alive by
+    /// beats.
+    async fn judge_unlisted(&self, key: &InstanceKey, standing: &Standing, until: Instant) -> Presence {
+        let Some(line) = self.journal.beat(key, self.number) else { return Presence::Missing };
+        let place = self.place(&key.service);
+        let subject = Subject { place: &place, address: &line.address, ephemeral: self.is_ephemeral() };
+        match standing.unlisted(&self.session, "inspect", &key.service, subject, until).await {
+            Ok(found) => match found.filter(|found| found.id == key.id).and_then(|found| found.version) {
+                Some(version) if version.incarnation == self.incarnation => Presence::Ours { version },
+                _ => Presence::Missing,
+            },
+            Err(error) => {
+                tracing::debug!(%key, error = format!("{error:#}"), "nobody tells whether the record is disabled");
+                Presence::Unknown
+            }
+        }
+    }
+
     fn judge(&self, key: &InstanceKey, standing: &Standing) -> Presence {
         let line = self.journal.line(key);
         match standing.holder(key, line.as_ref(), self.incarnation) {
@@ -387,6 +405,8 @@ impl Lease for NacosLease {
     }
 
     async fn inspect(&self, keys: &[InstanceKey]) -> Result<Vec<Presence>, Error> {
+        // However many are missing.
+        let until = Instant::now() + self.session.servers().config().request_timeout;
         let standings = self.read("inspect", keys.iter().map(|key| &key.service)).await;
         let is_any = standings.values().any(Result::is_ok);
         let presence = |key: &InstanceKey| match &standings[&key.service] {
@@ -398,7 +418,15 @@ impl Lease for NacosLease {
             }
             Err(error) => Err(error.clone()),
         };
-        keys.iter().map(presence).collect()
+        let judged: Vec<Presence> = keys.iter().map(presence).collect::<Result<_, _>>()?;
+        let mut presences: Vec<BoxFuture<'_, Presence>> = Vec::with_capacity(keys.len());
+        for (key, presence) in keys.iter().zip(judged) {
+            presences.push(match (presence, &standings[&key.service]) {
+                (Presence::Missing, Ok(standing)) => Box::pin(self.judge_unlisted(key, standing, until)),
+                (presence, _) => Box::pin(std::future::ready(presence)),
+            });
+        }
+        Ok(abreast(presences, AT_ONCE).await)
     }
 
     async fn revoke(&self) -> Result<(), Error> {

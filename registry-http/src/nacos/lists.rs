@@ -187,13 +187,14 @@ impl Lists {
             self.relist.note_distinct();
         }
         let is_known_hidden = |key: &InstanceKey| self.hidden.contains(&key.id);
-        let changes = if is_anew || instances.len() < total || !relisted.gone.iter().all(is_known_hidden) {
-            vec![Change::Reset(instances)]
-        } else {
-            // The server has them but says that nobody should use them: not merely absent.
-            let gone = relisted.gone.into_iter().map(Change::Remove);
-            gone.chain(relisted.changed.into_iter().map(Change::Upsert)).collect()
-        };
+        let is_whole = is_anew || instances.len() < total || !relisted.gone.iter().all(is_known_hidden);
+        // The server has them but says that nobody should use them: not merely absent.
+        let mut changes: Vec<Change> =
+            relisted.gone.into_iter().filter(is_known_hidden).map(Change::Remove).collect();
+        match is_whole {
+            true => changes.push(Change::Reset(instances)),
+            false => changes.extend(relisted.changed.into_iter().map(Change::Upsert)),
+        }
         self.is_open = true;
         News { changes, rejected }
     }

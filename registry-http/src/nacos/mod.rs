@@ -5,6 +5,7 @@
 //! | register, beat, deregister | v1 | v2, else v1 | v3 |
 //! | list | v1 | v1 | v1 while the server has it (it pushes, and tells of protection), else v3 |
 //! | services | v1 names | v1 catalog | v3 admin |
+//! | one instance that no list has | v1 | v2, else v1 | v3 admin |
 //!
 //! Which of these a server has is asked once, and again when an answer says that it has changed.
 //!
@@ -26,7 +27,9 @@
 //! - Lists show a change up to about a second later, also to the client that made it.
 //! - Below a service's protection threshold a list calls everybody healthy, and everybody is used: a look, a watch and
 //!   every other client see the same, and the balancer leaves out who doesn't answer. Lists of v1 tell, which is logged.
-//! - An operator who disables an instance wins: it vanishes from lists, whatever is registered.
+//! - An operator who disables an instance wins: it vanishes from lists, whatever is registered. It isn't
+//!   told as lost, as it is asked for by itself; 3.x answers that to operators only, and to whoever isn't one a disabled
+//!   instance is lost and recovered with each audit.
 
 mod answer;
 mod api;

@@ -41,7 +41,7 @@ struct Known {
     asked: Instant,
 }
 
-/// A list as it came.
+/// A list, or one of what would be in it, as it came.
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub(crate) api: Api,
@@ -169,6 +169,27 @@ impl Session {
         Ok(Listed { api, answer })
     }
 
+    /// Asks a server for one instance by itself; `None` if it tells of none, for whatever reason.
+    ///
+    /// # Errors
+    /// What kept the server from answering.
+    pub(crate) async fn one(
+        &self,
+        operation: &'static str,
+        subject: Subject<'_>,
+        server: Arc<str>,
+        until: Instant,
+    ) -> Result<Option<Listed>, Error> {
+        // Those of 3.x have what is older only where an operator wants it.
+        let api = self.apis(operation, None).await?.write;
+        let call = api.one(&self.config.context_path, operation, subject).only(server).until(until);
+        match self.exchange(call).await {
+            Ok(answer) => Ok(answer.status.is_success().then_some(Listed { api, answer })),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes a call that doesn't depend on the version, and gives its answer if that is a success or says that there is
     /// no such API.
     ///
@@ -184,9 +205,9 @@ impl Session {
         Ok(Some(answer))
     }
 
-    /// Makes a call about a place with the version that `pick` picks. An answer that there may be no such API makes us ask anew which
-    /// there is, and the call is made once more if that turns out to be another. So a status that says that something
-    /// [`is_gone`] is given only if it is about [data](error::is_unknown).
+    /// Makes a call about a place with the version that `pick` picks. An answer that there may be no such API makes us
+    /// ask anew which there is, and the call is made once more if that turns out to be another. So a status that says
+    /// that something [`is_gone`] is given only if it is about [data](error::is_unknown).
     async fn with_api(
         &self,
         operation: &'static str,

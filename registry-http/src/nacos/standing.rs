@@ -3,12 +3,14 @@
 //! Between the reading and the writing another client may write, and a list is up to a second old: a duplicate that
 //! comes within that time isn't noticed.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use registry_core::{Error, Incarnation, InstanceId, InstanceKey, ServiceName, model::RecordVersion};
+use tokio::time::Instant;
 
 use super::{
-    answer::List,
+    answer::{self, List},
+    api::Subject,
     codec::{Address, Entry, decode},
     host::Host,
     journal::Line,
@@ -30,6 +32,8 @@ pub(crate) struct Found {
 pub(crate) struct Standing {
     by_id: HashMap<InstanceId, Vec<Found>>,
     by_address: HashMap<(String, u16), Found>,
+    /// Who said so.
+    server: Arc<str>,
 }
 
 /// Whose a key is.
@@ -54,16 +58,34 @@ impl Standing {
         let entries = List::parse(listed.api, &listed.answer.body).and_then(|list| {
             Ok(list.entries()?.into_iter().filter_map(|entry| found(service, entry)).collect::<Vec<_>>())
         });
-        Ok(Self::of(entries.map_err(|error| error.with_context(super::NAME, operation))?))
+        let entries = entries.map_err(|error| error.with_context(super::NAME, operation))?;
+        Ok(Self::of(listed.answer.server, entries))
     }
 
-    fn of(all: Vec<Found>) -> Self {
-        let mut standing = Self::default();
+    fn of(server: Arc<str>, all: Vec<Found>) -> Self {
+        let mut standing = Self { server, ..Self::default() };
         for found in all {
             standing.by_address.insert((found.address.ip.clone(), found.address.port), found.clone());
             standing.by_id.entry(found.id.clone()).or_default().push(found);
         }
         standing
+    }
+
+    /// What the server that gave the list has at an address that isn't in it: lists leave out whom an operator has
+    /// disabled.
+    ///
+    /// # Errors
+    /// What kept the server from answering.
+    pub(crate) async fn unlisted(
+        &self,
+        session: &Session,
+        operation: &'static str,
+        service: &ServiceName,
+        subject: Subject<'_>,
+        until: Instant,
+    ) -> Result<Option<Found>, Error> {
+        let told = session.one(operation, subject, Arc::clone(&self.server), until).await?;
+        Ok(told.and_then(|told| found(service, answer::one(told.api, &told.answer.body)?)))
     }
 
     /// Where records of a key stand.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use registry_core::Status;
+use registry_core::{Status, backend::Presence};
 use registry_testkit::{Nacos, NacosLine, eventually};
 
 use super::support::{LINES, Node, View, connect, instance, shared};
@@ -45,6 +45,11 @@ async fn an_instance_that_an_operator_disables_stays_away_whatever_is_registered
             view.item().await.unwrap().unwrap();
             assert_eq!(view.ids, ["b"], "{line:?}");
         }
+        // For so long what was written counts more than what a list says.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let keys = ["a", "b"].map(|id| instance(id).key());
+        let seen = lease.inspect(&keys).await.unwrap();
+        assert!(matches!(seen[..], [Presence::Ours { .. }, Presence::Ours { .. }]), "{line:?}: {seen:?}");
         // Hidden or not, it is ours to remove.
         lease.revoke().await.unwrap();
         view.shows(&[], SOON).await;

@@ -152,6 +152,45 @@ async fn a_server_that_refuses_lists_for_longer_than_any_waits_refuses_us() {
 }
 
 #[tokio::test]
+async fn servers_that_restart_days_later_are_warming_up_once_more() {
+    let refusing = Arc::new(AtomicUsize::new(0));
+    let mut fakes = Vec::new();
+    for server in 0..2 {
+        let refusing = Arc::clone(&refusing);
+        let fake = Fake::start(move |seen| match is_single(seen) {
+            true => Reply::status(404, ""),
+            false if server < refusing.load(Ordering::SeqCst) => Reply::status(403, SPRING),
+            false => application(&["a"]),
+        });
+        fakes.push(fake.await);
+    }
+    let addresses: Vec<_> = fakes.iter().map(|fake| &*fake.address).collect();
+    let backend = backend(&addresses, "").await;
+    let asked = async || lookup(&backend, &Read::default()).await.map_err(|error| error.kind());
+    let later = async |minutes: u64| {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(60 * minutes)).await;
+        tokio::time::resume();
+    };
+    let all_refuse = async || {
+        refusing.store(2, Ordering::SeqCst);
+        for _ in 0..6 {
+            assert_eq!(asked().await.unwrap_err(), ErrorKind::Unavailable);
+            later(1).await;
+        }
+    };
+    all_refuse().await;
+    later(3 * 24 * 60).await;
+    all_refuse().await;
+    for _ in 0..3 {
+        // One of them is ready, whom all lists come from.
+        refusing.store(1, Ordering::SeqCst);
+        assert_eq!(asked().await.unwrap().instances.len(), 1);
+        all_refuse().await;
+    }
+}
+
+#[tokio::test]
 async fn what_isn_t_a_list_is_never_refused_for_a_while() {
     let fake = Fake::start(|_| Reply::status(403, SPRING)).await;
     let lease = lease(&backend(&[&fake.address], "").await).await;

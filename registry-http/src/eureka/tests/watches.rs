@@ -56,6 +56,34 @@ async fn a_server_that_refuses_deltas_is_asked_for_lists() {
 }
 
 #[tokio::test]
+async fn a_list_of_another_memory_is_told_whole_though_it_has_the_same_fleet() {
+    let registered = |at: u64, weight: u32| {
+        let item = |id: &str| {
+            let mut item = listed(id, "ADDED");
+            item["leaseInfo"] = json!({"registrationTimestamp": at});
+            item["metadata"] = json!({"weight": weight.to_string()});
+            item
+        };
+        Reply::ok(applications("UP_2_", &[item("a"), item("b")]))
+    };
+    let fake = scripted([
+        (LIST, registered(1, 1)),
+        (DELTA, Reply::status(403, "")),
+        (LIST, registered(2, 1)),
+        (LIST, registered(2, 2)),
+        (LIST, registered(3, 3)),
+    ])
+    .await;
+    let mut watch = watch(&backend(&[&fake.address], "").await);
+    let mut source = None;
+    for (expected, is_anew) in [("=[a b]", true), ("=[a b]", true), ("+a +b", false), ("=[a b]", true)] {
+        let event = next(&mut watch).await.unwrap();
+        assert_eq!((&*told(&event), event.evidence.source != source), (expected, is_anew));
+        source = event.evidence.source;
+    }
+}
+
+#[tokio::test]
 async fn a_delta_over_again_is_a_sign_of_life() {
     let fake = scripted([(LIST, list(&["a"])), (DELTA, delta("UP_2_", &[("b", "ADDED")]))]).await;
     let mut watch = watch(&backend(&[&fake.address], "").await);

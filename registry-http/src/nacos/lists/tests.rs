@@ -62,6 +62,8 @@ fn whoever_is_missing_is_implied_and_whoever_is_unhealthy_is_removed() {
     assert_eq!(take(&mut lists, "a b! c", false), "");
     assert_eq!(take(&mut lists, "a b c", false), "+b");
     assert_eq!(take(&mut lists, "a b", false), "=a,b");
+    take(&mut lists, "a b c d", false);
+    assert_eq!(take(&mut lists, "a b c!", false), "-c=a,b", "one is removed, and one is missing");
     // Removals of one list come in any order.
     assert_eq!(take(&mut lists, "a! b!", false).len(), "-a-b".len());
     assert_eq!(take(&mut lists, "a! b!", false), "");
@@ -74,7 +76,7 @@ fn a_protected_list_is_taken_at_its_word_whatever_came_before() {
     assert_eq!(take(&mut lists, "a b c", true), "=a,b,c", "c is called healthy like everybody");
     assert_eq!(take(&mut lists, "a b c", true), "");
     assert_eq!(take(&mut lists, "a b c d", true), "+d");
-    assert_eq!(take(&mut lists, "a b c! d", false), "=a,b,d", "c is called unhealthy again");
+    assert_eq!(take(&mut lists, "a b c! d", false), "-c=a,b,d", "c is called unhealthy again");
     assert_eq!(take(&mut lists, "a b c! d", false), "");
 }
 
@@ -82,7 +84,7 @@ fn a_protected_list_is_taken_at_its_word_whatever_came_before() {
 fn a_protected_list_at_the_start_is_all_there_is() {
     let mut lists = lists();
     assert_eq!(take(&mut lists, "a b", true), "=a,b");
-    assert_eq!(take(&mut lists, "a b!", false), "=a");
+    assert_eq!(take(&mut lists, "a b!", false), "-b=a");
 }
 
 #[test]
@@ -112,6 +114,23 @@ fn a_broken_entry_that_nobody_should_use_is_hidden() {
     assert_eq!(take(&mut lists, "a?! b? c", false), "?b");
     assert_eq!(take(&mut lists, "a? b?! c", false), "-b?a", "what was kept of it is not");
     assert_eq!(take(&mut lists, "a b c", false), "+a+b");
+}
+
+#[test]
+fn a_first_list_of_any_version_is_read_as_its_entries_are_found() {
+    for all in ["", "a", "a b! c?"] {
+        let v1 = body(all, true);
+        let v2 = format!(r#"{{"code":0,"message":"success","data":{v1}}}"#);
+        let hosts = &v1[v1.find('[').unwrap()..=v1.rfind(']').unwrap()];
+        let v3 = format!(r#"{{"code":0,"message":"success","data":{hosts}}}"#);
+        for (api, body) in [(Api::V1, v1.as_str()), (Api::V2, &v2), (Api::V3, &v3)] {
+            let (mut found, mut listed) = (lists(), lists());
+            let news = found.take_first(api, body.as_bytes());
+            let usual = listed.take(&List::parse(api, body.as_bytes()).unwrap()).unwrap();
+            assert_eq!(format!("{news:?}"), format!("{:?}", Some(usual)), "{api:?} {all}");
+            assert_eq!(found.is_protected, api != Api::V3);
+        }
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::{
 mod absence;
 mod auth;
 mod beats;
+mod operators;
 mod protection;
 mod refusals;
 
