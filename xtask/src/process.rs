@@ -50,6 +50,21 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Failure::new(format!("`{}`: {status}", line_of(command)))) }
 }
 
+/// Runs a command whose output is shown once it has ended: for those that run at the same time.
+///
+/// # Errors
+///
+/// If it cannot be started or does not exit with 0.
+pub(crate) fn run_beside(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| unstartable(command, &error))?;
+    let [said, told] = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes));
+    println!("$ {}\n{said}{told}", line_of(command));
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(Failure::new(format!("`{}`: {}", line_of(command), output.status))),
+    }
+}
+
 /// Runs a command quietly and returns its standard output.
 ///
 /// # Errors
@@ -126,7 +141,7 @@ fn unstartable(command: &Command, error: &io::Error) -> Failure {
 mod tests {
     use std::process::Command;
 
-    use super::{capture, find_program, line_of, run, stream};
+    use super::{capture, find_program, line_of, run, run_beside, stream};
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
@@ -139,6 +154,8 @@ mod tests {
         assert!(run(&mut shell("exit 0")).is_ok());
         assert!(run(&mut shell("exit 3")).is_err());
         assert!(run(&mut Command::new("no-such-program-at-all")).is_err());
+        assert!(run_beside(&mut shell("exit 0")).is_ok());
+        assert!(run_beside(&mut shell("exit 3")).is_err());
     }
 
     #[test]

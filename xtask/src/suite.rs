@@ -8,6 +8,7 @@ mod supply;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use self::supply::{Supplies, Supply};
 use crate::apart;
@@ -281,16 +282,23 @@ impl Suite {
         let of = registry.map_or(String::new(), |registry| format!(", {}", registry.name()));
         println!("\n=== {check}{of}");
         let watch = Stopwatch::start();
-        let (done, outcome) = match work() {
-            Ok(done) => (done.into(), Outcome::Passed),
+        let done = work().map(Into::into);
+        self.push(check, registry, done, watch.elapsed());
+    }
+
+    /// What came of a step.
+    fn push(&mut self, check: &str, registry: Option<Registry>, done: Result<Done>, elapsed: Duration) {
+        let (done, outcome) = match done {
+            Ok(done) => (done, Outcome::Passed),
             Err(failure) => {
+                let of = registry.map_or(String::new(), |registry| format!(", {}", registry.name()));
                 println!("FAIL {check}{of}: {failure}");
                 (Done::default(), Outcome::Failed(failure))
             }
         };
         let row = Row::new(check, registry.map(Registry::name), outcome);
         let Done { version, tally, note } = done;
-        self.report.push(Row { version, tally, note, elapsed: watch.elapsed(), ..row });
+        self.report.push(Row { version, tally, note, elapsed, ..row });
     }
 
     /// A step whose counts belong into the table even if it failed.

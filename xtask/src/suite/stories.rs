@@ -1,10 +1,18 @@
 //! The examples that tell a story and judge it themselves: in one process, and as processes on each registry.
 
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
 use super::supply::{Supplies, Supply};
 use super::{Done, QUICK, Suite};
 use crate::cli::Registry;
-use crate::process::{cargo, run};
+use crate::failure::Result;
+use crate::process::{cargo, run, run_beside};
 use crate::servers::{Apart, Server};
+use crate::stopwatch::Stopwatch;
 
 /// A fleet through everything that happens to fleets.
 const QUICKSTART: &str = "example quickstart";
@@ -26,39 +34,77 @@ impl Suite {
             });
         }
         let Supplies { etcd, consul, eureka, nacos, apart, .. } = supplies;
-        for (registry, supply, apart) in [
+        let places = [
             (Registry::Etcd, etcd, None),
             (Registry::Consul, consul, None),
             (Registry::Eureka, eureka, None),
             (Registry::Nacos, nacos, apart.as_ref()),
-        ] {
-            for check in [QUICKSTART, RESTART] {
-                self.story(check, registry, supply, apart);
+        ];
+        // This one mostly waits, for leases and for servers to start; the other one needs the machine for its load.
+        let beside: Vec<Story<'_>> = places
+            .iter()
+            .filter_map(|(registry, supply, apart)| self.story(QUICKSTART, *registry, supply, *apart))
+            .collect();
+        let told: Vec<_> = thread::scope(|scope| {
+            let stories: Vec<_> =
+                beside.iter().map(|story| scope.spawn(|| story.tell(&root, run_beside))).collect();
+            stories
+                .into_iter()
+                .map(|story| story.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        });
+        for (story, (done, elapsed)) in beside.iter().zip(told) {
+            self.push(QUICKSTART, Some(story.registry), done, elapsed);
+        }
+        for (registry, supply, apart) in places {
+            if let Some(story) = self.story(RESTART, registry, supply, apart) {
+                self.step(RESTART, Some(registry), || story.tell(&root, run).0);
             }
         }
     }
 
-    fn story(&mut self, check: &str, registry: Registry, supply: &Supply, apart: Option<&Apart>) {
-        let server: &Server = match supply {
-            Supply::There(_) if self.selection.quick => return self.not_run(check, Some(registry), QUICK),
-            Supply::There(server) => server,
-            Supply::LeftOut(reason) => return self.not_run(check, Some(registry), reason),
-            Supply::Absent => return self.not_run(check, Some(registry), "there is no server for it"),
+    /// One that can be told; else the row says why not.
+    fn story<'a>(
+        &mut self,
+        check: &'static str,
+        registry: Registry,
+        supply: &'a Supply,
+        apart: Option<&'a Apart>,
+    ) -> Option<Story<'a>> {
+        let reason = match supply {
+            Supply::There(_) if self.selection.quick => QUICK,
+            Supply::There(server) => return Some(Story { check, registry, server, apart }),
+            Supply::LeftOut(reason) => reason,
+            Supply::Absent => "there is no server for it",
         };
-        let root = self.root.clone();
-        self.step(check, Some(registry), || {
-            let mut command = cargo(&root);
-            command.arg("run");
-            if let Some(apart) = apart {
-                command.args(["--config", &apart.runner()]);
-            }
-            let example = check.trim_start_matches("example ");
-            command.args(["--all-features", "--example", example, "--", "--registry"]);
-            // No host: it starts a server of its own, as it is going to kill it.
-            command.arg(format!("{}://", registry.name()));
-            server.announce(&mut command);
-            run(&mut command)?;
-            Ok(Done { version: Some(server.version.to_string()), ..Done::default() })
-        });
+        self.not_run(check, Some(registry), reason);
+        None
+    }
+}
+
+/// An example on a registry.
+struct Story<'a> {
+    check: &'static str,
+    registry: Registry,
+    server: &'a Server,
+    apart: Option<&'a Apart>,
+}
+
+impl Story<'_> {
+    /// Tells it, and how long that took.
+    fn tell(&self, root: &Path, run: impl Fn(&mut Command) -> Result<()>) -> (Result<Done>, Duration) {
+        let watch = Stopwatch::start();
+        let mut command = cargo(root);
+        command.arg("run");
+        if let Some(apart) = self.apart {
+            command.args(["--config", &apart.runner()]);
+        }
+        let example = self.check.trim_start_matches("example ");
+        command.args(["--all-features", "--example", example, "--", "--registry"]);
+        // No host: it starts a server of its own, as it is going to kill it.
+        command.arg(format!("{}://", self.registry.name()));
+        self.server.announce(&mut command);
+        let version = Some(self.server.version.to_string());
+        (run(&mut command).map(|()| Done { version, ..Done::default() }), watch.elapsed())
     }
 }
