@@ -55,6 +55,8 @@ pub(super) struct Holding {
     pub(super) is_critical: bool,
     /// Another check of it that is critical, by whoever added it.
     pub(super) obstacle: Option<Box<str>>,
+    /// Whether it has other checks, whatever they say.
+    pub(super) has_others: bool,
 }
 
 /// Who put a service into maintenance.
@@ -163,8 +165,11 @@ impl Agent<'_> {
                 });
             } else if check.id == check_id(&check.service_id) {
                 holding.is_critical = is_critical;
-            } else if is_critical {
-                holding.obstacle = Some(check.id.into());
+            } else {
+                holding.has_others = true;
+                if is_critical {
+                    holding.obstacle = Some(check.id.into());
+                }
             }
         }
         Ok(holdings)
@@ -243,6 +248,12 @@ impl Agent<'_> {
         let path = self.session.path("/v1/agent/service/maintenance", Some(id));
         let path = path.query("enable", "true").query("reason", &reason(status));
         self.tell(Call::put(self.operation, path)).await.map(|_| ())
+    }
+
+    /// Puts a service back into traffic.
+    pub(super) async fn end_maintenance(&self, id: &str) -> Result<(), Error> {
+        let path = self.session.path("/v1/agent/service/maintenance", Some(id));
+        self.tell(Call::put(self.operation, path.query("enable", "false"))).await.map(|_| ())
     }
 
     /// Removes a service; one that is unknown is removed already.
