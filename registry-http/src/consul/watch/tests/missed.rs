@@ -32,10 +32,10 @@ async fn newer(
 fn node(services: &[(&str, &str)], is_filtered: bool) -> Reply {
     let services: Vec<Value> =
         services.iter().map(|(id, name)| json!({"ID": id, "Service": name, "Tags": ["v1"]})).collect();
-    filtered(json!({"Node": {"Node": "n1"}, "Services": services}), is_filtered)
+    filtered(&json!({"Node": {"Node": "n1"}, "Services": services}), is_filtered)
 }
 
-fn filtered(body: Value, is_filtered: bool) -> Reply {
+fn filtered(body: &Value, is_filtered: bool) -> Reply {
     let reply = Reply::ok(body.to_string());
     if is_filtered { reply.with("X-Consul-Results-Filtered-By-ACLs", &"true") } else { reply }
 }
@@ -47,8 +47,8 @@ async fn where_the_mark_is_of_the_whole_list_the_node_tells_what_is_gone_from_wh
         ("it may be read", node(&[("a", "orders")], false), Ok("-b@n1 @Some(6)")),
         ("other services of it are hidden", node(&[("a", "orders")], true), Ok("-b@n1 @Some(6)")),
         ("its id is another's now", node(&[("b", "bills")], false), Ok("-b@n1 @Some(6)")),
-        ("it is gone", filtered(nothing(), false), Ok("-b@n1 @Some(6)")),
-        ("it is hidden", filtered(nothing(), true), Err(ErrorKind::PermissionDenied)),
+        ("it is gone", filtered(&nothing(), false), Ok("-b@n1 @Some(6)")),
+        ("it is hidden", filtered(&nothing(), true), Err(ErrorKind::PermissionDenied)),
         ("rights came back", node(&[("b", "orders")], false), Err(ErrorKind::Unavailable)),
         ("nobody says", Reply::status(404, "404 page not found"), Err(ErrorKind::PermissionDenied)),
         ("nobody knows", Reply::ok("[]"), Err(ErrorKind::PermissionDenied)),
@@ -205,7 +205,7 @@ async fn of_a_list_too_long_to_be_noted_the_registry_says_whether_all_may_be_rea
 async fn a_view_knows_what_it_was_shown_whatever_else_is_remembered() {
     let fake = newer(
         |read| if read == 1 { told(5, &["a", "b"], true) } else { told(6, &["a"], true) },
-        || filtered(json!({"Node": null}), true),
+        || filtered(&json!({"Node": null}), true),
     )
     .await;
     let config: ConsulConfig = format!("consul://:secret@{}?wait=1s", fake.address).parse().unwrap();
@@ -239,4 +239,28 @@ async fn a_look_that_lags_behind_a_watch_misses_nobody() {
     assert_eq!(looked.instances.len(), 2);
     assert_eq!(reads(&fake)[2], "/v1/health/service/orders");
     assert_eq!(questions(&fake), [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn what_was_shown_is_forgotten_with_the_last_session_and_kept_by_one_that_fails() {
+    for is_watched in [false, true] {
+        let fake = newer(
+            |read| if read == 1 { told(5, &["a", "b"], true) } else { told(6, &["a"], true) },
+            || filtered(&json!({"Node": null}), true),
+        )
+        .await;
+        let discovery = with_token(&fake, "");
+        next(&mut discovery.watch(&target(), None)).await;
+        for _ in 0..2 {
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(6 * 60)).await;
+            tokio::time::resume();
+            if is_watched {
+                let session = discovery.watch(&target(), None).next().await.unwrap();
+                assert_eq!(session.unwrap_err().kind(), ErrorKind::PermissionDenied);
+            }
+        }
+        let looked = discovery.lookup(&target(), &Read::default()).await;
+        assert_eq!(looked.is_err(), is_watched, "{looked:?}");
+    }
 }
