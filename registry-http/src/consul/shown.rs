@@ -7,8 +7,7 @@
 //!
 //! 1. by node and id, in the service's list. An answer that isn't marked as filtered tells the truth. Consul 1.11 to
 //!    1.20.1 applied a question's filter before rights, so that only something hidden *that was asked for* marked it; later
-//!    ones, and what was mended of older ones, mark it if anything of the whole list is hidden
-//!    (<https://github.com/hashicorp/consul/pull/21950>).
+//!    ones, and their backports, mark it if anything of the whole list is hidden.
 //! 2. then by node: who may see a node is shown it, and from whom it is hidden is told so. The agent isn't asked what may be
 //!    read, as it remembers a token's rights for a while, 30 s by default, after they were narrowed.
 //!
