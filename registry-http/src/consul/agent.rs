@@ -55,8 +55,6 @@ pub(super) struct Holding {
     pub(super) is_critical: bool,
     /// Another check of it that is critical, by whoever added it.
     pub(super) obstacle: Option<Box<str>>,
-    /// Whether it has other checks, whatever they say.
-    pub(super) has_others: bool,
 }
 
 /// Who put a service into maintenance.
@@ -165,11 +163,8 @@ impl Agent<'_> {
                 });
             } else if check.id == check_id(&check.service_id) {
                 holding.is_critical = is_critical;
-            } else {
-                holding.has_others = true;
-                if is_critical {
-                    holding.obstacle = Some(check.id.into());
-                }
+            } else if is_critical {
+                holding.obstacle = Some(check.id.into());
             }
         }
         Ok(holdings)

@@ -143,20 +143,18 @@ impl ConsulLease {
         let body = registration::body(&self.session.config, &self.names, record, self.lifetime, &id, known)?;
         let maintenance = before.and_then(|before| before.maintenance.as_ref());
         let is_out = maintenance == Some(&Maintenance::Operator) || holdings.is_node_out();
-        let ours = before.filter(|before| self.is_ours(before));
-        // Checks that somebody added to ours stay, whatever they say.
-        let is_added_to = ours.is_some_and(|ours| ours.has_others);
+        // A check that somebody added to ours stays as long as it fails.
+        let added = before.filter(|before| self.is_ours(before)).and_then(|ours| ours.obstacle.as_deref());
         let keep = match maintenance {
             // An operator's word outlives our updates.
             Some(Maintenance::Operator) => true,
-            Some(Maintenance::Ours(_)) => is_added_to || wanted != Status::Serving,
-            None => is_added_to,
+            Some(Maintenance::Ours(_)) => added.is_some() || wanted != Status::Serving,
+            None => added.is_some(),
         };
         // With what is kept, our own maintenance would be.
         let returns = keep && wanted == Status::Serving && matches!(maintenance, Some(Maintenance::Ours(_)));
         let is_new = self.state().held.insert(instance.key(), id.clone()).is_none();
         self.owners.set(&id, self.number);
-        let added = ours.and_then(|ours| ours.obstacle.as_deref());
         let obstacle = added.or_else(|| holdings.obstacle());
         let own = check_id(&id);
         let obstacle = if is_critical { Some(&*own) } else { obstacle };

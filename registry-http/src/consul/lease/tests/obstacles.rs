@@ -52,19 +52,19 @@ async fn a_check_that_somebody_added_hides_an_instance_and_stays() {
 }
 
 #[tokio::test]
-async fn a_check_that_somebody_added_stays_whatever_it_says_and_our_maintenance_ends_beside_it() {
+async fn a_failing_check_that_somebody_added_stays_and_our_maintenance_ends_beside_it() {
     let maintenance = |notes: &str| {
         json!({"Node": "n1", "CheckID": "_service_maintenance:orders:a", "ServiceID": "orders:a", "Status": "critical",
             "Notes": notes})
     };
     let draining = || Some(maintenance("service-registry: draining"));
-    for (added, maintenance, status, is_seen, ended) in [
-        ("passing", None, Status::Serving, true, false),
-        ("passing", None, Status::Draining, true, false),
-        ("passing", draining(), Status::Serving, true, true),
-        ("critical", draining(), Status::Serving, false, true),
-        ("critical", draining(), Status::Draining, true, false),
-        ("passing", Some(maintenance("by hand")), Status::Serving, true, false),
+    for (added, maintenance, status, is_seen, ended, replaced) in [
+        ("passing", None, Status::Serving, true, false, true),
+        ("critical", None, Status::Draining, true, false, false),
+        ("passing", draining(), Status::Serving, true, false, true),
+        ("critical", draining(), Status::Serving, false, true, false),
+        ("critical", draining(), Status::Draining, true, false, false),
+        ("passing", Some(maintenance("by hand")), Status::Serving, true, false, false),
     ] {
         let held = json!({"orders:a": {"ID": "orders:a", "Service": "orders", "Meta": meta_of("a")}});
         let mut checks = json!({"own": check("service:orders:a", "orders:a", "passing"), "disk": check("disk", "orders:a", added)});
@@ -87,7 +87,10 @@ async fn a_check_that_somebody_added_stays_whatever_it_says_and_our_maintenance_
         let seen = fake.seen();
         let registered = sent(&seen, "/v1/agent/service/register");
         assert_eq!(registered.len(), 2, "{why}");
-        assert!(registered.iter().all(|target| !target.contains("replace")), "{why}: {registered:?}");
+        assert!(
+            registered.iter().all(|target| target.contains("replace") == replaced),
+            "{why}: {registered:?}"
+        );
         let back = sent(&seen, "/v1/agent/service/maintenance/orders%3Aa?enable=false").len();
         assert_eq!(back, if ended { 2 } else { 0 }, "{why}");
     }
