@@ -245,6 +245,12 @@ impl Agent<'_> {
         self.tell(Call::put(self.operation, path)).await.map(|_| ())
     }
 
+    /// Puts a service back into traffic.
+    pub(super) async fn end_maintenance(&self, id: &str) -> Result<(), Error> {
+        let path = self.session.path("/v1/agent/service/maintenance", Some(id));
+        self.tell(Call::put(self.operation, path.query("enable", "false"))).await.map(|_| ())
+    }
+
     /// Removes a service; one that is unknown is removed already.
     pub(super) async fn deregister(&self, id: &str) -> Result<(), Error> {
         let path = self.session.path("/v1/agent/service/deregister", Some(id));

@@ -14,17 +14,19 @@ use super::{
     entry::Reading,
     error,
     list::{self, distinct},
+    missed::Missed,
     names::Names,
     query::Query,
     rights::{self, Needed},
     session::Session,
-    shown::{Missing, Place, Places},
+    shown::{Missing, Noted, Places},
     watch,
 };
 use crate::http::{Answer, Call, Path};
 
-/// How many are asked for in one question: of 16 names it fits into what proxies take for a path.
-const ASKED: usize = 16;
+/// The longest list of which it is noted who stands where although its reader isn't known to be hidden anything: its bytes
+/// are read once more, which takes less than a millisecond.
+const CHEAP: usize = 256 * 1024;
 
 /// Finding in Consul.
 #[derive(Debug)]
@@ -106,6 +108,14 @@ impl Told {
         next
     }
 
+    /// Whether the registry's data is older in the next answer, as far as two answers compare.
+    pub(super) fn went_back(&self, next: &Self) -> bool {
+        match (self.index, next.index) {
+            (Some(before), Some(after)) => after < before && self.is_streaming == next.is_streaming,
+            _ => false,
+        }
+    }
+
     pub(super) fn evidence(&self, source: registry_core::backend::SourceId) -> Evidence {
         let mut evidence = Evidence::default();
         evidence.source = Some(source);
@@ -180,14 +190,33 @@ impl Reader<'_> {
         let dc = self.query.datacenters[at].clone();
         let path = self.query.path(self.session, dc.as_deref(), mode);
         let mut answer = self.read(Call::get(self.operation, path).list().avoiding(avoid)).await?;
-        if Told::of(&answer).is_streaming && is_empty(&answer) {
-            // See `watch`: an agent's view may be empty for want of rights, and doesn't say so.
+        let before = self.session.shown.get(&self.list_name(at));
+        let is_behind = rights::is_filtered(&answer)
+            && before.as_ref().is_some_and(|before| before.told.went_back(&Told::of(&answer)));
+        // See `watch`: an agent's view may be empty for want of rights, and doesn't say so. And who lags behind what was
+        // shown lacks what came since.
+        if Told::of(&answer).is_streaming && is_empty(&answer)
+            || is_behind
+            || self.is_in_doubt(&answer, before.as_ref()).await
+        {
             answer = self.ask_leader(at).await?;
         }
+        let told = before.as_ref().map_or_else(|| Told::of(&answer), |before| before.told.next(&answer));
         let mut relist = Relist::new();
         relist.is_same(&answer.body);
-        let (list, places) = self.take(&mut relist, &answer, at).await?;
-        Ok(Found { list, places, relist, told: Told::of(&answer), at, dc })
+        let (list, places) = self.take(&mut relist, &answer, at, before.as_ref()).await?;
+        Ok(Found { list, places, relist, told, at, dc })
+    }
+
+    /// Whether a list that is streamed may leave somebody out without a word, or its reader may be shown only some, which
+    /// none that is streamed tells.
+    pub(super) async fn is_in_doubt(&self, answer: &Answer, before: Option<&Noted>) -> bool {
+        if !Told::of(answer).is_streaming || !rights::is_restrained(self.session, answer).await {
+            return false;
+        }
+        let Some(before) = before else { return true };
+        let lacking = before.places.lacking(&Places::of(&answer.body, true));
+        lacking != Missing::Places(Vec::new())
     }
 
     /// One answer, at once, from who has the data.
@@ -221,8 +250,15 @@ impl Reader<'_> {
     }
 
     /// Notes what a watch was shown.
-    pub(super) fn note(&self, at: usize, places: &Arc<Places>) {
-        self.session.shown.set(&self.list_name(at), places);
+    pub(super) fn note(&self, at: usize, noted: Noted) {
+        self.session.shown.set(&self.list_name(at), noted);
+    }
+
+    /// Keeps what a watch was shown for the session that comes next.
+    pub(super) fn keep(&self) {
+        for at in 0..self.query.datacenters.len() {
+            self.session.shown.keep(&self.list_name(at));
+        }
     }
 
     /// What a list is remembered by.
@@ -231,42 +267,36 @@ impl Reader<'_> {
     }
 
     /// Where the entries of a list stand. Refuses one that lacks what was shown before because that is hidden now.
-    async fn places(&self, answer: &Answer, at: usize, is_blank: bool) -> Result<Arc<Places>, Error> {
-        let is_noted = is_blank || rights::is_restrained(self.session, answer).await;
+    async fn places(
+        &self,
+        answer: &Answer,
+        at: usize,
+        is_blank: bool,
+        before: Option<&Noted>,
+    ) -> Result<Arc<Places>, Error> {
+        let is_noted =
+            is_blank || answer.body.len() <= CHEAP || rights::is_restrained(self.session, answer).await;
         let now = Arc::new(Places::of(&answer.body, is_noted));
-        if !rights::may_hide(answer) {
+        let Some(before) = before else { return Ok(now) };
+        if !rights::may_hide(self.session, answer).await {
             return Ok(now);
         }
-        let Some(before) = self.session.shown.get(&self.list_name(at)) else { return Ok(now) };
-        match before.lacking(&now) {
+        match before.places.lacking(&now) {
+            Missing::Places(missing) if missing.is_empty() => {}
             Missing::Places(missing) => {
-                for some in missing.chunks(ASKED) {
-                    self.refuse_hiding(answer, at, some).await?;
-                }
+                Missed { reader: *self, answer, at, is_blank }.refuse_hiding(&missing).await?;
             }
             Missing::Unknown if rights::is_filtered(answer) => {
-                return Err(rights::hides(answer, self.operation));
+                let own = self.query.names.service(&self.query.service);
+                let needed = Needed { service: &own, nodes: true, dc: self.query.datacenters[at].as_deref() };
+                if !rights::may_read(self.session, self.operation, needed).await? {
+                    return Err(rights::hides(answer, self.operation));
+                }
             }
             // Streamed to who isn't told of rights at all.
             Missing::Unknown => {}
         }
         Ok(now)
-    }
-
-    /// Refuses a list that lacks these places, if they are there.
-    async fn refuse_hiding(&self, answer: &Answer, at: usize, missing: &[Place]) -> Result<(), Error> {
-        let dc = self.query.datacenters[at].as_deref();
-        let Some(path) = self.query.some(self.session, dc, &Place::filter(missing)) else { return Ok(()) };
-        let told = self.session.success(Call::get(self.operation, path).list()).await?;
-        if rights::is_filtered(&told) {
-            return Err(rights::hides(answer, self.operation));
-        }
-        if is_empty(&told) {
-            return Ok(());
-        }
-        // It came back this moment, or rights did.
-        let message = format!("{} is behind the leader", answer.server);
-        Err(Error::new(ErrorKind::Unavailable, message).with_context(super::NAME, self.operation))
     }
 
     /// Refuses a list without entries, of this service at Consul, if they may only be hidden.
@@ -288,6 +318,7 @@ impl Reader<'_> {
         relist: &mut Relist,
         answer: &Answer,
         at: usize,
+        before: Option<&Noted>,
     ) -> Result<(Relisted, Arc<Places>), Error> {
         // A prepared query may be answered by another data centre, and any of those that are named may be the agent's own.
         let home = match self.query.datacenters[at].is_some() || self.query.prepared.is_some() {
@@ -306,7 +337,7 @@ impl Reader<'_> {
         if list.is_blank {
             self.refuse_hidden(answer, at, list.service.as_deref()).await?;
         }
-        let places = self.places(answer, at, list.is_blank).await?;
+        let places = self.places(answer, at, list.is_blank, before).await?;
         Ok((list.relisted, places))
     }
 }

@@ -143,23 +143,25 @@ impl ConsulLease {
         let body = registration::body(&self.session.config, &self.names, record, self.lifetime, &id, known)?;
         let maintenance = before.and_then(|before| before.maintenance.as_ref());
         let is_out = maintenance == Some(&Maintenance::Operator) || holdings.is_node_out();
-        // A check that somebody added to ours.
+        // A check that somebody added to ours stays as long as it fails.
         let added = before.filter(|before| self.is_ours(before)).and_then(|ours| ours.obstacle.as_deref());
         let keep = match maintenance {
             // An operator's word outlives our updates.
             Some(Maintenance::Operator) => true,
-            Some(Maintenance::Ours(_)) => wanted != Status::Serving,
+            Some(Maintenance::Ours(_)) => added.is_some() || wanted != Status::Serving,
             None => added.is_some(),
         };
+        // With what is kept, our own maintenance would be.
+        let returns = keep && wanted == Status::Serving && matches!(maintenance, Some(Maintenance::Ours(_)));
         let is_new = self.state().held.insert(instance.key(), id.clone()).is_none();
         self.owners.set(&id, self.number);
-        let obstacle = added.filter(|_| keep).or_else(|| holdings.obstacle());
+        let obstacle = added.or_else(|| holdings.obstacle());
         let own = check_id(&id);
         let obstacle = if is_critical { Some(&*own) } else { obstacle };
         // Out of traffic by its own or an operator's word, whatever checks say.
         let obstacle = obstacle.filter(|_| !is_out && wanted == Status::Serving);
         let stands = before.is_some_and(|before| before.version == Some(record.version));
-        if stands && obstacle.is_some() {
+        if stands && obstacle.is_some() && !returns {
             // It stands there already, and once more would only put Consul's next check off.
             self.state().is_bound = true;
             self.pass(agent, instance, &id).await?;
@@ -186,6 +188,9 @@ impl ConsulLease {
             && maintenance.is_none_or(|old| *old != Maintenance::Operator && *old != said)
         {
             agent.maintain(&id, wanted).await?;
+        }
+        if returns {
+            agent.end_maintenance(&id).await?;
         }
         self.pass(agent, instance, &id).await?;
         seen(instance, obstacle)

@@ -15,6 +15,7 @@ mod entry;
 mod error;
 mod lease;
 mod list;
+mod missed;
 mod names;
 mod pace;
 mod query;

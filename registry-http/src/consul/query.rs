@@ -87,6 +87,12 @@ impl Query {
         self.prepared.is_none().then(|| path.maybe_query("dc", dc).query("filter", &filter))
     }
 
+    /// Whether a service of this name at Consul with these tags would be in the list.
+    pub(super) fn is_for(&self, name: &str, tags: &[String]) -> bool {
+        name.eq_ignore_ascii_case(&self.names.service(&self.service))
+            && self.tag.as_ref().is_none_or(|tag| tags.contains(tag))
+    }
+
     /// The path of one read.
     pub(super) fn path(&self, session: &Session, dc: Option<&str>, read: ConsulRead) -> Path {
         let path = match &self.prepared {

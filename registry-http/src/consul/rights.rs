@@ -2,7 +2,7 @@
 //!
 //! Consul leaves out what the reader may not see. Who gives a token, or asks an agent that has one of its own, is told by
 //! a header, save of lists that are streamed. A list that shows some is used; what it showed before and lacks now is asked
-//! for by name (`shown.rs`), and one that hides it is refused. Who is anonymous isn't told: an empty list may be the truth, as the anonymous token may have rights, and it may
+//! for (`shown.rs`), and one that hides it is refused. Who is anonymous isn't told: an empty list may be the truth, as the anonymous token may have rights, and it may
 //! be all that is shown. Then the agent is asked what may be read, at the path that Consul's own pages ask for the same
 //! reason. One that doesn't say is taken for one that hides. Whether a list that shows some shows all, nobody tells who is
 //! anonymous: rights to some of the nodes are for tokens.
@@ -37,8 +37,9 @@ pub(super) async fn is_mute(session: &Session, answer: &Answer) -> bool {
 }
 
 /// Whether something may have been left out of a list for who has a token, be it without a word.
-pub(super) fn may_hide(answer: &Answer) -> bool {
-    is_filtered(answer) || answer.header("x-consul-query-backend") == Some("streaming")
+pub(super) async fn may_hide(session: &Session, answer: &Answer) -> bool {
+    let is_streaming = answer.header("x-consul-query-backend") == Some("streaming");
+    is_filtered(answer) || is_streaming && is_restrained(session, answer).await
 }
 
 /// Whether the reader might ever be hidden something.
@@ -83,7 +84,11 @@ pub(super) async fn refuse_hidden(
     Err(denied(answer, operation, why))
 }
 
-async fn may_read(session: &Session, operation: &'static str, needed: Needed<'_>) -> Result<bool, Error> {
+pub(super) async fn may_read(
+    session: &Session,
+    operation: &'static str,
+    needed: Needed<'_>,
+) -> Result<bool, Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Judged {

@@ -1,32 +1,52 @@
 //! What lists showed, so that what a later one lacks is told as gone only if it is gone, not if it is hidden.
 //!
 //! A list leaves out what its reader may not see. Mostly it says so by a header, not of what; one that an agent streams
-//! doesn't even say so, and loses what a token may no longer see in the middle of a watch, under the same index. So who
-//! stood in the last list and not in this is asked for by node and id, of the leader: Consul applies a question's filter
-//! before rights, and therefore tells of something hidden exactly if what was asked for is there.
+//! doesn't even say so, and loses what a token may no longer see in the middle of a watch, under the same index. So a
+//! streamed list that lacks somebody is read again from the leader, and who stood in the last list and not in one that was
+//! filtered is asked for, of the leader (`discovery.rs`):
+//!
+//! 1. by node and id, in the service's list. An answer that isn't marked as filtered tells the truth. Consul 1.11 to
+//!    1.20.1 applied a question's filter before rights, so that only something hidden *that was asked for* marked it; later
+//!    ones, and their backports, mark it if anything of the whole list is hidden.
+//! 2. then by node: who may see a node is shown it, and from whom it is hidden is told so. The agent isn't asked what may be
+//!    read, as it remembers a token's rights for a while, 30 s by default, after they were narrowed.
+//!
+//! A watch keeps what it was shown itself. What is shared here bridges the sessions of one target.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
-use super::query::quoted;
+use super::{discovery::Told, query::quoted};
 
-/// Most lists that are remembered. Of more, some are forgotten: sessions of these begin as if nothing had been shown.
+/// Most lists that are remembered. Of more, the oldest is forgotten: its next session begins as if nothing had been shown.
 const MOST: usize = 1024;
+
+/// How long a list is remembered that no session keeps: sessions that follow each other are less than that apart.
+const BRIDGE: Duration = Duration::from_secs(10 * 60);
 
 /// What lists showed last, by the path that asks for them.
 #[derive(Debug, Default)]
-pub(super) struct Shown(Mutex<HashMap<String, Arc<Places>>>);
+pub(super) struct Shown(Mutex<HashMap<String, (Noted, Instant)>>);
+
+/// What one list showed.
+#[derive(Clone, Debug)]
+pub(super) struct Noted {
+    pub(super) places: Arc<Places>,
+    pub(super) told: Told,
+}
 
 /// Where the entries of one list stand.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// In order, each once. `None` of a list with entries to whose reader nothing is hidden, as far as could be told:
-    /// they weren't noted.
+    /// In order, each once. `None` of a long list to whose reader nothing is hidden, as far as could be told: they weren't
+    /// noted.
     known: Option<Vec<Place>>,
 }
 
@@ -46,26 +66,33 @@ pub(super) enum Missing {
 }
 
 impl Shown {
-    /// What the list of this path showed, if it was asked for.
-    pub(super) fn get(&self, path: &str) -> Option<Arc<Places>> {
-        self.lists().get(path).cloned()
+    /// What the list of this path showed, if somebody watches it or did lately.
+    pub(super) fn get(&self, path: &str) -> Option<Noted> {
+        self.lists().get(path).filter(|(_, at)| at.elapsed() < BRIDGE).map(|(noted, _)| noted.clone())
     }
 
-    pub(super) fn set(&self, path: &str, places: &Arc<Places>) {
-        let mut lists = self.lists();
+    pub(super) fn set(&self, path: &str, noted: Noted) {
+        let (mut lists, now) = (self.lists(), Instant::now());
         if let Some(known) = lists.get_mut(path) {
-            *known = Arc::clone(places);
+            *known = (noted, now);
             return;
         }
         if lists.len() >= MOST
-            && let Some(any) = lists.keys().next().cloned()
+            && let Some(oldest) = lists.iter().min_by_key(|(_, (_, at))| *at).map(|(path, _)| path.clone())
         {
-            lists.remove(&any);
+            lists.remove(&oldest);
         }
-        lists.insert(path.to_owned(), Arc::clone(places));
+        lists.insert(path.to_owned(), (noted, now));
     }
 
-    fn lists(&self) -> MutexGuard<'_, HashMap<String, Arc<Places>>> {
+    /// Remembers a list for longer, as a session that would show it anew failed.
+    pub(super) fn keep(&self, path: &str) {
+        if let Some((_, at)) = self.lists().get_mut(path).filter(|(_, at)| at.elapsed() < BRIDGE) {
+            *at = Instant::now();
+        }
+    }
+
+    fn lists(&self) -> MutexGuard<'_, HashMap<String, (Noted, Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,6 +116,10 @@ impl Places {
         Self { known: None }
     }
 
+    pub(super) fn holds(&self, place: &Place) -> bool {
+        self.known.as_ref().is_some_and(|known| known.binary_search(place).is_ok())
+    }
+
     /// What was here and isn't there.
     pub(super) fn lacking(&self, now: &Self) -> Missing {
         let (Some(before), Some(now)) = (&self.known, &now.known) else { return Missing::Unknown };
@@ -98,6 +129,14 @@ impl Places {
 }
 
 impl Place {
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// A question for any of these.
     pub(super) fn filter(places: &[Self]) -> String {
         let one = |place: &Self| {
@@ -167,12 +206,48 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let shown = Shown::default();
-        let nothing = Arc::new(places("[]"));
         for path in 0..2 * MOST {
-            shown.set(&path.to_string(), &nothing);
-            shown.set(&path.to_string(), &nothing);
+            shown.set(&path.to_string(), nothing());
+            shown.set(&path.to_string(), nothing());
         }
         assert_eq!(shown.lists().len(), MOST);
         assert!(shown.get(&(2 * MOST - 1).to_string()).is_some());
+    }
+
+    fn nothing() -> Noted {
+        let told = Told {
+            index: Some(5),
+            age: Duration::ZERO,
+            is_streaming: false,
+            server: "agent".into(),
+            bytes: 2,
+            is_partial: false,
+        };
+        Noted { places: Arc::new(places("[]")), told }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_too_many_the_one_that_nobody_watches_is_forgotten() {
+        let shown = Shown::default();
+        for path in 0..2 * MOST {
+            shown.set("watched", nothing());
+            tokio::time::advance(Duration::from_millis(1)).await;
+            shown.set(&path.to_string(), nothing());
+        }
+        assert!(shown.get("watched").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_watches_is_forgotten_and_what_failing_sessions_ask_for_is_not() {
+        let shown = Shown::default();
+        shown.set("dropped", nothing());
+        shown.set("failing", nothing());
+        for _ in 0..3 {
+            tokio::time::advance(BRIDGE * 2 / 3).await;
+            shown.keep("failing");
+        }
+        assert!(shown.get("failing").is_some());
+        shown.keep("dropped");
+        assert!(shown.get("dropped").is_none());
     }
 }

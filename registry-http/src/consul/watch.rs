@@ -13,7 +13,8 @@
 //! than the servers' for the same list); one that went back is followed by a read without an index, from the leader; a
 //! return is no change; zero counts as one; and no loop runs faster than its [`Pace`], least of all one with a server that
 //! holds nothing back. And one that no documentation tells: an agent that streams answers a revoked token with an empty list, index 1 and no word of rights, so a list that
-//! runs empty is read again from the leader before anybody believes it.
+//! runs empty is read again from the leader before anybody believes it; and so is one that lacks somebody, for who might be
+//! hidden something (`shown.rs`).
 //!
 //! Prepared queries can't be waited on and are executed at an interval. Where several data centres are named, those in
 //! front of the one in use are read in each round, and the others when it runs empty.
@@ -34,6 +35,7 @@ use super::{
     pace::{Held, Pace},
     query::Query,
     session::Session,
+    shown::Noted,
 };
 
 const OPERATION: &str = "watch";
@@ -57,6 +59,8 @@ pub(super) fn open(session: Arc<Session>, query: Result<Query, Error>) -> WatchS
             let item = watcher.next().await?;
             if item.is_err() {
                 watcher.session.doubt();
+                // Whoever asks again still has what was shown.
+                watcher.reader().keep();
             }
             Some((item, watcher))
         })),
@@ -83,7 +87,8 @@ enum Phase {
 /// The list that is watched.
 struct View {
     relist: Relist,
-    told: Told,
+    /// What its last answer said of itself, and where its entries stand.
+    noted: Noted,
     at: usize,
     source: SourceId,
     is_empty: bool,
@@ -116,7 +121,6 @@ impl Watcher {
             tracing::warn!(service = %self.query.service, server = %found.told.server,
                 "the list leaves out what the token may not read");
         }
-        self.reader().note(found.at, &found.places);
         self.revision = found.told.index;
         self.pace.weigh(found.told.bytes);
         let evidence = found.told.evidence(source.clone());
@@ -126,7 +130,9 @@ impl Watcher {
         let mut event = Event::new(vec![Change::Reset(list)], None, evidence);
         event.rejected = rejected;
         let is_empty = before == 0 && event.rejected.is_empty();
-        let view = View { relist: found.relist, told: found.told, at: found.at, source, is_empty };
+        let noted = Noted { places: found.places, told: found.told };
+        let view = View { relist: found.relist, noted, at: found.at, source, is_empty };
+        self.reader().note(view.at, view.noted.clone());
         self.phase = Phase::Watching(Box::new(view));
         event
     }
@@ -143,22 +149,27 @@ impl Watcher {
             tracing::info!(service = %self.query.service, dc = ?found.dc, "a preferred data centre serves again");
             return Ok(self.reset(found).await);
         }
-        let mut told = view.told.next(&answer);
+        let last = &view.noted.told;
+        let mut told = last.next(&answer);
         self.pace.weigh(told.bytes);
-        let mut is_back = went_back(&view.told, &told);
-        if !is_back && (is_doubtful(&view.told, &told) || (is_empty(&answer) && !view.is_empty)) {
+        let mut is_back = last.went_back(&told);
+        if !is_back
+            && (is_doubtful(last, &told)
+                || (is_empty(&answer) && !view.is_empty)
+                || self.reader().is_in_doubt(&answer, Some(&view.noted)).await)
+        {
             // A second read in one round counts as well, or a server whose answers are all like this is asked twice as
             // often as it may be.
             sleep_until(self.pace.take(Instant::now())).await;
             answer = self.reader().ask_leader(view.at).await?;
-            told = view.told.next(&answer);
-            is_back = went_back(&view.told, &told);
+            told = last.next(&answer);
+            is_back = last.went_back(&told);
         }
         if is_back {
             self.session.doubt();
             sleep_until(self.pace.take(Instant::now())).await;
             let found = self.reader().list(view.at, ConsulRead::Default, None).await?;
-            tracing::debug!(service = %self.query.service, from = ?view.told.index, to = ?found.told.index, "the index went back");
+            tracing::debug!(service = %self.query.service, from = ?last.index, to = ?found.told.index, "the index went back");
             return Ok(self.reset(found).await);
         }
         if view.relist.is_same(&answer.body) {
@@ -171,19 +182,18 @@ impl Watcher {
             {
                 return Ok(self.reset(found).await);
             }
-            view.told = told;
+            view.noted.told = told;
             return Ok(self.event(view, Relisted::default()));
         }
         let at = view.at;
-        let (list, places) = self.reader().take(&mut view.relist, &answer, at).await?;
-        self.reader().note(at, &places);
+        let (list, places) = self.reader().take(&mut view.relist, &answer, at, Some(&view.noted)).await?;
         view.is_empty = list.instances.is_empty() && list.rejected.is_empty();
         if view.is_empty
             && let Some(found) = self.served_after(at).await?
         {
             return Ok(self.reset(found).await);
         }
-        view.told = told;
+        view.noted = Noted { places, told };
         Ok(self.event(view, list))
     }
 
@@ -204,7 +214,7 @@ impl Watcher {
     /// Waits for an answer: held back by Consul where that works.
     async fn ask(&mut self, view: &View) -> Result<crate::http::Answer, Error> {
         let config = &self.session.config;
-        let index = view.told.index.filter(|_| self.query.prepared.is_none());
+        let index = view.noted.told.index.filter(|_| self.query.prepared.is_none());
         let Some(index) = index else {
             sleep(config.poll).await;
             return self.reader().at_once(view.at).await;
@@ -225,8 +235,10 @@ impl Watcher {
 
     /// What a list changes; nothing is a sign of life.
     fn event(&mut self, view: View, list: Relisted) -> Event {
-        self.revision = self.revision.max(view.told.index);
-        let mut evidence = view.told.evidence(view.source.clone());
+        self.reader().note(view.at, view.noted.clone());
+        let told = &view.noted.told;
+        self.revision = self.revision.max(told.index);
+        let mut evidence = told.evidence(view.source.clone());
         evidence.revision = self.revision;
         self.phase = Phase::Watching(Box::new(view));
         let is_unchanged = list.changed.is_empty() && list.gone.is_empty() && list.rejected.is_empty();
@@ -253,14 +265,6 @@ impl Watcher {
 /// Whether an agent answered from a view that it never filled.
 fn is_doubtful(last: &Told, next: &Told) -> bool {
     next.is_streaming && next.index <= Some(1) && last.index > Some(1)
-}
-
-/// Whether the registry's data went back, as far as two answers compare.
-fn went_back(last: &Told, next: &Told) -> bool {
-    match (last.index, next.index) {
-        (Some(before), Some(after)) => after < before && last.is_streaming == next.is_streaming,
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod datacenters;
+mod missed;
 mod partial;
 
 /// Answers lists of services as told, by the number of the read; and nothing to whom asks which registry it is.

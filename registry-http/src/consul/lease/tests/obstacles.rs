@@ -52,6 +52,51 @@ async fn a_check_that_somebody_added_hides_an_instance_and_stays() {
 }
 
 #[tokio::test]
+async fn a_failing_check_that_somebody_added_stays_and_our_maintenance_ends_beside_it() {
+    let maintenance = |notes: &str| {
+        json!({"Node": "n1", "CheckID": "_service_maintenance:orders:a", "ServiceID": "orders:a", "Status": "critical",
+            "Notes": notes})
+    };
+    let draining = || Some(maintenance("service-registry: draining"));
+    for (added, maintenance, status, is_seen, ended, replaced) in [
+        ("passing", None, Status::Serving, true, false, true),
+        ("critical", None, Status::Draining, true, false, false),
+        ("passing", draining(), Status::Serving, true, false, true),
+        ("critical", draining(), Status::Serving, false, true, false),
+        ("critical", draining(), Status::Draining, true, false, false),
+        ("passing", Some(maintenance("by hand")), Status::Serving, true, false, false),
+    ] {
+        let held = json!({"orders:a": {"ID": "orders:a", "Service": "orders", "Meta": meta_of("a")}});
+        let mut checks = json!({"own": check("service:orders:a", "orders:a", "passing"), "disk": check("disk", "orders:a", added)});
+        let why = format!("{added} {maintenance:?} {status}");
+        if let Some(maintenance) = maintenance {
+            checks["maintenance"] = maintenance;
+        }
+        let fake = agent(held, checks, |_| None).await;
+        let lease = lease(&fake.address, Duration::from_secs(15)).await;
+        // Also once more, after the last one failed on its way.
+        let mut newer = record("a", status);
+        newer.version.sequence += 1;
+        for publish in [newer, record("a", status)] {
+            let outcome = lease.publish(&[publish]).await.remove(0);
+            assert_eq!(outcome.is_ok(), is_seen, "{why}: {outcome:?}");
+            if let Err(refused) = outcome {
+                assert!(refused.to_string().contains("disk"), "{refused}");
+            }
+        }
+        let seen = fake.seen();
+        let registered = sent(&seen, "/v1/agent/service/register");
+        assert_eq!(registered.len(), 2, "{why}");
+        assert!(
+            registered.iter().all(|target| target.contains("replace") == replaced),
+            "{why}: {registered:?}"
+        );
+        let back = sent(&seen, "/v1/agent/service/maintenance/orders%3Aa?enable=false").len();
+        assert_eq!(back, if ended { 2 } else { 0 }, "{why}");
+    }
+}
+
+#[tokio::test]
 async fn a_check_of_the_node_hides_what_stands_on_it_unless_it_is_out_of_traffic_anyway() {
     let node = check("mem", "", "critical");
     let out = check("_node_maintenance", "", "critical");

@@ -1,0 +1,133 @@
+//! Whether what a list lacks is gone, or hidden: the questions that `shown.rs` tells of.
+
+use http::StatusCode;
+use registry_core::{Error, ErrorKind};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{
+    discovery::{Reader, is_empty},
+    error, rights,
+    shown::{Place, Places},
+};
+use crate::http::{Answer, Call};
+
+/// How many are asked for in one question: of 16 names it fits into what proxies take for a path.
+const ASKED: usize = 16;
+
+/// A list that lacks what was shown before.
+pub(super) struct Missed<'a> {
+    pub(super) reader: Reader<'a>,
+    pub(super) answer: &'a Answer,
+    pub(super) at: usize,
+    /// Whether the list has no entry, so that it doesn't prove that the service may be read.
+    pub(super) is_blank: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NodeServices {
+    /// Null of one that isn't there.
+    node: Option<Node>,
+    #[serde(default)]
+    services: Option<Vec<Service>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Node {
+    node: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Service {
+    #[serde(rename = "ID")]
+    id: String,
+    service: String,
+    #[serde(default)]
+    tags: Option<Vec<String>>,
+}
+
+impl Missed<'_> {
+    /// Refuses the list if any of these, which it lacks, may be there. All questions together take no longer than one
+    /// may.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PermissionDenied`] if one is hidden, [`ErrorKind::Unavailable`] if one is shown; or what kept the
+    /// leader from answering.
+    pub(super) async fn refuse_hiding(&self, missing: &[Place]) -> Result<(), Error> {
+        let by = Instant::now() + self.reader.session.config.common.request_timeout;
+        let mut doubtful = Vec::new();
+        for some in missing.chunks(ASKED) {
+            if self.may_hide(some, by).await? {
+                doubtful.extend(some);
+            }
+        }
+        // They are in the order of their nodes.
+        for standing in doubtful.chunk_by(|a: &&Place, b| a.node() == b.node()) {
+            self.refuse_hidden_node(standing, by).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the leader doesn't say that none of these is there.
+    async fn may_hide(&self, missing: &[Place], by: Instant) -> Result<bool, Error> {
+        let Reader { session, query, operation } = self.reader;
+        let Some(path) = query.some(session, self.dc(), &Place::filter(missing)) else { return Ok(false) };
+        let told = session.success(Call::get(operation, path).list().until(by)).await?;
+        let there = Places::of(&told.body, true);
+        match rights::is_filtered(&told) {
+            false if is_empty(&told) => Ok(false),
+            true if !missing.iter().any(|place| there.holds(place)) => Ok(true),
+            _ => Err(self.behind()),
+        }
+    }
+
+    /// Refuses the list if the node of these may be hidden, or shows one of them.
+    async fn refuse_hidden_node(&self, standing: &[&Place], by: Instant) -> Result<(), Error> {
+        let Reader { session, query, operation } = self.reader;
+        let Some(node) = standing.first().map(|place| place.node()) else { return Ok(()) };
+        let hides = || Err(rights::hides(self.answer, operation));
+        if node.is_empty() {
+            return hides();
+        }
+        let path = session.path("/v1/catalog/node-services", Some(node)).maybe_query("dc", self.dc());
+        let told = session.call(Call::get(operation, path).list().until(by)).await?;
+        match told.status {
+            status if status.is_success() => {}
+            _ if error::is_bad_token(&told) => return Err(error::refusal(&told, operation)),
+            // Nobody says.
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => return hides(),
+            _ => return Err(error::refusal(&told, operation)),
+        }
+        let Ok(Some(NodeServices { node: shown, services })) = serde_json::from_slice(&told.body) else {
+            return hides();
+        };
+        let is_filtered = rights::is_filtered(&told);
+        let Some(shown) = shown else {
+            return if is_filtered { hides() } else { Ok(()) };
+        };
+        let is_missed = |one: &Service| {
+            standing.iter().any(|place| place.id() == one.id)
+                && query.is_for(&one.service, one.tags.as_deref().unwrap_or_default())
+        };
+        if services.unwrap_or_default().iter().any(is_missed) {
+            return Err(self.behind());
+        }
+        if !shown.node.eq_ignore_ascii_case(node) || is_filtered && self.is_blank {
+            return hides();
+        }
+        Ok(())
+    }
+
+    fn dc(&self) -> Option<&str> {
+        self.reader.query.datacenters[self.at].as_deref()
+    }
+
+    /// It came back this moment, or rights did.
+    fn behind(&self) -> Error {
+        let message = format!("{} is behind the leader", self.answer.server);
+        Error::new(ErrorKind::Unavailable, message).with_context(super::NAME, self.reader.operation)
+    }
+}
