@@ -1,5 +1,6 @@
 //! Whether what a list lacks is gone, or hidden: the questions that `shown.rs` tells of.
 
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 use registry_core::{Error, ErrorKind};
 use serde::Deserialize;
@@ -10,10 +11,12 @@ use super::{
     error, rights,
     shown::{Place, Places},
 };
-use crate::http::{Answer, Call};
+use crate::http::{Answer, Call, abreast};
 
 /// How many are asked for in one question: of 16 names it fits into what proxies take for a path.
 const ASKED: usize = 16;
+/// How many questions are under way at the same time.
+const AT_ONCE: usize = 16;
 
 /// A list that lacks what was shown before.
 pub(super) struct Missed<'a> {
@@ -50,25 +53,32 @@ struct Service {
 }
 
 impl Missed<'_> {
-    /// Refuses the list if any of these, which it lacks, may be there. All questions together take no longer than one
-    /// may.
+    /// Refuses the list if any of these, which it lacks, may be there. All questions of a kind together take no longer
+    /// than one may, and some are asked at the same time: who has to begin anew, for lack of time, asks all again.
     ///
     /// # Errors
     /// [`ErrorKind::PermissionDenied`] if one is hidden, [`ErrorKind::Unavailable`] if one is shown; or what kept the
     /// leader from answering.
     pub(super) async fn refuse_hiding(&self, missing: &[Place]) -> Result<(), Error> {
-        let by = Instant::now() + self.reader.session.config.common.request_timeout;
-        let mut doubtful = Vec::new();
+        let limit = self.reader.session.config.common.request_timeout;
+        let by = Instant::now() + limit;
+        let mut asked: Vec<BoxFuture<'_, Result<bool, Error>>> = Vec::new();
         for some in missing.chunks(ASKED) {
-            if self.may_hide(some, by).await? {
+            asked.push(Box::pin(self.may_hide(some, by)));
+        }
+        let mut doubtful = Vec::new();
+        for (some, may_hide) in missing.chunks(ASKED).zip(abreast(asked, AT_ONCE).await) {
+            if may_hide? {
                 doubtful.extend(some);
             }
         }
+        let by = Instant::now() + limit;
+        let mut asked: Vec<BoxFuture<'_, Result<(), Error>>> = Vec::new();
         // They are in the order of their nodes.
         for standing in doubtful.chunk_by(|a: &&Place, b| a.node() == b.node()) {
-            self.refuse_hidden_node(standing, by).await?;
+            asked.push(Box::pin(self.refuse_hidden_node(standing, by)));
         }
-        Ok(())
+        abreast(asked, AT_ONCE).await.into_iter().collect()
     }
 
     /// Whether the leader doesn't say that none of these is there.

@@ -1,6 +1,6 @@
 //! What the backends over HTTP share: one client, bounded in time and size, over several servers.
 
-#[cfg(feature = "nacos")]
+#[cfg(any(feature = "consul", feature = "nacos"))]
 mod abreast;
 mod answer;
 mod call;
@@ -14,12 +14,14 @@ mod path;
 mod pool;
 mod servers;
 
+#[cfg(any(feature = "consul", feature = "nacos"))]
+pub(crate) use self::abreast::abreast;
 #[cfg(all(test, feature = "eureka"))]
 pub(crate) use self::config::SHARED_OPTIONS;
+#[cfg(feature = "nacos")]
+pub(crate) use self::credentials::LONGEST_LIFE;
 #[cfg(feature = "eureka")]
 pub(crate) use self::error::Cause;
-#[cfg(feature = "nacos")]
-pub(crate) use self::{abreast::abreast, credentials::LONGEST_LIFE};
 pub(crate) use self::{
     answer::Answer,
     call::Call,

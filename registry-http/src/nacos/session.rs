@@ -184,6 +184,8 @@ impl Session {
         let api = self.apis(operation, None).await?.write;
         let call = api.one(&self.config.context_path, operation, subject).only(server).until(until);
         match self.exchange(call).await {
+            // Too busy to say.
+            Ok(answer) if matches!(answer.status.as_u16(), 429 | 503) => Err(error::of_status(&answer)),
             Ok(answer) => Ok(answer.status.is_success().then_some(Listed { api, answer })),
             Err(error) if error.kind() == ErrorKind::Unauthenticated => Ok(None),
             Err(error) => Err(error),

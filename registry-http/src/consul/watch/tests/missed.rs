@@ -264,3 +264,33 @@ async fn what_was_shown_is_forgotten_with_the_last_session_and_kept_by_one_that_
         assert_eq!(looked.is_err(), is_watched, "{looked:?}");
     }
 }
+
+#[tokio::test]
+async fn many_that_go_at_once_are_told_as_gone_though_each_answer_takes_its_time() {
+    let on = |count: usize| {
+        let one = |at| {
+            let mut one = entry(&format!("i{at}"), 1);
+            one["Node"]["Node"] = json!(format!("n{at}"));
+            one
+        };
+        let list = list(5 + count as u64, &(0..count).map(one).collect::<Vec<_>>());
+        list.with("X-Consul-Default-ACL-Policy", &"deny").with("X-Consul-Results-Filtered-By-ACLs", &"true")
+    };
+    let mut lists_read = 0;
+    let fake = lists(move |_, seen| {
+        if seen.target.contains("Service.ID") {
+            return told(6, &[], true);
+        }
+        if seen.target.contains("node-services") {
+            let nobody = json!({"Node": null, "Services": []});
+            return Reply::After(Duration::from_millis(100), Box::new(filtered(&nobody, false)));
+        }
+        lists_read += 1;
+        if lists_read == 1 { on(64) } else { on(1) }
+    })
+    .await;
+    let mut stream = with_token(&fake, "&request_timeout=2s").watch(&target(), None);
+    next(&mut stream).await;
+    let event = next(&mut stream).await;
+    assert_eq!(event, "=[\"i0@n0\"] @Some(6)", "one after the other these are answered in 6.4 s");
+}

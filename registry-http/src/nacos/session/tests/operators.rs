@@ -43,6 +43,8 @@ async fn who_is_in_no_list_is_asked_for_and_ours_if_the_server_has_it() {
         ("?api=v3", Reply::status(401, ""), Presence::Missing, 1),
         ("?api=v1", Reply::status(410, GONE), Presence::Missing, 1),
         ("?api=v1&request_timeout=1s", Reply::Hang, Presence::Unknown, 1),
+        ("?api=v3", Reply::status(503, "server is DOWN now"), Presence::Unknown, 1),
+        ("?api=v1", Reply::status(429, "over"), Presence::Unknown, 1),
     ] {
         let told = reply.clone();
         let fake = Fake::start(move |request| match is_about_one(request) {
