@@ -99,14 +99,14 @@ impl Proxy {
         self.wait_for_connections(0).await;
     }
 
-    /// Resets all connections; new ones are served. On return no connection is open, or none was for a moment.
+    /// Resets all connections; new ones are served. On return none of those is open any more.
     ///
     /// # Cancel safety
     ///
     /// The reset happens in any case; only the wait for its end is lost.
     pub async fn reset(&self) {
         self.relay.change(|conditions| conditions.cuts += 1);
-        self.wait_for_connections(0).await;
+        self.relay.until_cut().await;
     }
 
     /// Forwards nothing in either direction and closes nothing; new connections are accepted and stay silent.

@@ -16,7 +16,8 @@ use super::pump::{Gate, pump};
 #[derive(Debug)]
 pub(crate) struct Relay {
     conditions: watch::Sender<Conditions>,
-    open: Arc<watch::Sender<usize>>,
+    /// Of each open connection, how many cuts had been made before it.
+    open: Arc<watch::Sender<Vec<u64>>>,
     end: CancellationToken,
 }
 
@@ -24,7 +25,7 @@ impl Relay {
     pub(crate) fn new(target: SocketAddr) -> Self {
         Self {
             conditions: watch::Sender::new(Conditions::new(target)),
-            open: Arc::new(watch::Sender::new(0)),
+            open: Arc::default(),
             end: CancellationToken::new(),
         }
     }
@@ -39,14 +40,22 @@ impl Relay {
 
     /// How many connections are open now.
     pub(crate) fn open(&self) -> usize {
-        *self.open.borrow()
+        self.open.borrow().len()
     }
 
     /// Waits until `enough` holds for the number of open connections.
-    pub(crate) async fn until_open(&self, enough: impl FnMut(&usize) -> bool + Send) {
+    pub(crate) async fn until_open(&self, mut enough: impl FnMut(&usize) -> bool + Send) {
         let mut open = self.open.subscribe();
         // The sender lives as long as `self`.
-        drop(open.wait_for(enough).await);
+        drop(open.wait_for(|open| enough(&open.len())).await);
+    }
+
+    /// Waits until every connection has ended that was made before the latest cut. Its client may have made another one
+    /// by then.
+    pub(crate) async fn until_cut(&self) {
+        let cuts = self.conditions.borrow().cuts;
+        let mut open = self.open.subscribe();
+        drop(open.wait_for(|open| open.iter().all(|made_after| *made_after >= cuts)).await);
     }
 
     /// Resets all connections for good, without waiting for it.
@@ -61,7 +70,7 @@ impl Relay {
         if made_under.cut {
             return reset(&client);
         }
-        let counted = Counted::new(Arc::clone(&self.open));
+        let counted = Counted::new(Arc::clone(&self.open), made_under.cuts);
         let end = self.end.clone();
         tokio::spawn(async move {
             carry(client, conditions, made_under.cuts, end).await;
@@ -77,18 +86,25 @@ impl Drop for Relay {
 }
 
 /// Counts a connection for as long as it lives, also when its task is dropped with the runtime.
-struct Counted(Arc<watch::Sender<usize>>);
+struct Counted {
+    open: Arc<watch::Sender<Vec<u64>>>,
+    cuts: u64,
+}
 
 impl Counted {
-    fn new(open: Arc<watch::Sender<usize>>) -> Self {
-        open.send_modify(|open| *open += 1);
-        Self(open)
+    fn new(open: Arc<watch::Sender<Vec<u64>>>, cuts: u64) -> Self {
+        open.send_modify(|open| open.push(cuts));
+        Self { open, cuts }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.send_modify(|open| *open -= 1);
+        self.open.send_modify(|open| {
+            if let Some(at) = open.iter().position(|cuts| *cuts == self.cuts) {
+                open.swap_remove(at);
+            }
+        });
     }
 }
 

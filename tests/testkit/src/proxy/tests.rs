@@ -124,6 +124,24 @@ async fn a_reset_spares_new_connections() {
 }
 
 #[tokio::test]
+async fn a_reset_is_over_with_the_old_connections_though_a_client_connects_again_at_once() {
+    let (_echo, proxy) = proxied().await;
+    let mut stream = connect(&proxy).await;
+    round_trip(&mut stream).await;
+    let mut reset = std::pin::pin!(proxy.reset());
+    tokio::select! {
+        biased;
+        () = &mut reset => panic!("one connection is open"),
+        () = std::future::ready(()) => {}
+    }
+    let mut again = connect(&proxy).await;
+    round_trip(&mut again).await;
+    assert_reset(&mut stream).await;
+    timeout(LONG, reset).await.expect("the old connection has ended");
+    round_trip(&mut again).await;
+}
+
+#[tokio::test]
 async fn a_held_connection_is_silent_and_continues_afterwards() {
     let (_echo, proxy) = proxied().await;
     let mut old = connect(&proxy).await;
