@@ -158,7 +158,8 @@ impl<'a> Noted<'a> {
 }
 
 impl Drop for Noted<'_> {
-    #[inline]
+    // Not compiled into the caller of `with_pick`: most policies don't observe.
+    #[inline(never)]
     fn drop(&mut self) {
         self.balancer.end(self.slot, self.ticket, None);
     }
