@@ -15,7 +15,7 @@ pub(crate) const GROWTH: f64 = 1.6;
 const CAP: Duration = Duration::from_secs(5);
 const THROTTLED_CAP: Duration = Duration::from_secs(30);
 /// Longest `Retry-After` that is obeyed.
-const RETRY_AFTER_CAP: Duration = Duration::from_secs(60);
+pub(crate) const RETRY_AFTER_CAP: Duration = Duration::from_secs(60);
 /// How long a refused operation waits before it is tried again.
 pub(crate) const BLOCKED_RETRY: Duration = Duration::from_secs(60);
 

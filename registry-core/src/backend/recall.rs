@@ -152,7 +152,7 @@ impl<T> Recall<T> {
     ) -> Vec<T> {
         let entries = entries.into_iter();
         let last = std::mem::take(&mut self.entries);
-        let likely = last.len().max(entries.size_hint().0);
+        let likely = Self::likely(&last).max(entries.size_hint().0);
         let mut last = Last { entries: last, at: 0, index: None, likely };
         self.entries.reserve(likely);
         for entry in entries {
@@ -166,6 +166,20 @@ impl<T> Recall<T> {
             self.entries.push(Entry { hash, value: Some(value) });
         }
         last.entries.into_iter().filter_map(|entry| entry.value).collect()
+    }
+
+    /// Makes room for a first list of so many entries, if the caller can tell about how many there will be.
+    pub fn reserve(&mut self, entries: usize) {
+        self.entries.reserve(entries);
+    }
+
+    /// How many entries the next list may have.
+    pub(super) fn expected(&self) -> usize {
+        Self::likely(&self.entries)
+    }
+
+    fn likely(last: &Vec<Entry<T>>) -> usize {
+        if last.is_empty() { last.capacity() } else { last.len() }
     }
 
     /// How many entries are remembered.

@@ -115,8 +115,14 @@ pub enum Lifetime {
     },
     /// As long as the registry's own checks say so (Consul's HTTP checks, persistent Nacos): the core looks, it
     /// doesn't beat.
+    ///
+    /// A look that gets no answer ([`Unavailable`](crate::ErrorKind::Unavailable), [`Timeout`](crate::ErrorKind::Timeout)
+    /// or [`Protocol`](crate::ErrorKind::Protocol)) makes the instances `Suspect`, and is repeated soon; once none was
+    /// answered for twice `every` they are `Lost`, and published again as soon as that succeeds. A look that is refused as a
+    /// whole is an answer: the registry is there, and may never let us read. A look that succeeds speaks for those alone
+    /// that it finds: of one that is [`Unknown`](Presence::Unknown) the silence goes on, from its own last proof.
     Verified {
-        /// How often to look.
+        /// How often to look; half a second at least.
         every: Duration,
     },
     /// Until removed (plain DNS).
@@ -147,7 +153,8 @@ impl Publish {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnDuplicate {
-    /// Refuse with [`Conflict`](crate::ErrorKind::Conflict), and wait until the other record is gone.
+    /// Refuse with [`Conflict`](crate::ErrorKind::Conflict), and wait until the other record is gone. In Consul this sees
+    /// only what is registered at the same agent: two clients at two agents both succeed.
     Reject,
     /// Replace it, by compare-and-set where the registry can. The default, as a restart inside the time to live
     /// meets its own predecessor.
@@ -198,6 +205,8 @@ pub enum Presence {
     /// Ours, but the registry shows it to nobody, as its own check of the instance fails. Publishing it again tells
     /// whether it passes again; until then that fails.
     Failing,
-    /// The registry couldn't tell.
+    /// The registry couldn't tell, for whatever reason: this one's list didn't come, or may not be read. Where looks are all
+    /// that tells ([`Lifetime::Verified`]) this is silence about the instance, which is `Lost` if it lasts. A backend whose
+    /// registry refuses to tell of any says so by an error.
     Unknown,
 }

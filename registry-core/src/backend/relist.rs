@@ -4,7 +4,7 @@ use std::{collections::HashSet, fmt, sync::Arc};
 
 use foldhash::fast::RandomState;
 
-use super::Recall;
+use super::{Hashing, Recall};
 use crate::model::{Instance, InstanceId, InstanceKey, ServiceName};
 
 /// Remembers the last complete list of a registry that gives nothing else, and decodes only what is new in the next.
@@ -157,6 +157,11 @@ impl Relist {
         self.recall.is_empty()
     }
 
+    /// Makes room for a first list of so many entries, if the caller can tell about how many there will be.
+    pub fn reserve(&mut self, entries: usize) {
+        self.recall.reserve(entries);
+    }
+
     /// Takes the raw entries of the next list. Calls `decode` for each that the last list hadn't; it gives the key, if
     /// it can tell it, of an entry that it can't decode. Repeated entries count once.
     ///
@@ -165,14 +170,29 @@ impl Relist {
     pub fn next<E: AsRef<[u8]>>(
         &mut self,
         entries: impl IntoIterator<Item = E>,
+        decode: impl FnMut(E) -> Result<Instance, Option<InstanceKey>>,
+    ) -> Relisted {
+        self.next_by(entries, |hashing, entry| hashing.of(&[entry.as_ref()]), decode)
+    }
+
+    /// The same of entries whose hashes the caller takes, as who knows where an entry ends by its hash has it already.
+    /// One [`Hashing`] for all lists: by another, everything is new.
+    pub fn next_by<E>(
+        &mut self,
+        entries: impl IntoIterator<Item = E>,
+        hash: impl FnMut(&Hashing, &E) -> u64,
         mut decode: impl FnMut(E) -> Result<Instance, Option<InstanceKey>>,
     ) -> Relisted {
         let entries = entries.into_iter();
         let mut list = Relisted::default();
-        list.instances.reserve(self.recall.len().max(entries.size_hint().0));
+        let likely = self.recall.expected().max(entries.size_hint().0);
+        list.instances.reserve(likely);
+        if self.recall.is_empty() {
+            list.changed.reserve(likely);
+        }
         let lost = self.recall.next(
             entries,
-            |hashing, entry| hashing.of(&[entry.as_ref()]),
+            hash,
             |entry| decode(entry).map(Arc::new),
             |decoded, is_new| match decoded {
                 Ok(instance) => {
@@ -349,6 +369,32 @@ mod tests {
         let (third, _) = next(&mut list, &["!a", "a=2", "b"]);
         assert_eq!((ids(&third.gone), ids(&third.rejected)), (vec!["c"], vec!["a"]));
         assert_eq!(versions(&third.changed), ["2"]);
+    }
+
+    #[test]
+    fn entries_are_known_by_what_the_caller_hashes_of_them_and_by_nothing_else() {
+        let own = Hashing::default();
+        let mut list = Relist::new();
+        let mut next = |hashing: &Hashing, entries: &[(&'static str, u32)]| {
+            let mut decoded = Vec::new();
+            let relisted = list.next_by(
+                entries.iter().copied(),
+                |_, (text, _)| hashing.of(&[text.as_bytes()]),
+                |(text, noise)| {
+                    decoded.push((text, noise));
+                    decode(text.as_bytes())
+                },
+            );
+            (relisted, decoded)
+        };
+        let (first, decoded) = next(&own, &[("a", 1), ("b", 1), ("a", 2)]);
+        assert_eq!(decoded, [("a", 1), ("b", 1)], "what hashes alike counts once");
+        let (second, decoded) = next(&own, &[("b", 2), ("a", 3), ("c", 1)]);
+        assert_eq!((decoded, second.changed.len()), (vec![("c", 1)], 1));
+        assert!(Arc::ptr_eq(&first.instances[0], &second.instances[1]));
+        let (third, decoded) = next(&Hashing::default(), &[("b", 2), ("a", 3)]);
+        assert_eq!((decoded.len(), third.changed.len()), (2, 2), "by another hashing everything is new");
+        assert_eq!(ids(&third.gone), ["c"], "and yet the same keys");
     }
 
     #[test]

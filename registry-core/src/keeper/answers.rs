@@ -9,13 +9,14 @@ use super::{
     input::{LeaseNo, Moment, OpId, Reply},
     lease::{About, InFlight, LeaseState, Tenure},
     phase::{Deregistration, LossCause, Phase, RegistrationEvent},
+    retry::Attempt,
     state::{KeeperState, Throttled},
-    times::{MIN_TTL, Times},
+    times::{MIN_TTL, SHORTEST_LOOK, Times},
 };
 use crate::{
     Error, ErrorClass, ErrorKind,
     backend::{Lifetime, Proof, Renewal},
-    backoff::{BLOCKED_RETRY, spread},
+    backoff::{BLOCKED_RETRY, RETRY_AFTER_CAP, spread},
     model::InstanceKey,
 };
 
@@ -61,7 +62,7 @@ impl KeeperState {
         };
         let (times, look_every) = match lifetime {
             Lifetime::Leased { ttl } => (Some(Times::new(ttl)), None),
-            Lifetime::Verified { every } => (None, Some(every)),
+            Lifetime::Verified { every } => (None, Some(every.max(SHORTEST_LOOK))),
             Lifetime::Permanent => (None, None),
         };
         let tenure = Tenure {
@@ -76,6 +77,7 @@ impl KeeperState {
             audit_at: None,
             auditing: None,
             look_every,
+            looked: sent,
         };
         let unusable = if !expected {
             Some(None)
@@ -95,9 +97,10 @@ impl KeeperState {
             return;
         }
         self.backoff.succeed(now);
+        self.denials.succeed(now);
         self.last_error = None;
-        self.lease = if op < self.slept_over {
-            LeaseState::Doubt(Tenure { renew_at: times.map(|_| now), ..tenure })
+        self.lease = if op < self.slept_over && times.is_some() {
+            LeaseState::Doubt(Tenure { renew_at: Some(now), ..tenure })
         } else {
             LeaseState::Held(tenure)
         };
@@ -176,6 +179,7 @@ impl KeeperState {
         }
         self.last_error = None;
         self.backoff.succeed(now);
+        self.denials.succeed(now);
         // One that never failed says nothing of writes, of which fewer may be wanted.
         if was_away && self.throttled.is_some() && self.was_answered(&renewal) {
             self.takes_more(sent);
@@ -217,10 +221,16 @@ impl KeeperState {
         let failures = tenure.failures;
         tenure.failures = failures.saturating_add(1);
         tenure.was_cut = true;
-        let left = tenure.safe().map(|safe| safe.saturating_duration_since(now));
-        let mut pause = tenure.times.map_or(Duration::from_secs(1), |t| t.retry(failures));
-        if let (true, Some(asked)) = (error.kind().is_throttled(), error.retry_after()) {
-            pause = pause.max(asked.min(left.unwrap_or(asked) / 2));
+        let times = tenure.times;
+        let attempt = Attempt::failed(&error);
+        let mut pause =
+            times.map_or(Duration::from_secs(1), |times| times.retry(failures, attempt, &mut self.rng));
+        if let (Attempt::Throttled, Some(asked)) = (attempt, error.retry_after()) {
+            // Whoever is asked to wait as long as others still comes apart from them.
+            let asked = asked.min(RETRY_AFTER_CAP) + pause;
+            let left = self.first_safe().map(|safe| safe.saturating_duration_since(now) / 2);
+            let most = left.map_or(asked, |half| half.mul_f64(1.0 - self.rng.f64() / 4.0));
+            pause = pause.max(asked.min(most));
         }
         if error.kind().is_throttled()
             && let Some(round) = &mut self.throttled
@@ -275,7 +285,8 @@ impl KeeperState {
         if missed {
             // Those that were missed can't wait for a whole period.
             tenure.failures = failures.saturating_add(1);
-            self.renew_again(sent, now, times.retry(failures));
+            let pause = times.retry(failures, Attempt::Partial, &mut self.rng);
+            self.renew_again(sent, now, pause);
         }
         if let Some(tenure) = self.tenure_mut() {
             tenure.renew_at =

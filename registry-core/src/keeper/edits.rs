@@ -97,6 +97,9 @@ impl KeeperState {
                 tenure.renewing = None;
                 tenure.auditing = None;
                 tenure.renew_at = tenure.renew_at.map(|_| now);
+                if tenure.look_every.is_some() {
+                    tenure.audit_at = Some(now);
+                }
             }
             LeaseState::Idle | LeaseState::Blocked { .. } => {}
         }

@@ -153,6 +153,11 @@ impl Entry {
         self.published && self.is_wanted()
     }
 
+    /// Where nobody renews: whether anything is open that a look shall settle.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.safe.is_some() || self.phase == Phase::Suspect
+    }
+
     /// Whether a write of ours may still land.
     pub(crate) fn awaits_late_write(&self, now: Instant) -> bool {
         self.late_until.is_some_and(|until| until > now)

@@ -47,6 +47,9 @@ pub(super) struct Tenure {
     pub(super) auditing: Option<OpId>,
     /// For leases that are only looked at: how often.
     pub(super) look_every: Option<Duration>,
+    /// When the last look was sent that the registry refused, which is an answer for all; at first, when the lease was asked
+    /// for. What a look finds is each record's own proof.
+    pub(super) looked: Instant,
 }
 
 impl Tenure {
@@ -54,6 +57,18 @@ impl Tenure {
     /// and only records run out.
     pub(super) fn safe(&self) -> Option<Instant> {
         self.times.filter(|_| self.proof == Proof::Session).map(|times| times.safe(self.sent))
+    }
+
+    /// Until when a record that was last proven at `last_ok` may be claimed, now that a look got no answer about it; `None`
+    /// where nobody looks.
+    ///
+    /// Looks are all that tells, so two in a row that are missing count like a time to live: a registry that keeps a
+    /// record by its own checks hides it once the one who checks is gone, and says so to nobody. A later look than
+    /// usual, as after a pause, leaves time for another.
+    pub(super) fn unseen_until(&self, last_ok: Option<Instant>, now: Instant) -> Option<Instant> {
+        let every = self.look_every?;
+        let heard = last_ok.map_or(self.looked, |ok| ok.max(self.looked));
+        Some((heard + 2 * every).max(now + every / 2))
     }
 }
 

@@ -15,6 +15,7 @@ mod outcomes;
 mod pace;
 mod phase;
 mod reconcile;
+mod retry;
 mod state;
 mod task;
 mod times;

@@ -11,6 +11,7 @@ use super::{
     lease::{LeaseState, Tenure},
     phase::{Deregistration, LossCause, Phase, RegistrationEvent},
     state::{KeeperState, LATE},
+    times::SHORTEST_LOOK,
 };
 use crate::{
     Error, ErrorClass, ErrorKind,
@@ -191,13 +192,16 @@ impl KeeperState {
             return;
         };
         tenure.auditing = None;
+        let tenure = tenure.clone();
         let looked = tenure.look_every.is_some();
         let presences = match result {
             Ok(presences) => presences,
-            Err(error) => return self.audit_failed(error, now),
+            Err(error) => return self.audit_failed(sent, error, now),
         };
         let (mut missing, mut foreign, mut failing) = (Vec::new(), Vec::new(), Vec::new());
-        for ((key, believed), presence) in about.iter().zip(presences) {
+        let mut seen = Vec::new();
+        let untold = std::iter::repeat(Presence::Unknown);
+        for ((key, believed), presence) in about.iter().zip(presences.into_iter().chain(untold)) {
             // A record that was written or withdrawn since the question has its own answer.
             let Some(entry) = self.entries.get_mut(key).filter(|e| e.op.is_none() && e.belief == *believed)
             else {
@@ -215,8 +219,11 @@ impl KeeperState {
                 (Presence::Ours { version }, Want::Present) => {
                     if (version.epoch, version.sequence) != (entry.epoch, entry.sequence) {
                         entry.belief = Belief::Unknown;
-                    } else if looked {
-                        entry.last_ok = Some(sent);
+                    }
+                    // In whatever version, others see it.
+                    if looked && entry.published {
+                        entry.last_ok = entry.last_ok.max(Some(sent));
+                        seen.push(key.clone());
                     }
                 }
                 (Presence::Missing, Want::Present) => missing.push(key.clone()),
@@ -225,6 +232,10 @@ impl KeeperState {
                     // Nobody deleted it, so that there is nothing to respect.
                     entry.belief = Belief::Unknown;
                     failing.push(key.clone());
+                }
+                (Presence::Unknown, Want::Present) if entry.published => {
+                    entry.safe = entry.safe.or_else(|| tenure.unseen_until(entry.last_ok, now));
+                    self.touched.insert(key.clone());
                 }
                 (Presence::Unknown, _) => {}
             }
@@ -242,17 +253,68 @@ impl KeeperState {
         let retry = now + spread(BLOCKED_RETRY, 0.2, &mut self.rng);
         self.block(&foreign, &cause, Some(retry));
         about.iter().for_each(|(key, _)| self.settle(key, Deregistration::Confirmed, now));
+        self.seen_again(&seen);
         self.schedule_audit(now);
     }
 
-    fn audit_failed(&mut self, error: Error, now: Instant) {
+    /// A look got no answer where looks are all that tells: every instance is suspect, and lost if it stays so.
+    fn unseen(&mut self, now: Instant) {
+        let Some(tenure) = self.tenure().cloned() else { return };
+        let mut suspects = Vec::new();
+        for (key, entry) in self.entries.iter_mut().filter(|(_, e)| e.is_published()) {
+            entry.safe = entry.safe.or_else(|| tenure.unseen_until(entry.last_ok, now));
+            self.touched.insert(key.clone());
+            if entry.phase == Phase::Live {
+                entry.phase = Phase::Suspect;
+                suspects.push((key.clone(), RegistrationEvent::Suspect));
+            }
+        }
+        self.emit(suspects);
+    }
+
+    /// These were found by a look, or nothing can be told of any: nobody doubts them.
+    fn seen_again(&mut self, keys: &[InstanceKey]) {
+        let mut cleared = Vec::new();
+        for key in keys {
+            let Some(entry) = self.entries.get_mut(key).filter(|e| e.is_published() && e.is_doubted()) else {
+                continue;
+            };
+            entry.safe = None;
+            self.touched.insert(key.clone());
+            if entry.phase == Phase::Suspect {
+                entry.phase = Phase::Live;
+                cleared.push((key.clone(), RegistrationEvent::Cleared));
+            }
+        }
+        self.emit(cleared);
+    }
+
+    fn audit_failed(&mut self, sent: Instant, error: Error, now: Instant) {
         if error.kind() == ErrorKind::LeaseLost {
             self.last_error = Some(error);
             self.lose_lease(LossCause::Revoked, now);
             return;
         }
+        let look_every = self.tenure().and_then(|tenure| tenure.look_every);
+        let is_silent = error.kind().is_ambiguous();
+        match (look_every, is_silent) {
+            (Some(_), true) => self.unseen(now),
+            (Some(_), false) => {
+                // Whoever refuses is there.
+                if let Some(tenure) = self.tenure_mut() {
+                    tenure.looked = sent;
+                }
+                let keys: Vec<_> = self.entries.keys().cloned().collect();
+                self.seen_again(&keys);
+            }
+            (None, _) => {}
+        }
         // Not on the shared backoff: reads may be refused while everything else works.
         let around = match error.kind().class() {
+            // Until the claim ends there is time for some more.
+            ErrorClass::Transient if is_silent && look_every.is_some() => {
+                look_every.map_or(FIRST_AUDIT, |every| FIRST_AUDIT.min(every / 8).max(SHORTEST_LOOK))
+            }
             ErrorClass::Transient => {
                 FIRST_AUDIT.max(error.retry_after().unwrap_or_default().min(BLOCKED_RETRY))
             }
@@ -283,10 +345,12 @@ fn go_live(entry: &mut Entry, tenure: &Tenure, sent: Instant, now: Instant) -> O
     }
     entry.refusals = 0;
     entry.cause = None;
+    // An update may cross the news of a deletion that is respected: it says that the record shall be there.
+    entry.parked = false;
     entry.last_ok = Some(since);
     entry.safe = safe;
     if entry.published {
-        // Suspect stays so until a renewal clears it.
+        // Suspect stays so until a renewal or a look clears it.
         if entry.phase == Phase::Blocked {
             entry.phase = Phase::Live;
         }

@@ -18,7 +18,7 @@ pub enum Phase {
     Registering,
     /// Published, and renewed recently enough that others can be claimed to see it.
     Live,
-    /// The last renewal failed or is late; others still see it.
+    /// The last renewal failed or is late, or the last look got no answer; others still see it.
     Suspect,
     /// Others may no longer see it; the core is publishing it again, under the next epoch.
     Lost,
@@ -49,7 +49,7 @@ impl fmt::Display for Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LossCause {
-    /// No renewal was answered in time, so the registry may have dropped it.
+    /// No renewal was answered in time, or no look where the registry makes its own checks: it may have dropped it.
     Expired,
     /// The registry said that it no longer knows the lease.
     Revoked,

@@ -19,7 +19,7 @@ use super::{
     pace::is_paced,
     phase::Deregistration,
     state::KeeperState,
-    times::CALL_LIMIT,
+    times::{CALL_LIMIT, SHORTEST_LOOK},
 };
 use crate::{
     backend::Publish,
@@ -125,7 +125,7 @@ impl KeeperState {
         }
         let mut deadline = now.mono + tenure.times.map_or(CALL_LIMIT, |t| t.attempt());
         if let (Some(safe), Some(times)) = (self.first_safe(), tenure.times) {
-            let chance = times.last_chance(safe);
+            let chance = times.last_chance(safe, self.chance);
             deadline = deadline.min(if now.mono < chance { chance } else { safe });
         }
         let lease = tenure.lease;
@@ -136,7 +136,7 @@ impl KeeperState {
     }
 
     /// The first claim that ends unless it is renewed.
-    fn first_safe(&self) -> Option<Instant> {
+    pub(super) fn first_safe(&self) -> Option<Instant> {
         let entries = self.entries.values().filter(|e| e.is_published()).filter_map(|e| e.safe);
         entries.chain(self.tenure()?.safe()).min()
     }
@@ -145,11 +145,12 @@ impl KeeperState {
     pub(super) fn renew_again(&mut self, sent: Instant, now: Instant, pause: Duration) {
         let mut at = now + pause;
         if let (Some(safe), Some(times)) = (self.first_safe(), self.tenure().and_then(|t| t.times)) {
-            let chance = times.last_chance(safe);
+            let chance = times.last_chance(safe, self.chance);
             // Only an attempt that began before the last chance leaves it to another; what would begin just before
-            // has no time for itself.
-            if sent < chance && at + times.ttl / 16 > chance {
-                at = chance.max(now);
+            // has no time for itself, and begins earlier if there is any.
+            let least = times.shortest_attempt();
+            if sent < chance && at + least > chance {
+                at = if at < chance && now + least < chance { chance - least } else { chance.max(now) };
             }
         }
         if let Some(tenure) = self.tenure_mut() {
@@ -263,7 +264,10 @@ impl KeeperState {
             }
             return;
         }
+        let is_open = self.entries.values().any(|e| e.is_published() && e.is_doubted());
         let mean = match looks {
+            // Twice at least before a claim ends, and not so often that a registry in trouble has more of it.
+            Some(every) if is_open => (every / 4).max(SHORTEST_LOOK),
             Some(every) => every,
             None if late => self.config.ttl.min(self.config.audit_every),
             None => self.config.audit_every,

@@ -50,8 +50,12 @@ pub(crate) struct KeeperState {
     pub(super) entries: BTreeMap<InstanceKey, Entry>,
     pub(super) in_flight: BTreeMap<OpId, InFlight>,
     pub(super) backoff: Backoff,
+    /// Of leases that the registry granted and denied: apart from what failed meanwhile, as it is there again.
+    pub(super) denials: Backoff,
     pub(super) throttled: Option<Throttled>,
     pub(super) rng: fastrand::Rng,
+    /// This owner's place among those whose claims end together; see [`Times::last_chance`].
+    pub(super) chance: f64,
     pub(super) pace: Pace,
     pub(super) last_error: Option<Error>,
     pub(super) actions: Vec<Action>,
@@ -74,9 +78,13 @@ pub(super) struct Throttled {
 
 impl KeeperState {
     pub(crate) fn new(config: KeeperConfig, capabilities: Capabilities) -> Self {
+        let mut rng = fastrand::Rng::with_seed(config.seed);
+        let backoff = Backoff::new((config.ttl / 2).max(Duration::from_secs(10)));
         Self {
-            backoff: Backoff::new((config.ttl / 2).max(Duration::from_secs(10))),
-            rng: fastrand::Rng::with_seed(config.seed),
+            denials: backoff.clone(),
+            backoff,
+            chance: rng.f64(),
+            rng,
             config,
             capabilities,
             lease: LeaseState::Idle,
@@ -216,7 +224,17 @@ impl KeeperState {
             .filter(|(_, e)| e.is_published() && e.safe.is_some_and(|safe| safe <= now.mono))
             .map(|(key, _)| key.clone())
             .collect();
-        self.lose(&overdue, cause, now.mono);
+        // Nobody withholds what nobody sends.
+        let looks = self.tenure().is_some_and(|tenure| tenure.look_every.is_some());
+        self.lose(&overdue, if looks { LossCause::Expired } else { cause }, now.mono);
+        if let Some(cut) = self.tenure().filter(|tenure| tenure.was_cut && !overdue.is_empty()).cloned() {
+            let back = now.mono + self.pause_after_expiry(&cut, now.mono);
+            for key in &overdue {
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.retry_at = Some(back);
+                }
+            }
+        }
         self.tell_lasting_losses(now.mono);
         let given_up: Vec<_> = (self.entries.iter())
             .filter(|(_, e)| matches!(e.want, Want::Absent { by, told: false, .. } if by <= now.mono))

@@ -9,6 +9,7 @@ use super::{
     input::{Action, LeaseNo},
     lease::{LeaseState, Retired, Tenure},
     phase::{Deregistration, LossCause, Phase, RegistrationEvent},
+    retry::LONGEST,
     state::{KeeperState, LATE},
     times::Times,
 };
@@ -29,10 +30,15 @@ impl KeeperState {
         self.touched.insert(key.clone());
     }
 
-    /// Held → Doubt: every live instance becomes suspect; in Doubt already, those that went live meanwhile.
+    /// Held → Doubt: every live instance becomes suspect; in Doubt already, those that went live meanwhile. A lease that
+    /// nobody renews stays as it is: no time ends it, and no renewal would settle the doubt. Its instances are suspect
+    /// until the next look, if anybody looks.
     pub(super) fn doubt(&mut self) {
         match &self.lease {
-            LeaseState::Held(tenure) => self.lease = LeaseState::Doubt(tenure.clone()),
+            LeaseState::Held(tenure) if tenure.times.is_some() => {
+                self.lease = LeaseState::Doubt(tenure.clone());
+            }
+            LeaseState::Held(tenure) if tenure.look_every.is_some() => {}
             LeaseState::Doubt(_) => {}
             _ => return,
         }
@@ -51,13 +57,12 @@ impl KeeperState {
         let Some(tenure) = self.tenure().cloned() else { return };
         let expired = matches!(cause, LossCause::Expired | LossCause::Withheld);
         let pause = if expired {
-            // The clients of a registry that was away come back one by one.
-            tenure.times.map_or(Duration::ZERO, Times::spread).mul_f64(self.rng.f64())
+            self.pause_after_expiry(&tenure, now)
         } else {
             // One that merely forgot us gets us at once; one that forgets again and again doesn't.
             let spread = tenure.times.filter(|_| tenure.was_cut).map(Times::spread_after_retries);
             let once = spread.unwrap_or_default().mul_f64(self.rng.f64());
-            self.backoff.fail(now, false, None, &mut self.rng).max(once)
+            self.denials.fail(now, false, None, &mut self.rng).max(once)
         };
         self.lease = LeaseState::Granting { op: None, retry_at: now + pause };
         if expired {
@@ -79,6 +84,15 @@ impl KeeperState {
         self.lose(&keys, cause, now);
         let keys: Vec<_> = self.entries.keys().cloned().collect();
         keys.iter().for_each(|key| self.settle(key, Deregistration::Confirmed, now));
+    }
+
+    /// The clients of a registry that was away come back one by one. Who waits for another attempt to renew has drawn that
+    /// pause already, and a second one upon it would be too long.
+    pub(super) fn pause_after_expiry(&mut self, tenure: &Tenure, now: Instant) -> Duration {
+        match tenure.renew_at.filter(|at| tenure.renewing.is_none() && *at > now) {
+            Some(at) => at.saturating_duration_since(now).min(LONGEST),
+            None => tenure.times.map_or(Duration::ZERO, Times::spread).mul_f64(self.rng.f64()),
+        }
     }
 
     /// What is left of a lease that is given up.

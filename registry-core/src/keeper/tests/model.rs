@@ -67,6 +67,8 @@ pub(super) struct Model {
     pub(super) refuse: BTreeMap<InstanceKey, ErrorKind>,
     /// Whether reads are refused, and how.
     pub(super) refuse_reads: Option<ErrorKind>,
+    /// Instances of which no read tells anything.
+    pub(super) untold: BTreeSet<InstanceKey>,
     /// Whether withdrawals are refused, and how.
     pub(super) refuse_withdrawals: Option<ErrorKind>,
     /// Instances whose beats aren't answered.
@@ -99,6 +101,7 @@ impl Model {
             published: BTreeMap::new(),
             refuse: BTreeMap::new(),
             refuse_reads: None,
+            untold: BTreeSet::new(),
             refuse_withdrawals: None,
             mute: BTreeSet::new(),
             failing: BTreeSet::new(),
@@ -230,6 +233,7 @@ impl Model {
             }
             Call::Inspect { lease, keys } => {
                 let presence = |key: &InstanceKey| match self.records.get(key) {
+                    _ if self.untold.contains(key) => Presence::Unknown,
                     None => Presence::Missing,
                     Some(r) if r.version.incarnation != incarnation => Presence::Foreign,
                     Some(r) if r.lease == (life, *lease) && self.failing.contains(key) => Presence::Failing,

@@ -168,7 +168,7 @@ fn heal(sim: &mut Sim, rival: usize) {
 }
 
 /// So many cases, or more if `PROPTEST_CASES` says so.
-fn cases(count: u32) -> ProptestConfig {
+pub(super) fn cases(count: u32) -> ProptestConfig {
     let default = ProptestConfig::default();
     ProptestConfig {
         cases: default.cases.max(count),

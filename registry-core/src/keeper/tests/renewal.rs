@@ -1,5 +1,7 @@
 //! Renewing in time: outages that are short enough, late and swapped answers, what the registry asks for.
 
+use std::time::Duration;
+
 use super::{
     super::{
         input::{Call, Input, Reply},
@@ -34,7 +36,7 @@ fn r4_a_quiet_day_tells_nothing_and_costs_one_renewal_per_period() {
 }
 
 /// Every kind of outage shorter than half the time to live, beginning at every phase of the renewal's cycle.
-fn never_lost(fault: Fault, ttl: std::time::Duration, capabilities: &Capabilities) {
+fn never_lost(fault: Fault, ttl: Duration, capabilities: &Capabilities) {
     for phase in 0..16 {
         let own = crate::keeper::KeeperConfig { ttl, ..config(phase) };
         let mut sim = Sim::with(own, capabilities.clone());
@@ -274,4 +276,17 @@ fn a_renewal_never_waits_for_a_publication() {
     let calls: Vec<_> = sim.lives[0].keeper.in_flight.values().collect();
     assert!(calls.len() <= 2);
     assert_eq!(sim.count("suspect"), 0);
+}
+
+#[test]
+fn an_attempt_that_fails_in_the_very_instant_it_was_due_is_not_repeated_in_it() {
+    for seed in 0..20 {
+        let own = crate::keeper::KeeperConfig { ttl: secs(90), ..config(seed) };
+        let mut sim = Sim::with(own, Capabilities::session());
+        sim.registry.latency = Duration::ZERO;
+        sim.register("a");
+        sim.run(secs(1));
+        sim.outage(Fault::Down, secs(120));
+        sim.assert_back_within(secs(10));
+    }
 }

@@ -210,6 +210,25 @@ proptest! {
     }
 
     #[test]
+    fn a_record_is_the_same_whether_it_is_read_at_a_glance_or_not(
+        bytes in prop_oneof![damaged(), instance().prop_map(|instance| encode_record(&instance, None).unwrap())],
+    ) {
+        // Nobody who encodes a record begins with a space.
+        let general = decode_record(&[b" ", &*bytes].concat());
+        let key = InstanceKey::new("orders".parse().unwrap(), "a1".parse().unwrap());
+        let key = general.as_ref().map_or(key, Instance::key);
+        let quoted = std::str::from_utf8(&bytes).ok().map(|text| {
+            decode_quoted_record(&serde_json::to_string(text).unwrap(), &key, Vec::new(), Vec::new())
+        });
+        for read in std::iter::once(decode_record(&bytes)).chain(quoted) {
+            match (&general, &read) {
+                (Ok(general), Ok(read)) => prop_assert!(general.is_same_record(read), "{read:?}"),
+                (general, read) => prop_assert!(general.is_err() && read.is_err(), "{general:?} {read:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn what_looks_like_an_endpoint_never_panics_and_reads_back(text in "[a-z0-9]{0,5}(://)?[\\[\\]:.a-f0-9%@/?#_-]{0,24}") {
         if let Ok(endpoint) = text.parse::<Endpoint>() {
             prop_assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint);

@@ -34,6 +34,53 @@ fn the_wire_form_is_stable() {
 }
 
 #[test]
+fn a_record_within_json_is_read_however_it_is_escaped() {
+    let full = decoded(FULL);
+    let beside = || (vec![("team", "shop")], vec!["red"]);
+    let quoted = serde_json::to_string(FULL).unwrap();
+    let other = InstanceKey::new("stock".parse().unwrap(), "a1".parse().unwrap());
+    for quoted in
+        [quoted.clone(), quoted.replace("orders", "\\u006frders"), quoted.replace("\\\"", "\\u0022")]
+    {
+        for key in [full.key(), other.clone()] {
+            let (metadata, tags) = beside();
+            let read = decode_quoted_record(&quoted, &key, metadata, tags).unwrap();
+            assert!(read.is_same_record(&full), "{quoted}");
+        }
+    }
+    let (metadata, tags) = beside();
+    let least = serde_json::to_string(LEAST).unwrap();
+    let read = decode_quoted_record(&least, &full.key(), metadata, tags).unwrap();
+    assert_eq!(
+        (read.metadata().get("team"), read.has_tag("red")),
+        (Some("shop"), true),
+        "what stands beside it"
+    );
+    for odd in ["", "\"", "7", "{}", FULL, "\"\"", "\"\\ud800\"", &quoted[1..], &quoted[..quoted.len() - 1]] {
+        let error = decode_quoted_record(odd, &full.key(), Vec::new(), Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{odd}");
+    }
+}
+
+#[test]
+fn what_json_forbids_is_refused_at_a_glance_too() {
+    for (from, to) in [
+        ("250", "0250"),
+        ("250", "+250"),
+        ("250", ""),
+        ("\"z1\"", "\"z\t1\""),
+        ("\"z1\"", "\"z1\"\""),
+        ("[\"blue\",", "[\"blue\",,"),
+        ("\"team\":", "\"team\","),
+        (",\"zone\"", ",,\"zone\""),
+    ] {
+        malformed(FULL.replace(from, to));
+    }
+    malformed(format!("{FULL}}}"));
+    assert!(decoded(&format!("{FULL}\n")).is_same_record(&decoded(FULL)));
+}
+
+#[test]
 fn what_is_absent_null_or_empty_takes_its_default() {
     let least = decoded(LEAST);
     assert!(least.record_version().is_none());

@@ -48,7 +48,7 @@ impl Print {
             LeaseState::Held(t) | LeaseState::Doubt(t) => {
                 self.add(&(t.lease, t.times.map(|times| times.ttl), t.sent, t.renew_at, t.failures));
                 self.add(&t.was_cut);
-                self.add(&(t.audit_at, t.look_every));
+                self.add(&(t.audit_at, t.look_every, t.look_every.map(|_| t.looked)));
                 self.op(t.renewing);
                 self.op(t.auditing);
             }
@@ -114,7 +114,7 @@ impl Checked {
 
         print.lease(&keeper.lease);
         keeper.retired.iter().for_each(|retired| print.retired(retired));
-        print.add(&(&keeper.backoff, keeper.throttled));
+        print.add(&(&keeper.backoff, &keeper.denials, keeper.throttled));
         for (key, entry) in &keeper.entries {
             print.add(key);
             print.entry(entry);
