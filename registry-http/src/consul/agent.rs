@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use registry_core::{Error, Status, model::RecordVersion};
+use registry_core::{Error, ErrorKind, Status, model::RecordVersion};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -19,6 +19,9 @@ use crate::http::{Answer, Call, Path};
 
 /// The check that a node's maintenance is.
 const NODE_MAINTENANCE: &str = "_node_maintenance";
+
+/// What an agent has to ask its servers for, and anybody may: who leads them. Answered without a leader, too.
+const LEADER: &str = "/v1/status/leader";
 
 /// What maintenance of ours says as its reason, in front of the status.
 const REASON: &str = "service-registry: ";
@@ -126,10 +129,32 @@ impl Holdings {
 }
 
 impl Agent<'_> {
-    /// Which agent answers now, of all that are configured.
+    /// Which agent answers now and reaches its servers, of all that are configured.
     pub(super) async fn answering(&self) -> Result<Arc<str>, Error> {
-        let path = self.session.path("/v1/agent/services", None);
-        self.session.call(Call::get(self.operation, path).list()).await.map(|answer| answer.server)
+        let answer = self.session.call(Call::get(self.operation, Path::new(LEADER))).await?;
+        match is_cut_off(&answer) {
+            true => Err(cut_off(&answer, self.operation)),
+            false => Ok(answer.server),
+        }
+    }
+
+    /// Whether its servers answer it: without them nobody is told what it holds, and its node is hidden from everybody. A
+    /// refusal, or that there is no leader, is an answer too.
+    ///
+    /// # Errors
+    /// [`Unavailable`](registry_core::ErrorKind::Unavailable) or [`Timeout`](registry_core::ErrorKind::Timeout), also if
+    /// the agent itself doesn't answer.
+    pub(super) async fn reaches_servers(&self, deadline: Option<Instant>) -> Result<(), Error> {
+        let call = Call::get(self.operation, Path::new(LEADER)).only(Arc::clone(&self.server));
+        let call = match deadline {
+            Some(deadline) => call.until(deadline),
+            None => call,
+        };
+        let answer = self.session.call(call).await?;
+        match is_cut_off(&answer) {
+            true => Err(cut_off(&answer, self.operation)),
+            false => Ok(()),
+        }
     }
 
     /// What it holds, as far as the token may know.
@@ -195,12 +220,15 @@ impl Agent<'_> {
         Ok(Some(Holding { version: held.meta.as_ref().and_then(version_of), ..Holding::default() }))
     }
 
-    /// Which records the catalogue shows on a node, by id; `None` if the token may not know.
+    /// Which records the catalogue shows on a node, by id; `None` if the token may not know. A stale answer comes from any
+    /// server, also without a leader.
     pub(super) async fn catalogued(
         &self,
         node: &str,
+        is_stale: bool,
     ) -> Result<Option<HashMap<String, Option<RecordVersion>>>, Error> {
         let path = self.session.path("/v1/catalog/node-services", Some(node));
+        let path = if is_stale { path.flag("stale") } else { path };
         let answer = self.session.success(Call::get(self.operation, path).list()).await?;
         let listed: Option<NodeServices> = self.parse(&answer)?;
         let services = listed.and_then(|listed| listed.services).unwrap_or_default();
@@ -275,6 +303,20 @@ impl Agent<'_> {
         serde_json::from_slice(&answer.body)
             .map_err(|_| error::protocol(answer, self.operation, "not what this path answers"))
     }
+}
+
+/// Whether the answer says that no server could be asked.
+fn is_cut_off(answer: &Answer) -> bool {
+    answer.status.is_server_error()
+        && error::refusal(answer, "").kind() == ErrorKind::Unavailable
+        && !error::is_leaderless(answer)
+}
+
+fn cut_off(answer: &Answer, operation: &'static str) -> Error {
+    let message = format!("the agent {} reaches none of its servers", answer.server);
+    Error::new(ErrorKind::Unavailable, message)
+        .with_context(super::NAME, operation)
+        .with_source(error::refusal(answer, operation))
 }
 
 /// What maintenance of ours says as its reason.

@@ -7,7 +7,7 @@ use registry_core::{Incarnation, Instance, Namespace, ServiceName, backend::Reli
 use super::{
     codec::encode_meta,
     entry::Reading,
-    list::{distinct, has_doubles, take},
+    list::{distinct, is_distinct, take},
     names::Names,
 };
 use crate::bench::Taken;
@@ -41,7 +41,10 @@ impl Lists {
         let reading = Reading { names, service, home: None, is_remote: false, is_prepared: false };
         let list = take(&mut self.relist, &reading, body).expect("a list").relisted;
         if std::mem::replace(&mut self.is_open, true) {
-            let had_doubles = std::mem::replace(&mut self.has_doubles, has_doubles(&list));
+            let had_doubles = std::mem::replace(&mut self.has_doubles, !is_distinct(&list));
+            if !self.has_doubles {
+                self.relist.note_distinct();
+            }
             if !had_doubles && !self.has_doubles {
                 return Taken { upserts: list.changed, removals: list.gone, is_whole: false };
             }
@@ -49,6 +52,9 @@ impl Lists {
         let listed = list.instances.len();
         let (upserts, _) = distinct(list);
         self.has_doubles = upserts.len() < listed;
+        if !self.has_doubles {
+            self.relist.note_distinct();
+        }
         Taken { upserts, removals: Vec::new(), is_whole: true }
     }
 }

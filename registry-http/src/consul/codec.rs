@@ -2,22 +2,25 @@
 //!
 //! Consul has fields for one address, tags, and `Meta`: at most 64 pairs with keys of `[A-Za-z0-9_-]` up to 128 bytes and
 //! values up to 512. The native record goes into `Meta` in chunks of that size, `service-registry`, `service-registry-2`,
-//! and so on. What others can read stands where they look for it: the first endpoint as `Address` and `Port`, all of
-//! several as `TaggedAddresses` (as Kratos has it), tags as `Tags`, metadata, version, zone and group in `Meta`.
+//! and so on. What others can read stands where they look for it: the HTTP endpoint, or else the first, as `Address` and
+//! `Port`, with `secure` in `Meta` (as Spring has it), all of several as `TaggedAddresses` (as Kratos has it), tags as
+//! `Tags`, metadata, version, zone, group, a weight that isn't neutral and the port of a gRPC endpoint in `Meta`.
 //!
 //! Tags and metadata are stored once: if all metadata fits into `Meta` as it is, the record leaves them out.
 
 use std::collections::BTreeMap;
 
 use registry_core::{
-    Error, ErrorKind, Instance, InstanceKey,
-    model::{RecordVersion, decode_record, decode_record_beside, encode_record},
+    Endpoint, Error, ErrorKind, Instance, InstanceKey, Weight,
+    model::{RecordVersion, decode_quoted_record, decode_record, decode_record_beside, encode_record},
 };
 
 use super::text::{Pairs, Text};
 
 /// The key of the first chunk of the record.
 pub(super) const RECORD: &str = "service-registry";
+/// The key of the second.
+const SECOND: &str = "service-registry-2";
 /// Most pairs of `Meta`.
 const MAX_PAIRS: usize = 64;
 /// Longest key.
@@ -48,7 +51,7 @@ pub(super) fn encode_meta(instance: &Instance, version: RecordVersion) -> Result
     }
     for (key, value) in extras(instance) {
         if meta.len() < MAX_PAIRS && value.len() <= MAX_VALUE {
-            meta.insert(key.to_owned(), value.to_owned());
+            meta.insert(key.to_owned(), value);
         }
     }
     Ok(meta)
@@ -63,16 +66,27 @@ pub(super) fn decode_meta<P: Carrier>(
     tags: &[P::Text],
     key: &InstanceKey,
 ) -> Option<Result<Instance, Error>> {
-    let first = pairs.value(RECORD)?;
-    let Some(second) = pairs.value(&chunk_key(2)) else { return Some(restore(first, pairs, tags, key)) };
+    let Some(second) = pairs.value(SECOND) else {
+        let instance = match pairs.quoted() {
+            Some(quoted) => {
+                restore(pairs, tags, |beside, tags| decode_quoted_record(quoted, key, beside, tags))
+            }
+            None => {
+                let record = pairs.value(RECORD)?.as_bytes();
+                restore(pairs, tags, |beside, tags| decode_record_beside(record, beside, tags))
+            }
+        };
+        return Some(instance.and_then(|instance| of_key(instance, key)));
+    };
     let rest = (3..=MAX_PAIRS).map_while(|number| pairs.value(&chunk_key(number)));
-    let record: String = [first, second].into_iter().chain(rest).collect();
-    Some(restore(&record, pairs, tags, key))
+    let record: String = [pairs.value(RECORD)?, second].into_iter().chain(rest).collect();
+    let instance = restore(pairs, tags, |beside, tags| decode_record_beside(record.as_bytes(), beside, tags));
+    Some(instance.and_then(|instance| of_key(instance, key)))
 }
 
 /// Whether these pairs carry an instance.
 pub(super) fn is_ours(pairs: &impl Carrier) -> bool {
-    pairs.value(RECORD).is_some()
+    pairs.quoted().is_some() || pairs.value(RECORD).is_some()
 }
 
 /// Pairs that may carry an instance.
@@ -81,7 +95,10 @@ pub(super) trait Carrier {
     type Text: AsRef<str>;
 
     fn value(&self, key: &str) -> Option<&str>;
-    fn all(&self) -> impl Iterator<Item = (&str, &str)>;
+    /// Those beside the record, and it may be among them.
+    fn others(&self) -> impl Iterator<Item = (&str, &str)>;
+    /// The first chunk of the record as a JSON string, if that is at hand.
+    fn quoted(&self) -> Option<&str>;
 }
 
 impl Carrier for Meta {
@@ -91,8 +108,12 @@ impl Carrier for Meta {
         self.get(key).map(String::as_str)
     }
 
-    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+    fn others(&self) -> impl Iterator<Item = (&str, &str)> {
         self.iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    fn quoted(&self) -> Option<&str> {
+        None
     }
 }
 
@@ -103,8 +124,12 @@ impl<'a> Carrier for Pairs<'a> {
         self.get(key)
     }
 
-    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.iter()
+    fn others(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.others()
+    }
+
+    fn quoted(&self) -> Option<&str> {
+        self.record()
     }
 }
 
@@ -117,15 +142,16 @@ pub(super) fn version_of(meta: &Meta) -> Option<RecordVersion> {
     decode_record(record.as_bytes()).ok()?.record_version()
 }
 
-fn restore<P: Carrier>(
-    record: &str,
-    pairs: &P,
-    tags: &[P::Text],
-    key: &InstanceKey,
+fn restore<'p, P: Carrier>(
+    pairs: &'p P,
+    tags: &'p [P::Text],
+    read: impl FnOnce(Vec<(&'p str, &'p str)>, Vec<&'p str>) -> Result<Instance, Error>,
 ) -> Result<Instance, Error> {
-    let metadata = pairs.all().filter(|(key, _)| !is_reserved(key)).collect();
-    let tags = tags.iter().map(AsRef::as_ref).collect();
-    let instance = decode_record_beside(record.as_bytes(), metadata, tags)?;
+    let metadata = pairs.others().filter(|(key, _)| !is_reserved(key)).collect();
+    read(metadata, tags.iter().map(AsRef::as_ref).collect())
+}
+
+fn of_key(instance: Instance, key: &InstanceKey) -> Result<Instance, Error> {
     if (instance.service(), instance.id()) != (&key.service, &key.id) {
         let message = format!("the record under {key} is that of {}", instance.key());
         return Err(Error::new(ErrorKind::Protocol, message));
@@ -175,14 +201,30 @@ fn chunk_key(number: usize) -> String {
     if number == 1 { RECORD.to_owned() } else { format!("{RECORD}-{number}") }
 }
 
+/// The endpoint that stands in `Address` and `Port`: whoever knows nothing of others speaks HTTP there.
+pub(super) fn facing(instance: &Instance) -> &Endpoint {
+    instance
+        .endpoint_with_scheme("http")
+        .or_else(|| instance.endpoint_with_scheme("https"))
+        .unwrap_or_else(|| instance.endpoint())
+}
+
 /// What others look for in `Meta`, where we have it.
-fn extras(instance: &Instance) -> impl Iterator<Item = (&'static str, &str)> {
-    let secure = matches!(instance.endpoint().scheme(), "https" | "grpcs" | "wss" | "tls");
+fn extras(instance: &Instance) -> impl Iterator<Item = (&'static str, String)> {
+    let facing = facing(instance);
+    let secure = matches!(facing.scheme(), "https" | "grpcs" | "wss" | "tls");
+    // Its readers know no host but the one address.
+    let beside = |scheme| instance.endpoint_with_scheme(scheme).filter(|one| one.host() == facing.host());
+    let grpc = beside("grpc").or_else(|| beside("grpcs"));
+    let weight = Some(instance.weight()).filter(|weight| *weight != Weight::NEUTRAL);
+    let text = |text: Option<&str>| text.map(str::to_owned);
     [
-        ("group", instance.group()),
-        ("secure", secure.then_some("true")),
-        ("version", instance.version()),
-        ("zone", instance.zone()),
+        ("gRPC_port", grpc.map(|endpoint| endpoint.port().to_string())),
+        ("group", text(instance.group())),
+        ("secure", Some(secure.to_string())),
+        ("version", text(instance.version())),
+        ("weight", weight.map(|weight| weight.get().to_string())),
+        ("zone", text(instance.zone())),
     ]
     .into_iter()
     .filter_map(|(key, value)| Some((key, value?)))
@@ -190,7 +232,7 @@ fn extras(instance: &Instance) -> impl Iterator<Item = (&'static str, &str)> {
 
 /// Keys that are ours to write, so that they are nobody's metadata.
 fn is_reserved(key: &str) -> bool {
-    key.starts_with(RECORD) || matches!(key, "group" | "secure" | "version" | "zone")
+    key.starts_with(RECORD) || matches!(key, "gRPC_port" | "group" | "secure" | "version" | "weight" | "zone")
 }
 
 /// Whether a pair of metadata can stand in `Meta` as it is.

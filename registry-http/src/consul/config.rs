@@ -1,4 +1,4 @@
-//! What can be configured, from a URL or in code.
+//! What can be configured: by the options of a URL.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -16,9 +16,13 @@ pub(crate) const OPTIONS: &[&str] = &[
     "ca",
     "cert",
     "check",
+    "check_header",
     "check_interval",
+    "check_method",
     "check_path",
     "check_timeout",
+    "check_tls_server_name",
+    "check_tls_skip_verify",
     "connect_timeout",
     "dc",
     "deregister_after",
@@ -40,17 +44,22 @@ pub(crate) const OPTIONS: &[&str] = &[
 /// ```
 ///
 /// The password of the user info is the ACL token. The port is 8500 where the URL names none. Several hosts are several
-/// agents: one of them is chosen to register at, and another one when it stays away for a time to live.
+/// agents: one of them is chosen to register at, and another one when it stays away, or without servers, for a time to
+/// live, or for 40 s where Consul checks. [`OnDuplicate::Reject`](registry_core::OnDuplicate::Reject) sees that one only.
 ///
 /// | option | meaning | default |
 /// |---|---|---|
 /// | `read` | [`ConsulRead`]: `stale`, `default`, `consistent` or `cached` | `stale` |
-/// | `wait` | how long an idle watch is held; Consul adds up to a sixteenth. A dead agent is noticed after that, and a view counts as fresh as long; 1s to 10m | `60s` |
-/// | `poll` | how often a prepared query is executed, as it can't be watched; 1s to 10m | `10s` |
+/// | `wait` | how long an idle watch is held; Consul adds up to a sixteenth. A dead agent is noticed after that, and a view counts as fresh as long; 1s to 10m. A client has 128 watches held at a time, as agents allow it 200 connections; what more there are is read every 10 s, or every `wait` if that is shorter | `60s` |
+/// | `poll` | how often a prepared query is executed, as it can't be watched, and how often a preferred data centre is looked at while another serves; 1s to 10m | `10s` |
 /// | `dc` | data centres to read from, by comma: the first that has a healthy instance is taken | the agent's |
 /// | `check` | [`ConsulCheck`]: who says that an instance lives: `ttl`, `http`, `tcp` or `grpc` | `ttl` |
-/// | `check_interval`, `check_timeout` | of the checks that Consul makes | `10s`, `5s` |
-/// | `check_path` | of HTTP checks: the path; of gRPC checks: the service | `/`, none |
+/// | `check_interval`, `check_timeout` | of the checks that Consul makes; refused with `check=ttl` | `10s`, `5s` |
+/// | `check_path` | of HTTP checks: the path; of gRPC checks: the service; refused with others | `/`, none |
+/// | `check_method` | of HTTP checks: the method in capitals, such as `HEAD` | `GET` |
+/// | `check_header` | of HTTP checks: one header, as `Host: orders.internal`. Whoever may read the agent's checks reads it, so that it is no place for a secret | none |
+/// | `check_tls_server_name` | of HTTP and gRPC checks: the name in the instance's certificate, for an endpoint that is an IP address | the host |
+/// | `check_tls_skip_verify` | of HTTP and gRPC checks: `true`: the instance's certificate isn't checked | `false` |
 /// | `deregister_after` | when Consul removes an instance that stays critical; at least 1m | ten times the time to live, at least 1m |
 /// | `weights` | `true`: tell Consul our weights, for its DNS; only if all instances of a service do, as its own neutral weight is 1 and ours 100 | `false` |
 /// | `ns`, `partition` | Consul Enterprise's namespace and admin partition | the token's |
@@ -73,6 +82,11 @@ pub struct ConsulConfig {
     pub(crate) check_interval: Duration,
     pub(crate) check_timeout: Duration,
     pub(crate) check_path: Option<String>,
+    pub(crate) check_method: Option<String>,
+    /// Name and value.
+    pub(crate) check_header: Option<(String, String)>,
+    pub(crate) check_tls_server_name: Option<String>,
+    pub(crate) check_tls_skip_verify: bool,
     pub(crate) deregister_after: Option<Duration>,
     pub(crate) weights: bool,
     pub(crate) ns: Option<String>,
@@ -98,7 +112,12 @@ pub enum ConsulRead {
 /// Who says that an instance lives.
 ///
 /// An instance that Consul checks is looked at about every 20 s. If its check fails then, nobody sees it, and the
-/// registration is lost ([`LossCause::Failing`](registry_core::LossCause::Failing)) until the check passes again.
+/// registration is lost ([`LossCause::Failing`](registry_core::LossCause::Failing)) until the check passes again. If its agent
+/// doesn't answer, or reaches none of its servers, it is `Suspect`, and lost
+/// ([`LossCause::Expired`](registry_core::LossCause::Expired)) when the last answer is 40 s old: by then Consul has hidden the
+/// node of an agent that is dead. Where the URL names other agents, a look that fails from 39 s on gives the agent up for one
+/// of them, so that the loss may come that second earlier, and as
+/// [`LossCause::Revoked`](registry_core::LossCause::Revoked).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConsulCheck {
@@ -132,6 +151,8 @@ impl ConsulConfig {
             None => Vec::new(),
             Some(list) => list.split(',').map(|dc| datacenter(dc.trim())).collect::<Result<_, _>>()?,
         };
+        let check = choice(url, "check", CHECKS)?;
+        refuse_idle_options(url, check)?;
         let check_path = text(url, "check_path")?;
         if let Some(path) = &check_path
             && url.option("check") == Some("http")
@@ -146,7 +167,7 @@ impl ConsulConfig {
             wait: duration(url, "wait", minute, Duration::from_secs(1), LONGEST_WAIT)?,
             poll: duration(url, "poll", Duration::from_secs(10), Duration::from_secs(1), LONGEST_WAIT)?,
             datacenters,
-            check: choice(url, "check", CHECKS)?,
+            check,
             check_interval: duration(
                 url,
                 "check_interval",
@@ -162,6 +183,10 @@ impl ConsulConfig {
                 minute,
             )?,
             check_path,
+            check_method: method(url)?,
+            check_header: header(url)?,
+            check_tls_server_name: text(url, "check_tls_server_name")?,
+            check_tls_skip_verify: url.bool_option("check_tls_skip_verify")?.unwrap_or(false),
             deregister_after: match url.duration_option("deregister_after")? {
                 Some(after) if after < minute => {
                     return Err(invalid(
@@ -206,6 +231,56 @@ const CHECKS: &[(&str, ConsulCheck)] = &[
     ("tcp", ConsulCheck::Tcp),
     ("grpc", ConsulCheck::Grpc),
 ];
+
+/// Which checks an option is of. One that would do nothing is a mistake.
+const OF_CHECKS: &[(&str, &[ConsulCheck])] = &[
+    ("check_header", &[ConsulCheck::Http]),
+    ("check_interval", &[ConsulCheck::Http, ConsulCheck::Tcp, ConsulCheck::Grpc]),
+    ("check_method", &[ConsulCheck::Http]),
+    ("check_path", &[ConsulCheck::Http, ConsulCheck::Grpc]),
+    ("check_timeout", &[ConsulCheck::Http, ConsulCheck::Tcp, ConsulCheck::Grpc]),
+    ("check_tls_server_name", &[ConsulCheck::Http, ConsulCheck::Grpc]),
+    ("check_tls_skip_verify", &[ConsulCheck::Http, ConsulCheck::Grpc]),
+];
+
+fn refuse_idle_options(url: &RegistryUrl, check: ConsulCheck) -> Result<(), Error> {
+    let idle = OF_CHECKS.iter().find(|(key, of)| url.option(key).is_some() && !of.contains(&check));
+    let Some((key, of)) = idle else { return Ok(()) };
+    let name =
+        |check: &ConsulCheck| CHECKS.iter().find(|(_, one)| one == check).map_or("", |(name, _)| *name);
+    let of: Vec<String> = of.iter().map(|check| format!("check={}", name(check))).collect();
+    let (of, check) = (of.join(" or "), name(&check));
+    Err(invalid(format!("option {key:?} of the registry URL needs {of}; it does nothing with check={check}")))
+}
+
+/// A method of HTTP.
+fn method(url: &RegistryUrl) -> Result<Option<String>, Error> {
+    let method = text(url, "check_method")?;
+    // `head` would be another method than `HEAD`, and one that no server knows.
+    let is_method = |method: &str| {
+        http::Method::from_bytes(method.as_bytes()).is_ok()
+            && !method.contains(|c: char| c.is_ascii_lowercase())
+    };
+    match method.as_deref() {
+        Some(method) if !is_method(method) => Err(invalid(
+            "option \"check_method\" of the registry URL is no method of HTTP, which are written in capitals",
+        )),
+        _ => Ok(method),
+    }
+}
+
+/// A header, as HTTP writes one.
+fn header(url: &RegistryUrl) -> Result<Option<(String, String)>, Error> {
+    let Some(header) = text(url, "check_header")? else { return Ok(None) };
+    let wrong = || {
+        invalid("option \"check_header\" of the registry URL must be a header, as in Host: orders.internal")
+    };
+    let (name, value) = header.split_once(':').ok_or_else(wrong)?;
+    let (name, value) = (name.trim(), value.trim());
+    let is_header =
+        http::HeaderName::from_bytes(name.as_bytes()).is_ok() && http::HeaderValue::from_str(value).is_ok();
+    if is_header { Ok(Some((name.to_owned(), value.to_owned()))) } else { Err(wrong()) }
+}
 
 fn choice<T: Copy + Default>(url: &RegistryUrl, key: &str, choices: &[(&str, T)]) -> Result<T, Error> {
     let Some(value) = url.option(key) else { return Ok(T::default()) };
@@ -310,6 +385,18 @@ mod tests {
             ("consul://h?wait=11m", "\"wait\""),
             ("consul://h?check=script", "ttl, http, tcp, grpc"),
             ("consul://h?check=http&check_path=up", "\"check_path\""),
+            ("consul://h?check_path=/up", "check=http or check=grpc"),
+            ("consul://h?check=tcp&check_path=/up", "\"check_path\""),
+            ("consul://h?check_interval=2s", "\"check_interval\""),
+            ("consul://h?check=ttl&check_timeout=2s", "\"check_timeout\""),
+            ("consul://h?check=grpc&check_method=HEAD", "\"check_method\""),
+            ("consul://h?check=http&check_method=A%20B", "\"check_method\""),
+            ("consul://h?check=http&check_method=head", "capitals"),
+            ("consul://h?check=tcp&check_header=A:b", "\"check_header\""),
+            ("consul://h?check=http&check_header=Host", "\"check_header\""),
+            ("consul://h?check=http&check_header=A%20B:c", "\"check_header\""),
+            ("consul://h?check=tcp&check_tls_skip_verify=true", "\"check_tls_skip_verify\""),
+            ("consul://h?check_tls_server_name=a", "\"check_tls_server_name\""),
             ("consul://h?deregister_after=30s", "\"deregister_after\""),
             ("consul://h?dc=a%2Fb", "data centre"),
             ("consul://h?weights=1", "\"weights\""),

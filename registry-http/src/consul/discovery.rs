@@ -1,10 +1,10 @@
 //! Finding: one read of a list, and what it says of itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use registry_core::{
-    Discovery, Error, ErrorKind, Target,
+    Discovery, Error, ErrorKind, InstanceKey, Target,
     backend::{Consistency, Cursor, Evidence, Listing, Read, Relist, Relisted, WatchStream},
 };
 use tokio::time::Instant;
@@ -19,10 +19,13 @@ use super::{
     query::Query,
     rights::{self, Needed},
     session::Session,
-    shown::{Missing, Noted, Places},
+    shown::{HIDDEN_FOR, Hidden, Missing, Noted, Place, Places, print},
     watch,
 };
-use crate::http::{Answer, Call, Path};
+use crate::{
+    http::{Answer, Call, Path},
+    json,
+};
 
 /// The longest list of which it is noted who stands where although its reader isn't known to be hidden anything: its bytes
 /// are read once more, which takes less than a millisecond.
@@ -52,12 +55,15 @@ impl Discovery for ConsulDiscovery {
             _ => self.session.config.read,
         };
         let reader = Reader { session: &self.session, query: &query, operation: "lookup" };
-        let found = reader.first(0, mode, read.avoid.clone()).await?;
+        let found = reader.first(query.all(), mode, read.avoid.clone()).await?;
+        if let Some(Refusal { error, .. }) = found.refusal {
+            return Err(error);
+        }
         let (list, rejected) = distinct(found.list);
         // No failed session may have told that the registry was replaced meanwhile.
         self.session.doubt();
         let source = self.session.source(found.dc.as_deref()).await;
-        let mut listing = Listing::new(list, found.told.evidence(source));
+        let mut listing = Listing::new(list, found.noted.told.evidence(source));
         listing.rejected = rejected;
         Ok(listing)
     }
@@ -82,6 +88,10 @@ pub(super) struct Told {
     pub(super) bytes: usize,
     /// Whether it says that something was left out; a streamed one never does.
     pub(super) is_partial: bool,
+    /// Whether whoever answered knew a leader; a streamed answer doesn't say.
+    pub(super) is_led: bool,
+    /// When the list was current, by the last one who knew a leader.
+    pub(super) vouched: Instant,
 }
 
 impl Told {
@@ -90,14 +100,18 @@ impl Told {
         let contact = Duration::from_millis(number("x-consul-lastcontact").unwrap_or(0));
         // Of an agent's cache: for how long it has been cut off.
         let cached = Duration::from_secs(number("age").unwrap_or(0));
+        let age = contact.max(cached);
+        let now = Instant::now();
         Self {
             // Zero would make the next read return at once.
             index: number("x-consul-index").map(|index| index.max(1)),
-            age: contact.max(cached),
+            age,
             is_streaming: answer.header("x-consul-query-backend") == Some("streaming"),
             server: Arc::clone(&answer.server),
             bytes: answer.body.len(),
             is_partial: rights::is_filtered(answer),
+            is_led: answer.header("x-consul-knownleader") != Some("false"),
+            vouched: now.checked_sub(age).unwrap_or(now),
         }
     }
 
@@ -105,6 +119,11 @@ impl Told {
     pub(super) fn next(&self, answer: &Answer) -> Self {
         let mut next = Self::of(answer);
         next.is_partial |= next.is_streaming && self.is_partial;
+        if !next.is_led {
+            // Who knows no leader may be left alone with its list, and can't tell for how long.
+            next.age = next.age.max(self.vouched.elapsed());
+            next.vouched = self.vouched;
+        }
         next
     }
 
@@ -127,12 +146,27 @@ impl Told {
     }
 }
 
+/// Why a list isn't all there is to be told: what it lacks, it may hide.
+pub(super) struct Refusal {
+    pub(super) error: Error,
+    /// Whether the list tells anything beside that.
+    pub(super) is_news: bool,
+}
+
+/// A list that was taken in.
+pub(super) struct Taken {
+    /// What is hidden is among what can't be read.
+    pub(super) list: Relisted,
+    pub(super) noted: Noted,
+    pub(super) refusal: Option<Refusal>,
+}
+
 /// A first list.
 pub(super) struct Found {
     pub(super) list: Relisted,
-    pub(super) places: Arc<Places>,
+    pub(super) noted: Noted,
     pub(super) relist: Relist,
-    pub(super) told: Told,
+    pub(super) refusal: Option<Refusal>,
     /// Which of the query's data centres it is.
     pub(super) at: usize,
     pub(super) dc: Option<String>,
@@ -147,17 +181,16 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The first list that isn't empty, by data centre from `from` on. If all are, the first; if one can't be read,
-    /// nobody knows.
+    /// The first list that isn't empty, by data centre. If all are, the first; if one can't be read, nobody knows.
     pub(super) async fn first(
         &self,
-        from: usize,
+        datacenters: Range<usize>,
         mode: ConsulRead,
         avoid: Option<Arc<str>>,
     ) -> Result<Found, Error> {
         let mut empty = None;
         let mut failed = None;
-        for at in from..self.query.datacenters.len() {
+        for at in datacenters {
             match self.list(at, mode, avoid.clone()).await {
                 Ok(found) if !found.list.instances.is_empty() || !found.list.rejected.is_empty() => {
                     return Ok(found);
@@ -204,8 +237,9 @@ impl Reader<'_> {
         let told = before.as_ref().map_or_else(|| Told::of(&answer), |before| before.told.next(&answer));
         let mut relist = Relist::new();
         relist.is_same(&answer.body);
-        let (list, places) = self.take(&mut relist, &answer, at, before.as_ref()).await?;
-        Ok(Found { list, places, relist, told, at, dc })
+        let Taken { list, noted, refusal } =
+            self.take(&mut relist, &answer, at, before.as_ref(), told).await?;
+        Ok(Found { list, noted, relist, refusal, at, dc })
     }
 
     /// Whether a list that is streamed may leave somebody out without a word, or its reader may be shown only some, which
@@ -266,25 +300,33 @@ impl Reader<'_> {
         self.query.path(self.session, self.query.datacenters[at].as_deref(), ConsulRead::Default).into()
     }
 
-    /// Where the entries of a list stand. Refuses one that lacks what was shown before because that is hidden now.
+    /// Where the entries of a list stand, and what it hides that was shown before. Refuses one that hides all of it, or
+    /// nobody knows what.
     async fn places(
         &self,
         answer: &Answer,
         at: usize,
         is_blank: bool,
         before: Option<&Noted>,
-    ) -> Result<Arc<Places>, Error> {
+    ) -> Result<(Arc<Places>, Arc<[Hidden]>), Error> {
+        let none = || Arc::from([]);
         let is_noted =
             is_blank || answer.body.len() <= CHEAP || rights::is_restrained(self.session, answer).await;
         let now = Arc::new(Places::of(&answer.body, is_noted));
-        let Some(before) = before else { return Ok(now) };
+        let Some(before) = before else { return Ok((now, none())) };
         if !rights::may_hide(self.session, answer).await {
-            return Ok(now);
+            return Ok((now, none()));
         }
         match before.places.lacking(&now) {
             Missing::Places(missing) if missing.is_empty() => {}
             Missing::Places(missing) => {
-                Missed { reader: *self, answer, at, is_blank }.refuse_hiding(&missing).await?;
+                let hidden = Missed { reader: *self, answer, at, is_blank }.hidden(&missing).await?;
+                let hidden = self.held(before, hidden);
+                if is_blank && !hidden.is_empty() {
+                    return Err(rights::hides(answer, self.operation));
+                }
+                let places = now.and(hidden.iter().map(|one| one.place.clone()));
+                return Ok((Arc::new(places), hidden.into()));
             }
             Missing::Unknown if rights::is_filtered(answer) => {
                 let own = self.query.names.service(&self.query.service);
@@ -296,7 +338,24 @@ impl Reader<'_> {
             // Streamed to who isn't told of rights at all.
             Missing::Unknown => {}
         }
-        Ok(now)
+        Ok((now, none()))
+    }
+
+    /// Of what is hidden, that which hasn't been for too long.
+    fn held(&self, before: &Noted, hidden: Vec<Place>) -> Vec<Hidden> {
+        let now = Instant::now();
+        let since = |place: &Place| {
+            before.hidden.iter().find(|known| known.place == *place).map_or(now, |known| known.since)
+        };
+        let mut held: Vec<Hidden> =
+            hidden.into_iter().map(|place| Hidden { since: since(&place), place }).collect();
+        let many = held.len();
+        held.retain(|one| one.since.elapsed() < HIDDEN_FOR);
+        if held.len() < many {
+            tracing::warn!(service = %self.query.service, many = many - held.len(),
+                "instances that the token may not read any more have been hidden for an hour and count as gone");
+        }
+        held
     }
 
     /// Refuses a list without entries, of this service at Consul, if they may only be hidden.
@@ -319,7 +378,8 @@ impl Reader<'_> {
         answer: &Answer,
         at: usize,
         before: Option<&Noted>,
-    ) -> Result<(Relisted, Arc<Places>), Error> {
+        told: Told,
+    ) -> Result<Taken, Error> {
         // A prepared query may be answered by another data centre, and any of those that are named may be the agent's own.
         let home = match self.query.datacenters[at].is_some() || self.query.prepared.is_some() {
             true => self.session.home().await,
@@ -332,19 +392,37 @@ impl Reader<'_> {
             is_remote: at > 0,
             is_prepared: self.query.prepared.is_some(),
         };
+        let is_first = relist.is_new();
         let list = list::take(relist, &reading, &answer.body)
             .ok_or_else(|| error::protocol(answer, self.operation, "no list of services"))?;
         if list.is_blank {
             self.refuse_hidden(answer, at, list.service.as_deref()).await?;
         }
-        let places = self.places(answer, at, list.is_blank, before).await?;
-        Ok((list.relisted, places))
+        let (places, hidden) = self.places(answer, at, list.is_blank, before).await?;
+        let mut list = list.relisted;
+        let mut noted = Noted::whole(places, told);
+        let (Some(before), false) = (before, hidden.is_empty()) else {
+            return Ok(Taken { list, noted, refusal: None });
+        };
+        let keys: BTreeSet<InstanceKey> =
+            hidden.iter().flat_map(|one| reading.keys_at(one.place.node(), one.place.id())).collect();
+        list.gone.retain(|key| !keys.contains(key));
+        let print = print(&answer.body);
+        let is_news = match is_first {
+            true => before.is_news(&Places::of(&answer.body, true), &hidden, print),
+            false => !list.changed.is_empty() || !list.gone.is_empty(),
+        };
+        list.rejected.extend(keys);
+        noted.print = if is_news || !is_first { Some(print) } else { before.print };
+        noted.hidden = hidden;
+        let error = rights::hides(answer, self.operation);
+        Ok(Taken { list, noted, refusal: Some(Refusal { error, is_news }) })
     }
 }
 
 /// Whether the answer is a list without entries.
 pub(super) fn is_empty(answer: &Answer) -> bool {
-    matches!(answer.body.trim_ascii(), b"[]" | b"null")
+    matches!(json::trim(&answer.body), b"[]" | b"null")
 }
 
 /// A read that Consul holds back until something comes after `index`.

@@ -93,9 +93,9 @@ struct Tagged<'a> {
 #[serde(rename_all = "PascalCase")]
 struct Weights {
     #[serde(default)]
-    passing: Option<u32>,
+    passing: Option<f64>,
     #[serde(default)]
-    warning: Option<u32>,
+    warning: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -178,6 +178,13 @@ impl Reading<'_> {
         })
     }
 
+    /// The keys that an entry at a place of a list may have: whether it is one of ours, only its record tells.
+    pub(super) fn keys_at(&self, node: &str, id: &str) -> Vec<InstanceKey> {
+        let own = self.names.key_of(self.service, id);
+        let foreign = InstanceId::foreign([id, "@", node].concat());
+        own.into_iter().chain(foreign.ok().map(|id| InstanceKey::new(self.service.clone(), id))).collect()
+    }
+
     fn is_remote(&self, node: Option<&Node<'_>>) -> bool {
         let told = node.and_then(|node| node.datacenter.as_deref()).filter(|told| !told.is_empty());
         match (self.home, told) {
@@ -232,7 +239,10 @@ impl Reading<'_> {
         sketch.version = version
             .or_else(|| tags.iter().find_map(|tag| tag.strip_prefix("version=")).filter(|v| !v.is_empty()));
         (sketch.zone, sketch.group) = (zone, group);
-        sketch.weight = told.unwrap_or_else(|| neutral(entry.service.weights.as_ref(), health));
+        sketch.weight = match told {
+            Some(told) => told,
+            None => neutral(entry.service.weights.as_ref(), health)?,
+        };
         let own = |tag: &&str| !tag.starts_with("version=") && !tag.is_empty() && tag.len() <= 256;
         sketch.tags = tags.iter().map(|tag| &**tag).filter(own).take(64).collect();
         sketch.metadata = meta.iter().filter(|(key, _)| !lifted.contains(&Some(*key))).collect();
@@ -295,14 +305,15 @@ fn malformed(why: &'static str) -> Error {
     Error::new(ErrorKind::Protocol, why)
 }
 
-/// Our weight for Consul's, whose neutral one is 1.
-fn neutral(weights: Option<&Weights>, health: Health) -> Weight {
+/// Our weight for Consul's, whose neutral one is 1. One that is too large is the largest, and one below zero none: where
+/// it doesn't count, it costs nobody the entry.
+fn neutral(weights: Option<&Weights>, health: Health) -> Result<Weight, Error> {
     let told = weights.and_then(|weights| match health {
         Health::Warning => weights.warning,
         Health::Passing | Health::Maintenance | Health::Critical => weights.passing,
     });
-    let weight = told.unwrap_or(1).saturating_mul(Weight::NEUTRAL.get());
-    Weight::new(weight).unwrap_or(Weight::MAX)
+    let weight = told.unwrap_or(1.0) * f64::from(Weight::NEUTRAL.get());
+    Weight::from_f64(weight.min(f64::from(Weight::MAX.get())))
 }
 
 impl Check<'_> {

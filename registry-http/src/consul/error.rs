@@ -53,6 +53,11 @@ pub(super) fn is_unknown_check(answer: &Answer) -> bool {
     }
 }
 
+/// Whether the answer says that no server leads the others, so that only stale reads go on.
+pub(super) fn is_leaderless(answer: &Answer) -> bool {
+    text(answer).contains("No cluster leader")
+}
+
 /// Whether the token was refused as such.
 pub(super) fn is_bad_token(answer: &Answer) -> bool {
     answer.status == StatusCode::UNAUTHORIZED

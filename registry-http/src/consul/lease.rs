@@ -1,8 +1,10 @@
 //! What was published under one grant, at one agent.
 //!
 //! The agent is chosen when the first record is published, and stays: registering elsewhere would be another instance.
-//! If it gives no sign of life for a time to live while there are other agents, the lease is lost, and the next one
-//! chooses anew. The agent can't compare and set, so whose a record is is read just before it is written.
+//! If it gives no sign of life for a time to live, or for two looks where nobody beats, while there are other agents, the
+//! lease is lost, and the next one chooses anew. An agent that reaches none of its servers gives none, as nobody sees what
+//! it holds. What stands at one that was given up is removed once it is back. The agent can't compare and set, so whose a
+//! record is is read just before it is written.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -13,25 +15,27 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream};
+use futures_util::future::{BoxFuture, join};
 use registry_core::{
     Error, ErrorKind, Instance, InstanceKey, Lease, OnDuplicate, Status,
     backend::{Grant, Lifetime, Outcome, Presence, Publish, Renewal},
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     agent::{Agent, Holding, Holdings, Maintenance, check_id},
     names::Names,
+    owners::Owners,
     registration::{self, Known},
-    registry::Owners,
     session::Session,
 };
+use crate::http::abreast;
+
+mod beats;
+mod looks;
 
 /// Calls to the agent at the same time.
 const CONCURRENT: usize = 16;
-/// Beats at the same time: all of a client are due together.
-const BEATS: usize = 32;
 /// How often the catalogue is read for what the agent has only just told it.
 const LOOKS: u32 = 5;
 /// The first pause between two of these looks; it doubles.
@@ -56,7 +60,7 @@ struct State {
     held: BTreeMap<InstanceKey, String>,
     /// Ids that Consul's own check called critical when they were last looked at.
     failing: HashSet<String>,
-    /// When the agent last answered.
+    /// When the agent last answered, and reached its servers.
     heard: Instant,
 }
 
@@ -100,15 +104,25 @@ impl ConsulLease {
 
     /// The agent of this lease; as long as nothing was registered, one that answers now. Where there are several, the
     /// one that is preferred may be as dead as the others were when they were asked last, and only its own time in
-    /// quarantine would bring the next one's turn.
+    /// quarantine would bring the next one's turn. And it has to reach its servers, or nobody would see what it takes.
     async fn agent_to_write_to(&self) -> Result<Agent<'_>, Error> {
         let agent = self.agent("publish");
-        if self.session.config.common.servers.len() < 2 || self.state().is_bound {
-            return Ok(agent);
-        }
-        let server = agent.answering().await?;
+        let server = if self.session.config.common.servers.len() < 2 || self.state().is_bound {
+            agent.reaches_servers(None).await.map_err(|error| self.failed("publish", error))?;
+            Arc::clone(&agent.server)
+        } else {
+            agent.answering().await?
+        };
         self.state().agent = Some(Arc::clone(&server));
         Ok(Agent { server, ..agent })
+    }
+
+    /// What the agent holds that was found to reach its servers: by both it gives a sign of life. Either alone doesn't, as
+    /// one that answers only who the leader is would never be left for another.
+    async fn holdings_to_write_to(&self, agent: &Agent<'_>) -> Result<Holdings, Error> {
+        let holdings = agent.holdings().await.map_err(|error| self.failed("publish", error))?;
+        self.state().heard = Instant::now();
+        Ok(holdings)
     }
 
     async fn publish_one(&self, agent: &Agent<'_>, holdings: &Holdings, record: &Publish) -> Outcome {
@@ -154,7 +168,7 @@ impl ConsulLease {
         // With what is kept, our own maintenance would be.
         let returns = keep && wanted == Status::Serving && matches!(maintenance, Some(Maintenance::Ours(_)));
         let is_new = self.state().held.insert(instance.key(), id.clone()).is_none();
-        self.owners.set(&id, self.number);
+        self.owners.set(&id, self.number, &agent.server);
         let obstacle = added.or_else(|| holdings.obstacle());
         let own = check_id(&id);
         let obstacle = if is_critical { Some(&*own) } else { obstacle };
@@ -236,41 +250,31 @@ impl ConsulLease {
     }
 
     /// Does one thing for each of many, several at a time, after a look at what the agent holds.
-    async fn each<'a, T, F, Fut>(&'a self, agent: &'a Agent<'a>, things: &'a [T], act: F) -> Vec<Outcome>
+    async fn each<'a, T, F, Fut>(
+        &'a self,
+        agent: &'a Agent<'a>,
+        holdings: BoxFuture<'_, Result<Holdings, Error>>,
+        things: &'a [T],
+        act: F,
+    ) -> Vec<Outcome>
     where
         T: Sync,
         F: Fn(&'a T, Arc<Holdings>) -> Fut + Send,
-        Fut: Future<Output = Outcome> + Send,
+        Fut: Future<Output = Outcome> + Send + 'a,
     {
         if things.is_empty() {
             return Vec::new();
         }
-        let holdings = match agent.holdings().await {
+        let holdings = match holdings.await {
             Ok(holdings) => Arc::new(holdings),
             Err(error) => return things.iter().map(|_| Err(error.clone())).collect(),
         };
-        self.state().heard = Instant::now();
-        let acts: Vec<_> = things.iter().map(|thing| act(thing, Arc::clone(&holdings))).collect();
-        let outcomes = stream::iter(acts).buffered(CONCURRENT).collect::<Vec<Outcome>>().await;
-        outcomes.into_iter().map(|outcome| outcome.map_err(|e| in_context(e, agent.operation))).collect()
-    }
-
-    /// What a failed renewal is: the loss of the lease, if the agent has been away for long and others are there.
-    fn failed(&self, error: Error) -> Error {
-        let Lifetime::Leased { ttl } = self.lifetime else { return error };
-        let (heard, agent) = {
-            let state = self.state();
-            (state.heard, state.agent.clone())
-        };
-        let is_away = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
-        let others = self.session.config.common.servers.len() > 1;
-        if !is_away || !others || heard.elapsed() < ttl {
-            return error;
+        let mut acts: Vec<BoxFuture<'_, Outcome>> = Vec::with_capacity(things.len());
+        for thing in things {
+            acts.push(Box::pin(act(thing, Arc::clone(&holdings))));
         }
-        let agent = agent.as_deref().unwrap_or_default().to_owned();
-        Error::new(ErrorKind::LeaseLost, format!("the agent {agent} has been away for {ttl:?}"))
-            .with_context(super::NAME, "renew")
-            .with_source(error)
+        let outcomes = abreast(acts, CONCURRENT).await;
+        outcomes.into_iter().map(|outcome| outcome.map_err(|e| in_context(e, agent.operation))).collect()
     }
 }
 
@@ -285,11 +289,12 @@ impl Lease for ConsulLease {
             Ok(agent) => agent,
             Err(error) => return records.iter().map(|_| Err(error.clone())).collect(),
         };
+        let _publishing = self.owners.publishing(&agent.server).await;
         let act = |record, holdings: Arc<Holdings>| {
             let agent = &agent;
             async move { self.publish_one(agent, &holdings, record).await }
         };
-        self.each(&agent, records, act).await
+        self.each(&agent, Box::pin(self.holdings_to_write_to(&agent)), records, act).await
     }
 
     async fn withdraw(&self, instances: &[Arc<Instance>]) -> Vec<Outcome> {
@@ -306,106 +311,23 @@ impl Lease for ConsulLease {
             let agent = &agent;
             async move { self.withdraw_one(agent, &holdings, key).await }
         };
-        self.each(&agent, &keys, act).await
+        let ids: Vec<String> = keys.iter().map(|key| self.names.id(key)).collect();
+        self.owners.withdrawn(&ids, self.number, &agent.server);
+        join(
+            self.each(&agent, Box::pin(agent.holdings()), &keys, act),
+            self.tidy(self.owners.left(Some(&ids))),
+        )
+        .await
+        .0
     }
 
     async fn renew(&self, deadline: Instant) -> Result<Renewal, Error> {
-        let mut renewal = Renewal::default();
-        if let Lifetime::Leased { ttl } = self.lifetime {
-            renewal.ttl = Some(ttl);
-        }
-        let held: Vec<(InstanceKey, String)> = {
-            let state = self.state();
-            state.held.iter().map(|(key, id)| (key.clone(), id.clone())).collect()
-        };
-        if held.is_empty() {
-            return Ok(renewal);
-        }
-        let agent = self.agent("renew");
-        // A little early, so that the core doesn't give up on all because of one.
-        let by = deadline - (deadline.saturating_duration_since(Instant::now()) / 10);
-        let total = held.len();
-        let beats: Vec<_> = held
-            .into_iter()
-            .map(|(key, id)| {
-                let agent = &agent;
-                async move {
-                    // Also one that waits for a token.
-                    let answer = timeout_at(by, agent.pass(&id, Some(by))).await;
-                    let late = |_| {
-                        let message = format!("the beat got no answer from {} in time", agent.server);
-                        Err(Error::new(ErrorKind::Timeout, message).with_context(super::NAME, "renew"))
-                    };
-                    (key, answer.unwrap_or_else(late))
-                }
-            })
-            .collect();
-        let answers: Vec<_> = stream::iter(beats).buffer_unordered(BEATS).collect().await;
-        let mut failure = None;
-        for (key, answer) in answers {
-            match answer {
-                Ok(true) => {}
-                Ok(false) => renewal.lost.push(key),
-                Err(error) => {
-                    failure.get_or_insert(error);
-                    renewal.missed.push(key);
-                }
-            }
-        }
-        match failure {
-            // Nobody was heard: what kept them from answering says more than their names.
-            Some(error) if renewal.missed.len() == total => Err(self.failed(error)),
-            _ => {
-                self.state().heard = Instant::now();
-                Ok(renewal)
-            }
-        }
+        self.beat(deadline).await
     }
 
     async fn inspect(&self, keys: &[InstanceKey]) -> Result<Vec<Presence>, Error> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let agent = self.agent("inspect");
-        let holdings = agent.holdings().await?;
-        self.state().heard = Instant::now();
-        let ids: Vec<String> = keys.iter().map(|key| self.names.id(key)).collect();
-        let looks: Vec<_> = ids.iter().map(|id| agent.held(&holdings, id)).collect();
-        let held: Vec<_> = stream::iter(looks).buffered(CONCURRENT).collect().await;
-        let mut found: Vec<Presence> =
-            ids.iter().zip(held).map(|(id, held)| self.judge(id, held, &holdings)).collect();
-        let Some(node) = &holdings.node else { return Ok(found) };
-        if !found.iter().any(|presence| matches!(presence, Presence::Ours { .. })) {
-            return Ok(found);
-        }
-        let mut pause = LOOK_AGAIN;
-        for look in 1..=LOOKS {
-            // The agent's word is all there is to be had.
-            let Some(catalogued) = agent.catalogued(node).await? else { return Ok(found) };
-            let is_behind = |(id, presence): (&String, &Presence)| match presence {
-                Presence::Ours { version } => catalogued.get(id) != Some(&Some(*version)),
-                _ => false,
-            };
-            let behind: Vec<bool> = ids.iter().zip(&found).map(is_behind).collect();
-            if !behind.contains(&true) {
-                return Ok(found);
-            }
-            if look < LOOKS {
-                sleep(pause).await;
-                pause *= 2;
-                continue;
-            }
-            // The agent took it and nobody can see it: limits at the servers do that, without an error.
-            for ((id, presence), _) in ids.iter().zip(&mut found).zip(behind).filter(|(_, behind)| *behind) {
-                *presence = match catalogued.get(id) {
-                    Some(Some(version)) if version.incarnation == self.grant.incarnation => {
-                        Presence::Ours { version: *version }
-                    }
-                    _ => Presence::Missing,
-                };
-            }
-        }
-        Ok(found)
+        let (presences, ()) = join(self.look(keys), self.tidy(self.owners.due())).await;
+        presences
     }
 
     async fn revoke(&self) -> Result<(), Error> {
@@ -422,42 +344,15 @@ impl Lease for ConsulLease {
                 Ok(())
             }
         };
-        let outcomes = self.each(&agent, &hanging, act).await;
+        let (outcomes, ()) = join(
+            self.each(&agent, Box::pin(agent.holdings()), &hanging, act),
+            self.tidy(self.owners.left(None)),
+        )
+        .await;
         for key in moved {
             self.state().held.remove(&key);
         }
         outcomes.into_iter().collect()
-    }
-}
-
-impl ConsulLease {
-    fn judge(&self, id: &str, held: Result<Option<Holding>, Error>, holdings: &Holdings) -> Presence {
-        let holding = match held {
-            Ok(Some(holding)) => holding,
-            // Consul removes what has failed for long: nobody deleted it.
-            Ok(None) if self.owners.is(id, self.number) && self.note_critical(id, None) => {
-                return Presence::Failing;
-            }
-            Ok(None) => return Presence::Missing,
-            Err(error) => {
-                tracing::debug!(id, error = format!("{error:#}"), "can't tell whether it is there");
-                return Presence::Unknown;
-            }
-        };
-        match holding.version {
-            Some(version) if version.incarnation == self.grant.incarnation => {
-                let is_critical = self.note_critical(id, Some(&holding));
-                if !self.owners.is(id, self.number) {
-                    Presence::Missing
-                } else if is_critical && holding.maintenance.is_none() || holdings.hides(&holding) {
-                    Presence::Failing
-                } else {
-                    // What is out of traffic by its own word, or an operator's, loses nothing by its check.
-                    Presence::Ours { version }
-                }
-            }
-            _ => Presence::Foreign,
-        }
     }
 }
 

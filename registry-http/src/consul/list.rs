@@ -3,7 +3,11 @@
 //! Of a first list everything is new: its entries are read as they are found, which also tells where they end. Of a later
 //! one nearly nothing is, so that it is split, and only what has other bytes than before is read.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::BuildHasher,
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 use registry_core::{
@@ -14,7 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::entry::{Entry, Reading};
-use crate::json::{Element, Elements};
+use crate::json::{self, Element, Elements};
 
 /// One list that was taken in.
 pub(super) struct Taken {
@@ -29,7 +33,7 @@ pub(super) struct Taken {
 pub(super) fn take(relist: &mut Relist, reading: &Reading<'_>, body: &[u8]) -> Option<Taken> {
     // Checking UTF-8 once is faster than for each string.
     let taken =
-        std::str::from_utf8(body).ok().and_then(|text| match text.trim_ascii_start().strip_prefix('[') {
+        std::str::from_utf8(body).ok().and_then(|text| match json::trim_start(text).strip_prefix('[') {
             Some(entries) if relist.is_new() && !reading.is_prepared => take_first(relist, reading, entries),
             _ => take_next(relist, reading, text),
         });
@@ -45,7 +49,7 @@ fn take_first(relist: &mut Relist, reading: &Reading<'_>, entries: &str) -> Opti
         Element::Read(_, entry) => reading.instance(&entry),
         Element::Raw(raw) => reading.decode(raw),
     });
-    if entries.after().is_none_or(|after| !after.trim_ascii().is_empty()) {
+    if entries.after().is_none_or(|after| !json::trim_start(after).is_empty()) {
         // It knew nothing before.
         *relist = Relist::new();
         return None;
@@ -86,13 +90,25 @@ fn places(instances: &[Arc<Instance>]) -> HashMap<Name<'_>, usize, RandomState> 
     places
 }
 
-/// Whether a key is in a list twice.
-pub(super) fn has_doubles(list: &Relisted) -> bool {
-    places(&list.instances).len() < list.instances.len()
+/// Whether each key is in a list once.
+pub(super) fn is_distinct(list: &Relisted) -> bool {
+    list.is_distinct
+        || has_own_hashes(&list.instances)
+        || places(&list.instances).len() == list.instances.len()
+}
+
+/// The same, as far as hashes tell, which is nearly always: a table of them is a quarter of one of keys.
+fn has_own_hashes(instances: &[Arc<Instance>]) -> bool {
+    let hashing = RandomState::default();
+    let mut hashes = HashSet::with_capacity_and_hasher(instances.len(), RandomState::default());
+    instances.iter().all(|instance| hashes.insert(hashing.hash_one(name(instance))))
 }
 
 /// Each key once: one instance may stand at two agents, after it has moved or while both are told of it.
 pub(super) fn distinct(list: Relisted) -> (Vec<Arc<Instance>>, Vec<InstanceKey>) {
+    if list.rejected.is_empty() && is_distinct(&list) {
+        return (list.instances, list.rejected);
+    }
     let places = places(&list.instances);
     let is_new = |key: &InstanceKey| !places.contains_key(&(&key.service, &key.id));
     let rejected = list.rejected.into_iter().filter(is_new).collect();

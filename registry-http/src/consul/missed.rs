@@ -53,13 +53,12 @@ struct Service {
 }
 
 impl Missed<'_> {
-    /// Refuses the list if any of these, which it lacks, may be there. All questions of a kind together take no longer
-    /// than one may, and some are asked at the same time: who has to begin anew, for lack of time, asks all again.
+    /// Which of these, which the list lacks, may be there and hidden. All questions of a kind together take no longer than
+    /// one may, and some are asked at the same time: who has to begin anew, for lack of time, asks all again.
     ///
     /// # Errors
-    /// [`ErrorKind::PermissionDenied`] if one is hidden, [`ErrorKind::Unavailable`] if one is shown; or what kept the
-    /// leader from answering.
-    pub(super) async fn refuse_hiding(&self, missing: &[Place]) -> Result<(), Error> {
+    /// [`ErrorKind::Unavailable`] if one is shown; or what kept the leader from answering.
+    pub(super) async fn hidden(&self, missing: &[Place]) -> Result<Vec<Place>, Error> {
         let limit = self.reader.session.config.common.request_timeout;
         let by = Instant::now() + limit;
         let mut asked: Vec<BoxFuture<'_, Result<bool, Error>>> = Vec::new();
@@ -73,12 +72,19 @@ impl Missed<'_> {
             }
         }
         let by = Instant::now() + limit;
-        let mut asked: Vec<BoxFuture<'_, Result<(), Error>>> = Vec::new();
+        let mut asked: Vec<BoxFuture<'_, Result<bool, Error>>> = Vec::new();
         // They are in the order of their nodes.
-        for standing in doubtful.chunk_by(|a: &&Place, b| a.node() == b.node()) {
-            asked.push(Box::pin(self.refuse_hidden_node(standing, by)));
+        let by_node = || doubtful.chunk_by(|a: &&Place, b| a.node() == b.node());
+        for standing in by_node() {
+            asked.push(Box::pin(self.hides(standing, by)));
         }
-        abreast(asked, AT_ONCE).await.into_iter().collect()
+        let mut hidden = Vec::new();
+        for (standing, hides) in by_node().zip(abreast(asked, AT_ONCE).await) {
+            if hides? {
+                hidden.extend(standing.iter().copied().cloned());
+            }
+        }
+        Ok(hidden)
     }
 
     /// Whether the leader doesn't say that none of these is there.
@@ -94,13 +100,12 @@ impl Missed<'_> {
         }
     }
 
-    /// Refuses the list if the node of these may be hidden, or shows one of them.
-    async fn refuse_hidden_node(&self, standing: &[&Place], by: Instant) -> Result<(), Error> {
+    /// Whether the node of these may be hidden.
+    async fn hides(&self, standing: &[&Place], by: Instant) -> Result<bool, Error> {
         let Reader { session, query, operation } = self.reader;
-        let Some(node) = standing.first().map(|place| place.node()) else { return Ok(()) };
-        let hides = || Err(rights::hides(self.answer, operation));
+        let Some(node) = standing.first().map(|place| place.node()) else { return Ok(false) };
         if node.is_empty() {
-            return hides();
+            return Ok(true);
         }
         let path = session.path("/v1/catalog/node-services", Some(node)).maybe_query("dc", self.dc());
         let told = session.call(Call::get(operation, path).list().until(by)).await?;
@@ -108,15 +113,17 @@ impl Missed<'_> {
             status if status.is_success() => {}
             _ if error::is_bad_token(&told) => return Err(error::refusal(&told, operation)),
             // Nobody says.
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => return hides(),
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+                return Ok(true);
+            }
             _ => return Err(error::refusal(&told, operation)),
         }
         let Ok(Some(NodeServices { node: shown, services })) = serde_json::from_slice(&told.body) else {
-            return hides();
+            return Ok(true);
         };
         let is_filtered = rights::is_filtered(&told);
         let Some(shown) = shown else {
-            return if is_filtered { hides() } else { Ok(()) };
+            return Ok(is_filtered);
         };
         let is_missed = |one: &Service| {
             standing.iter().any(|place| place.id() == one.id)
@@ -125,10 +132,7 @@ impl Missed<'_> {
         if services.unwrap_or_default().iter().any(is_missed) {
             return Err(self.behind());
         }
-        if !shown.node.eq_ignore_ascii_case(node) || is_filtered && self.is_blank {
-            return hides();
-        }
-        Ok(())
+        Ok(!shown.node.eq_ignore_ascii_case(node) || is_filtered && self.is_blank)
     }
 
     fn dc(&self) -> Option<&str> {

@@ -17,6 +17,7 @@ mod lease;
 mod list;
 mod missed;
 mod names;
+mod owners;
 mod pace;
 mod query;
 mod registration;

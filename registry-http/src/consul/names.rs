@@ -49,7 +49,9 @@ impl Names {
 
     /// Whether this is the name of a service at Consul.
     pub(super) fn is_name_of(&self, service: &ServiceName, name: &str) -> bool {
-        let plain = name.strip_prefix(&*self.prefix).filter(|rest| is_plain(rest));
+        // Compared with nothing, a processor may stumble over where nothing is.
+        let rest = if self.prefix.is_empty() { Some(name) } else { name.strip_prefix(&*self.prefix) };
+        let plain = rest.filter(|rest| is_plain(rest));
         plain.map_or_else(|| self.service(service) == name, |plain| plain == service.as_str())
     }
 

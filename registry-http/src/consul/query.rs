@@ -1,5 +1,7 @@
 //! What a target asks of Consul.
 
+use std::ops::Range;
+
 use registry_core::{Error, ServiceName, Target};
 
 use super::{
@@ -71,6 +73,11 @@ impl Query {
             query.datacenters.push(None);
         }
         Ok(query)
+    }
+
+    /// The numbers of its data centres.
+    pub(super) fn all(&self) -> Range<usize> {
+        0..self.datacenters.len()
     }
 
     fn tagged(&self) -> Option<String> {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     agent::{check_id, reason},
-    codec::encode_meta,
+    codec::{encode_meta, facing},
     config::{ConsulCheck, ConsulConfig},
     entry::SERVICE_MAINTENANCE,
     names::Names,
@@ -45,7 +45,7 @@ pub(super) fn body(
     known: Known,
 ) -> Result<Vec<u8>, Error> {
     let instance = &*record.instance;
-    let endpoint = instance.endpoint();
+    let endpoint = facing(instance);
     let mut checks = vec![check(config, instance, lifetime, id, known)?];
     if known.is_new && instance.status() != Status::Serving {
         checks.push(maintenance(id, instance.status()));
@@ -103,6 +103,12 @@ fn check(
             let endpoint = find(instance, &["http", "https"], "an http or https endpoint")?;
             let path = config.check_path.as_deref().unwrap_or("/");
             check["HTTP"] = format!("{}://{}{path}", endpoint.scheme(), endpoint.authority()).into();
+            if let Some(method) = &config.check_method {
+                check["Method"] = method.as_str().into();
+            }
+            if let Some((name, value)) = &config.check_header {
+                check["Header"] = json!({ name.as_str(): [value] });
+            }
         }
         ConsulCheck::Tcp => check["TCP"] = instance.endpoint().authority().into(),
         ConsulCheck::Grpc => {
@@ -118,6 +124,12 @@ fn check(
     if config.check != ConsulCheck::Ttl {
         check["Interval"] = go(config.check_interval).into();
         check["Timeout"] = go(config.check_timeout).into();
+    }
+    if config.check_tls_skip_verify {
+        check["TLSSkipVerify"] = true.into();
+    }
+    if let Some(name) = &config.check_tls_server_name {
+        check["TLSServerName"] = name.as_str().into();
     }
     Ok(check)
 }

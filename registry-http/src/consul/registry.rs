@@ -1,9 +1,8 @@
 //! Granting leases, which Consul doesn't know: a lease is the set of what was published under it.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,7 +14,7 @@ use registry_core::{
     backend::{Grant, Lifetime},
 };
 
-use super::{config::ConsulCheck, lease::ConsulLease, names::Names, session::Session};
+use super::{config::ConsulCheck, lease::ConsulLease, names::Names, owners::Owners, session::Session};
 
 /// How often instances that Consul itself checks are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
@@ -27,28 +26,6 @@ pub(super) struct ConsulRegistry {
     names: Names,
     owners: Arc<Owners>,
     granted: AtomicU64,
-}
-
-/// Under which lease of this client each service id was published last.
-#[derive(Debug, Default)]
-pub(super) struct Owners(Mutex<HashMap<String, u64>>);
-
-impl Owners {
-    pub(super) fn set(&self, id: &str, lease: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), lease);
-    }
-
-    pub(super) fn is(&self, id: &str, lease: u64) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id) == Some(&lease)
-    }
-
-    /// Forgets an id, unless another lease has it by now.
-    pub(super) fn forget(&self, id: &str, lease: u64) {
-        let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if owners.get(id) == Some(&lease) {
-            owners.remove(id);
-        }
-    }
 }
 
 impl ConsulRegistry {

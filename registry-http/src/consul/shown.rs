@@ -11,14 +11,21 @@
 //! 2. then by node: who may see a node is shown it, and from whom it is hidden is told so. The agent isn't asked what may be
 //!    read, as it remembers a token's rights for a while, 30 s by default, after they were narrowed.
 //!
+//! What is hidden stays in the view: a list that hides some is told with the keys of these as such that can't be read, and
+//! the session ends with a refusal, as does each that follows until there is something else to tell. That ends when
+//! rights return, when Consul tells that they are gone, or after an hour ([`HIDDEN_FOR`]): by then it is no slip of
+//! whoever writes the policies, and who may not see an instance isn't meant to call it.
+//!
 //! A watch keeps what it was shown itself. What is shared here bridges the sessions of one target.
 
 use std::{
     collections::HashMap,
+    hash::BuildHasher,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use foldhash::fast::FixedState;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -31,6 +38,13 @@ const MOST: usize = 1024;
 /// How long a list is remembered that no session keeps: sessions that follow each other are less than that apart.
 const BRIDGE: Duration = Duration::from_secs(10 * 60);
 
+/// How long what was hidden is kept, if nobody says that it is gone: 1 h.
+pub(super) const HIDDEN_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// How long a first list that hides some isn't told, if its places are those that were known: 10 min. What stands there
+/// may have changed between two sessions, which places don't tell.
+const UNTOLD_FOR: Duration = Duration::from_secs(10 * 60);
+
 /// What lists showed last, by the path that asks for them.
 #[derive(Debug, Default)]
 pub(super) struct Shown(Mutex<HashMap<String, (Noted, Instant)>>);
@@ -38,8 +52,50 @@ pub(super) struct Shown(Mutex<HashMap<String, (Noted, Instant)>>);
 /// What one list showed.
 #[derive(Clone, Debug)]
 pub(super) struct Noted {
+    /// Also what is hidden.
     pub(super) places: Arc<Places>,
     pub(super) told: Told,
+    /// What was shown before and has been hidden ever since.
+    pub(super) hidden: Arc<[Hidden]>,
+    /// Of the list that was told last while it hid some, so that the same isn't told anew by each session that is refused.
+    pub(super) print: Option<u64>,
+}
+
+/// A place that was shown once, and since when it is hidden.
+#[derive(Clone, Debug)]
+pub(super) struct Hidden {
+    pub(super) place: Place,
+    pub(super) since: Instant,
+}
+
+impl Noted {
+    /// Of a list that hides nothing.
+    pub(super) fn whole(places: Arc<Places>, told: Told) -> Self {
+        Self { places, told, hidden: Arc::from([]), print: None }
+    }
+
+    /// Whether a first list, of which only the places are known from before, tells anything but that some are hidden.
+    pub(super) fn is_news(&self, now: &Places, hidden: &[Hidden], print: u64) -> bool {
+        match self.print {
+            // What was hidden and is gone by now was never in the bytes.
+            Some(told) => told != print || self.hidden.iter().any(|one| !is_among(hidden, one)),
+            None => {
+                let Missing::Places(missing) = self.places.lacking(now) else { return true };
+                let Missing::Places(new) = now.lacking(&self.places) else { return true };
+                let is_overdue = |one: &Hidden| one.since.elapsed() >= UNTOLD_FOR;
+                missing.len() > hidden.len() || !new.is_empty() || hidden.iter().any(is_overdue)
+            }
+        }
+    }
+}
+
+fn is_among(hidden: &[Hidden], one: &Hidden) -> bool {
+    hidden.iter().any(|other| other.place == one.place)
+}
+
+/// What tells the bytes of one list from those of another.
+pub(super) fn print(body: &[u8]) -> u64 {
+    FixedState::with_seed(0).hash_one(body)
 }
 
 /// Where the entries of one list stand.
@@ -114,6 +170,15 @@ impl Places {
 
     pub(super) fn unnoted() -> Self {
         Self { known: None }
+    }
+
+    /// These and others.
+    pub(super) fn and(&self, others: impl Iterator<Item = Place>) -> Self {
+        let Some(known) = &self.known else { return Self::unnoted() };
+        let mut known: Vec<Place> = known.iter().cloned().chain(others).collect();
+        known.sort_unstable();
+        known.dedup();
+        Self { known: Some(known) }
     }
 
     pub(super) fn holds(&self, place: &Place) -> bool {
@@ -222,8 +287,10 @@ mod tests {
             server: "agent".into(),
             bytes: 2,
             is_partial: false,
+            is_led: true,
+            vouched: Instant::now(),
         };
-        Noted { places: Arc::new(places("[]")), told }
+        Noted::whole(Arc::new(places("[]")), told)
     }
 
     #[tokio::test(start_paused = true)]

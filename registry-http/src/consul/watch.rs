@@ -7,6 +7,8 @@
 //!     │                     │         │     └─────────────────────────────────────┘
 //!     │                     └─────────┤ index went back, or another data centre serves
 //!     └──────── any failure ──────────┴──► Over
+//!
+//!  a list that hides what was shown: what is certain, if there is any ──► Refused ──► PermissionDenied, Over
 //! ```
 //!
 //! The rules of blocking queries: an index is compared with those of the same kind only (a streaming agent's are lower
@@ -17,9 +19,9 @@
 //! hidden something (`shown.rs`).
 //!
 //! Prepared queries can't be waited on and are executed at an interval. Where several data centres are named, those in
-//! front of the one in use are read in each round, and the others when it runs empty.
+//! front of the one in use are read in each round, and at that interval while a round lasts; the others when it runs empty.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::stream;
 use registry_core::{
@@ -30,8 +32,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     config::ConsulRead,
-    discovery::{Found, Reader, Told, is_empty},
-    list::{distinct, has_doubles},
+    discovery::{Found, Reader, Refusal, Taken, Told, is_empty},
+    list::{distinct, is_distinct},
     pace::{Held, Pace},
     query::Query,
     session::Session,
@@ -81,7 +83,16 @@ struct Watcher {
 enum Phase {
     Opening,
     Watching(Box<View>),
+    /// All that is certain was told.
+    Refused(Error),
     Over,
+}
+
+/// What ended a wait.
+enum Waited {
+    Answer(crate::http::Answer),
+    /// A data centre in front of the one that was asked serves again.
+    Preferred(Box<Found>),
 }
 
 /// The list that is watched.
@@ -99,12 +110,13 @@ impl Watcher {
         let item = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Over => return None,
             Phase::Opening => {
-                let found = self.reader().first(0, self.session.config.read, None).await;
+                let found = self.reader().first(self.query.all(), self.session.config.read, None).await;
                 match found {
-                    Ok(found) => Ok(self.reset(found).await),
+                    Ok(found) => self.reset(found).await,
                     Err(error) => Err(error),
                 }
             }
+            Phase::Refused(error) => Err(error),
             Phase::Watching(view) => self.round(*view).await,
         };
         Some(item)
@@ -115,40 +127,55 @@ impl Watcher {
     }
 
     /// Begins with a whole list.
-    async fn reset(&mut self, found: Found) -> Event {
+    ///
+    /// # Errors
+    /// [`ErrorKind::PermissionDenied`](registry_core::ErrorKind::PermissionDenied) if nothing is to be told of it but that
+    /// it hides what was shown before.
+    async fn reset(&mut self, found: Found) -> Result<Event, Error> {
+        let refusal = match found.refusal {
+            Some(Refusal { error, is_news: false }) => {
+                self.reader().note(found.at, found.noted);
+                return Err(error);
+            }
+            refusal => refusal,
+        };
         let source = self.session.source(found.dc.as_deref()).await;
-        if found.told.is_partial {
-            tracing::warn!(service = %self.query.service, server = %found.told.server,
+        let told = &found.noted.told;
+        if told.is_partial {
+            tracing::warn!(service = %self.query.service, server = %told.server,
                 "the list leaves out what the token may not read");
         }
-        self.revision = found.told.index;
-        self.pace.weigh(found.told.bytes);
-        let evidence = found.told.evidence(source.clone());
+        self.revision = told.index;
+        self.pace.weigh(told.bytes);
+        let evidence = told.evidence(source.clone());
         let before = found.list.instances.len();
         let (list, rejected) = distinct(found.list);
         self.has_doubles = list.len() < before;
         let mut event = Event::new(vec![Change::Reset(list)], None, evidence);
         event.rejected = rejected;
         let is_empty = before == 0 && event.rejected.is_empty();
-        let noted = Noted { places: found.places, told: found.told };
-        let view = View { relist: found.relist, noted, at: found.at, source, is_empty };
+        let mut relist = found.relist;
+        if !self.has_doubles {
+            relist.note_distinct();
+        }
+        let view = View { relist, noted: found.noted, at: found.at, source, is_empty };
         self.reader().note(view.at, view.noted.clone());
-        self.phase = Phase::Watching(Box::new(view));
-        event
+        self.phase = match refusal {
+            Some(Refusal { error, .. }) => Phase::Refused(error),
+            None => Phase::Watching(Box::new(view)),
+        };
+        Ok(event)
     }
 
     /// The next answer, whatever it brings.
     async fn round(&mut self, mut view: View) -> Result<Event, Error> {
-        let mut answer = self.ask(&view).await?;
-        // One that was served before stands in front of this one.
-        if view.at > 0
-            && let Ok(found) = self.reader().first(0, self.session.config.read, None).await
-            && found.at < view.at
-            && !found.list.instances.is_empty()
-        {
-            tracing::info!(service = %self.query.service, dc = ?found.dc, "a preferred data centre serves again");
-            return Ok(self.reset(found).await);
-        }
+        let mut answer = match self.ask_while_preferred_are_empty(&view).await? {
+            Waited::Answer(answer) => answer,
+            Waited::Preferred(found) => {
+                tracing::info!(service = %self.query.service, dc = ?found.dc, "a preferred data centre serves again");
+                return self.reset(*found).await;
+            }
+        };
         let last = &view.noted.told;
         let mut told = last.next(&answer);
         self.pace.weigh(told.bytes);
@@ -169,8 +196,8 @@ impl Watcher {
             self.session.doubt();
             sleep_until(self.pace.take(Instant::now())).await;
             let found = self.reader().list(view.at, ConsulRead::Default, None).await?;
-            tracing::debug!(service = %self.query.service, from = ?last.index, to = ?found.told.index, "the index went back");
-            return Ok(self.reset(found).await);
+            tracing::debug!(service = %self.query.service, from = ?last.index, to = ?found.noted.told.index, "the index went back");
+            return self.reset(found).await;
         }
         if view.relist.is_same(&answer.body) {
             if is_empty(&answer) {
@@ -180,21 +207,34 @@ impl Watcher {
             if view.is_empty
                 && let Some(found) = self.served_after(view.at).await?
             {
-                return Ok(self.reset(found).await);
+                return self.reset(found).await;
             }
             view.noted.told = told;
             return Ok(self.event(view, Relisted::default()));
         }
         let at = view.at;
-        let (list, places) = self.reader().take(&mut view.relist, &answer, at, Some(&view.noted)).await?;
+        let reader = self.reader();
+        let Taken { list, noted, refusal } =
+            reader.take(&mut view.relist, &answer, at, Some(&view.noted), told).await?;
         view.is_empty = list.instances.is_empty() && list.rejected.is_empty();
         if view.is_empty
             && let Some(found) = self.served_after(at).await?
         {
-            return Ok(self.reset(found).await);
+            return self.reset(found).await;
         }
-        view.noted = Noted { places, told };
-        Ok(self.event(view, list))
+        view.noted = noted;
+        match refusal {
+            None => Ok(self.event(view, list)),
+            Some(Refusal { error, is_news: false }) => {
+                self.reader().note(at, view.noted);
+                Err(error)
+            }
+            Some(Refusal { error, .. }) => {
+                let event = self.event(view, list);
+                self.phase = Phase::Refused(error);
+                Ok(event)
+            }
+        }
     }
 
     /// The list of a data centre behind an empty one, if any serves.
@@ -203,12 +243,39 @@ impl Watcher {
             return Ok(None);
         }
         // Its failure is no reason to tell what is known of this one.
-        let found = self.reader().first(at + 1, self.session.config.read, None).await?;
+        let later = at + 1..self.query.datacenters.len();
+        let found = self.reader().first(later, self.session.config.read, None).await?;
         if found.list.instances.is_empty() {
             return Ok(None);
         }
         tracing::info!(service = %self.query.service, dc = ?found.dc, "another data centre serves");
         Ok(Some(found))
+    }
+
+    /// Waits for an answer of a data centre; of one that isn't the first, only as long as none in front of it serves. Their
+    /// lists are empty, so that it costs little to read them time and again.
+    async fn ask_while_preferred_are_empty(&mut self, view: &View) -> Result<Waited, Error> {
+        if view.at == 0 {
+            return self.ask(view).await.map(Waited::Answer);
+        }
+        let (session, query) = (Arc::clone(&self.session), self.query.clone());
+        let reader = Reader { session: &session, query: &query, operation: OPERATION };
+        let mut asked = pin!(self.ask(view));
+        loop {
+            let answer = tokio::select! {
+                answer = &mut asked => Some(answer?),
+                () = sleep(session.config.poll) => None,
+            };
+            // A failure of theirs is no reason to tell nothing of this one.
+            if let Ok(found) = reader.first(0..view.at, session.config.read, None).await
+                && !found.list.instances.is_empty()
+            {
+                return Ok(Waited::Preferred(Box::new(found)));
+            }
+            if let Some(answer) = answer {
+                return Ok(Waited::Answer(answer));
+            }
+        }
     }
 
     /// Waits for an answer: held back by Consul where that works.
@@ -234,19 +301,22 @@ impl Watcher {
     }
 
     /// What a list changes; nothing is a sign of life.
-    fn event(&mut self, view: View, list: Relisted) -> Event {
+    fn event(&mut self, mut view: View, list: Relisted) -> Event {
         self.reader().note(view.at, view.noted.clone());
         let told = &view.noted.told;
         self.revision = self.revision.max(told.index);
         let mut evidence = told.evidence(view.source.clone());
         evidence.revision = self.revision;
-        self.phase = Phase::Watching(Box::new(view));
         let is_unchanged = list.changed.is_empty() && list.gone.is_empty() && list.rejected.is_empty();
         if is_unchanged && list.instances.is_empty() {
+            self.phase = Phase::Watching(Box::new(view));
             return Event::new(Vec::new(), None, evidence);
         }
-        let had_doubles = std::mem::take(&mut self.has_doubles);
-        self.has_doubles = has_doubles(&list);
+        let had_doubles = std::mem::replace(&mut self.has_doubles, !is_distinct(&list));
+        if !self.has_doubles {
+            view.relist.note_distinct();
+        }
+        self.phase = Phase::Watching(Box::new(view));
         if self.has_doubles || had_doubles {
             // Which of two counts can't be told from what changed.
             let (whole, rejected) = distinct(list);

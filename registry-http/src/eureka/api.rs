@@ -13,16 +13,24 @@ use http::{
     header::{ACCEPT, AUTHORIZATION},
 };
 use registry_core::{Credential, Error, ErrorKind};
+use serde::{Deserialize, de::IgnoredAny};
 use tokio::time::Instant;
 
 use super::{
     config::EurekaConfig,
-    error::{is_unready, malformed, misled, refused, unready},
+    error::{Why, is_unready, malformed, misled, refused, stranger, unready},
 };
-use crate::http::{Answer, Call, Credentials, Path, Servers};
+use crate::{
+    http::{Answer, Call, Credentials, Path, Servers},
+    json,
+};
 
-/// By which the servers' rate limiter tells clients apart.
-const IDENTITY: HeaderName = HeaderName::from_static("discoveryidentity-name");
+/// By which the servers' rate limiter and their logs tell clients apart: what, of which version, and which of them.
+const IDENTITY: [HeaderName; 3] = [
+    HeaderName::from_static("discoveryidentity-name"),
+    HeaderName::from_static("discoveryidentity-version"),
+    HeaderName::from_static("discoveryidentity-id"),
+];
 
 /// How often another server is preferred, from half to one and a half of it: the reference client's session
 /// (`sessionedClientReconnectIntervalSeconds`), with its jitter.
@@ -38,6 +46,8 @@ pub(crate) struct Api {
     servers: Servers,
     credentials: Credentials,
     context: String,
+    /// Another for each client, and for each process.
+    identity: HeaderValue,
     /// The servers that have refused all lists as they do while they wait for their peers, since there was the last.
     warming: Mutex<HashMap<Arc<str>, Warming>>,
 }
@@ -56,6 +66,14 @@ pub(crate) struct Place {
     pub(crate) id: Box<str>,
 }
 
+/// What an answer about one instance says.
+#[derive(Debug)]
+pub(crate) enum Known<T> {
+    Yes(T),
+    /// A 404: this server's, or that of somebody in front of it. `absence.rs` tells them apart.
+    Denied(Arc<str>),
+}
+
 /// A list as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
@@ -72,7 +90,7 @@ impl Body {
         let text = std::str::from_utf8(&self.bytes).map_err(|e| malformed(&self.server, operation, e))?;
         if text.trim_start().starts_with('<') {
             let why = "it is XML or HTML; is the option context right?";
-            return Err(malformed(&self.server, operation, super::error::Why(why)));
+            return Err(malformed(&self.server, operation, Why(why)));
         }
         Ok(text)
     }
@@ -81,7 +99,8 @@ impl Body {
 impl Api {
     pub(crate) fn new(config: &EurekaConfig, credentials: Credentials) -> Self {
         let servers = Servers::new(super::NAME, config.common.clone()).rebalanced(REBALANCE);
-        Self { servers, credentials, context: config.context.clone(), warming: Mutex::default() }
+        let identity = HeaderValue::from_str(&format!("{:016x}", fastrand::u64(..))).expect("digits");
+        Self { servers, credentials, context: config.context.clone(), identity, warming: Mutex::default() }
     }
 
     pub(crate) fn servers(&self) -> &Servers {
@@ -100,7 +119,7 @@ impl Api {
         let call = Call::post("publish", self.path("apps").segment(app)).json(body).repeatable();
         let answer = self.send(call.until(until)).await?;
         match answer.status {
-            StatusCode::NOT_FOUND => Err(misled(&answer, "publish")),
+            StatusCode::NOT_FOUND => Err(self.misled(&answer, "publish")),
             status if status.is_success() => Ok(()),
             _ => Err(refused(&answer, "publish")),
         }
@@ -113,13 +132,13 @@ impl Api {
         status: &str,
         dirty: u64,
         until: Instant,
-    ) -> Result<bool, Error> {
+    ) -> Result<Known<()>, Error> {
         let path = self.record(place).query("status", status).query("lastDirtyTimestamp", &dirty.to_string());
         self.is_known(Call::put("renew", path).until(until)).await
     }
 
     /// Cancels a registration; whether there was one.
-    pub(crate) async fn cancel(&self, place: &Place, until: Instant) -> Result<bool, Error> {
+    pub(crate) async fn cancel(&self, place: &Place, until: Instant) -> Result<Known<()>, Error> {
         self.is_known(Call::delete("withdraw", self.record(place)).until(until)).await
     }
 
@@ -129,7 +148,7 @@ impl Api {
         place: &Place,
         status: &str,
         until: Instant,
-    ) -> Result<bool, Error> {
+    ) -> Result<Known<()>, Error> {
         let path = self.record(place).segment("status").query("value", status);
         self.is_known(Call::put("publish", path).until(until)).await
     }
@@ -140,19 +159,28 @@ impl Api {
         place: &Place,
         status: &str,
         until: Instant,
-    ) -> Result<bool, Error> {
+    ) -> Result<Known<()>, Error> {
         let path = self.record(place).segment("status").query("value", status);
         self.is_known(Call::delete("publish", path).until(until)).await
     }
 
-    /// One instance, past the server's cache; `None` if there is none.
+    /// One instance, past the server's cache; of this server, if any is named.
     pub(crate) async fn instance(
         &self,
         place: &Place,
+        server: Option<Arc<str>>,
         operation: &'static str,
         until: Instant,
-    ) -> Result<Option<Body>, Error> {
-        self.found(Call::get(operation, self.record(place)).until(until)).await
+    ) -> Result<Known<Body>, Error> {
+        let call = Call::get(operation, self.record(place)).until(until);
+        let answer = self.send(pinned(call, server)).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(Known::Denied(answer.server)),
+            status if status.is_success() => {
+                Ok(Known::Yes(Body { bytes: answer.body, server: answer.server }))
+            }
+            _ => Err(refused(&answer, operation)),
+        }
     }
 
     // === lists ===
@@ -180,23 +208,63 @@ impl Api {
         let path = String::from(self.path("apps/").maybe_query("regions", regions));
         let answer = self.list(Call::get(operation, path).avoiding(avoid)).await?;
         match answer.status {
-            StatusCode::NOT_FOUND => Err(misled(&answer, operation)),
+            StatusCode::NOT_FOUND => Err(self.misled(&answer, operation)),
             _ => Ok(Body { bytes: answer.body, server: answer.server }),
         }
     }
 
-    /// What changed in the last minutes; `None` if the server doesn't offer that.
+    /// What changed in the last minutes; `None` if the server doesn't offer that, or says nothing.
     pub(crate) async fn delta(&self, regions: Option<&str>) -> Result<Option<Body>, Error> {
         let path = String::from(self.path("apps/delta").maybe_query("regions", regions));
         let answer = self.send(Call::get("watch", path).list()).await?;
         match answer.status {
             StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(Body { bytes: answer.body, server: answer.server })),
+            status if status.is_success() => {
+                let is_blank =
+                    matches!(json::trim(&answer.body), b"" | b"null" | br#"{"applications":null}"#);
+                Ok((!is_blank).then_some(Body { bytes: answer.body, server: answer.server }))
+            }
             _ => Err(refused(&answer, "watch")),
         }
     }
 
+    /// Whether this server has lists, as none but Eureka has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it has none, or what kept it from answering.
+    pub(crate) async fn recognise(
+        &self,
+        server: &Arc<str>,
+        operation: &'static str,
+        until: Instant,
+    ) -> Result<(), Error> {
+        // What changed lately is short. Not every server offers it, and one that doesn't may say so by a success of nothing.
+        for path in ["apps/delta", "apps/"] {
+            let call = Call::get(operation, self.path(path)).list().until(until).only(Arc::clone(server));
+            let answer = self.send(call).await?;
+            match answer.status {
+                status if status.is_success() && is_list(&answer.body) => return Ok(()),
+                status if status.is_success() || status == StatusCode::NOT_FOUND => {}
+                // They are there, if not for us or not yet.
+                StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => return Ok(()),
+                _ => return Err(refused(&answer, operation)),
+            }
+        }
+        Err(stranger(server, operation))
+    }
+
+    /// Asks another server first from now on, for a while.
+    pub(crate) fn blame(&self, server: &str) {
+        self.servers.blame(server, "it is no eureka");
+    }
+
     // === one request ===
+
+    /// A 404 that Eureka never gives; another server is asked first from now on.
+    fn misled(&self, answer: &Answer, operation: &'static str) -> Error {
+        self.blame(&answer.server);
+        misled(answer, operation)
+    }
 
     fn path(&self, rest: &str) -> Path {
         Path::new(format!("{}/{rest}", self.context))
@@ -206,12 +274,12 @@ impl Api {
         self.path("apps").segment(&place.app).segment(&place.id)
     }
 
-    async fn is_known(&self, call: Call) -> Result<bool, Error> {
+    async fn is_known(&self, call: Call) -> Result<Known<()>, Error> {
         let operation = call.operation;
         let answer = self.send(call).await?;
         match answer.status {
-            StatusCode::NOT_FOUND => Ok(false),
-            status if status.is_success() => Ok(true),
+            StatusCode::NOT_FOUND => Ok(Known::Denied(answer.server)),
+            status if status.is_success() => Ok(Known::Yes(())),
             _ => Err(refused(&answer, operation)),
         }
     }
@@ -258,22 +326,15 @@ impl Api {
         self.warming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn found(&self, call: Call) -> Result<Option<Body>, Error> {
-        let operation = call.operation;
-        let answer = self.send(call).await?;
-        match answer.status {
-            StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(Body { bytes: answer.body, server: answer.server })),
-            _ => Err(refused(&answer, operation)),
-        }
-    }
-
     /// Adds what every request has, and asks again once with a new credential if this one was refused.
     async fn send(&self, call: Call) -> Result<Answer, Error> {
         let operation = call.operation;
+        let [name, version, id] = IDENTITY;
         let call = call
             .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .header(IDENTITY, HeaderValue::from_static("service-registry"));
+            .header(name, HeaderValue::from_static("service-registry"))
+            .header(version, HeaderValue::from_static(env!("CARGO_PKG_VERSION")))
+            .header(id, self.identity.clone());
         let current = self.credentials.current().await.map_err(|e| e.with_context(super::NAME, operation))?;
         let answer = self.servers.call(authorized(call.clone(), current.credential.as_deref())?).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
@@ -285,6 +346,23 @@ impl Api {
             Some(next) => self.servers.call(authorized(call, next.credential.as_deref())?).await,
         }
     }
+}
+
+fn pinned(call: Call, server: Option<Arc<str>>) -> Call {
+    match server {
+        Some(server) => call.only(server),
+        None => call,
+    }
+}
+
+/// Whether a body is what every list is, full or delta.
+fn is_list(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct List {
+        #[serde(rename = "applications")]
+        _applications: IgnoredAny,
+    }
+    serde_json::from_slice::<List>(body).is_ok()
 }
 
 /// A user's password as basic authentication, a bare secret as a bearer token.

@@ -36,7 +36,7 @@ impl EurekaCatalogue {
         let service = |record: &Arc<super::replica::Record>| match self.names.key_of(&record.id) {
             // Ours, as nobody else's ids look like that under this application.
             Some(key) if *self.names.app(&key.service) == *record.app => Some(key.service),
-            _ => self.names.foreign_service(&record.app, record.vip.as_deref()),
+            _ => self.names.foreign_service(&record.app, record.said.vip(false)),
         };
         all.records().filter_map(service).collect()
     }

@@ -7,26 +7,30 @@
 //!
 //! The status is always Eureka's own, as operators override it there.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use registry_core::{
     Endpoint, Error, ErrorKind, Instance, InstanceBuilder, InstanceId, InstanceKey, Metadata, ServiceName,
     Status,
-    model::{RecordVersion, decode_record, decode_record_among, encode_record},
+    model::{RecordVersion, decode_quoted_record_among, decode_record, encode_record},
 };
 
 use super::{
     config::Address,
     names::Names,
-    wire::{Info, Registration, Written, WrittenDataCenter, WrittenLease, WrittenPort},
+    wire::{Info, RECORD, Registration, Written, WrittenDataCenter, WrittenLease, WrittenPort},
 };
 
-/// The metadata entry with the native record.
-const RECORD: &str = "sdk-record";
 /// The metadata entry with the namespace, if it isn't the default one.
 const NAMESPACE: &str = "sdk-namespace";
 /// Entries that are written from fields, and become fields again where others wrote them.
 const LIFTED: [&str; 4] = ["version", "weight", "zone", "gRPC_port"];
+
+/// What XML can't hold but JSON leaves as it is, unlike control characters.
+const NONCHARACTERS: [(char, &str); 2] = [('\u{FFFE}', "\\ufffe"), ('\u{FFFF}', "\\uffff")];
+
+/// The longest record that readers take, in bytes.
+const MAX_RECORD: usize = 64 * 1024;
 
 /// As many entries as metadata can have.
 const MAX_METADATA: usize = 64;
@@ -50,13 +54,25 @@ pub(crate) fn encode(names: &Names, instance: &Instance, marks: &Marks) -> Resul
     let record = instance.to_builder().all_metadata(Metadata::from_pairs(rest)?).build()?;
     let record = String::from_utf8(encode_record(&record, Some(marks.version))?)
         .map_err(|e| malformed("the record is not UTF-8").with_source(e))?;
+    let record = NONCHARACTERS.iter().fold(record, |record, (c, escaped)| record.replace(*c, escaped));
+    if record.len() > MAX_RECORD {
+        let key = instance.key();
+        let message = format!(
+            "the record of {key} has {} bytes with what XML can't hold escaped; at most {MAX_RECORD} are allowed",
+            record.len()
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
     let facing = Facing::of(instance);
     let (app, vip) = (names.app(instance.service()), names.vip(instance.service()));
-    let group = instance.group().map(str::to_ascii_uppercase);
+    // Beside the record only what XML can hold; the record has them all.
+    let [group, version, zone] = [instance.group(), instance.version(), instance.zone()]
+        .map(|text| text.filter(|text| is_legal(text)));
+    let group = group.map(str::to_ascii_uppercase);
     let mut metadata: BTreeMap<&str, Cow<'_, str>> =
         plain.into_iter().map(|(key, value)| (key, Cow::Borrowed(value))).collect();
-    metadata.extend(instance.version().map(|version| ("version", version.into())));
-    metadata.extend(instance.zone().map(|zone| ("zone", zone.into())));
+    metadata.extend(version.map(|version| ("version", version.into())));
+    metadata.extend(zone.map(|zone| ("zone", zone.into())));
     if instance.weight() != registry_core::Weight::NEUTRAL {
         metadata.insert("weight", instance.weight().to_string().into());
     }
@@ -124,11 +140,16 @@ fn read_status(status: Option<&str>) -> Status {
 /// Whether an entry may stand in the metadata as it is: a key that can be an element's name, a value that XML can hold.
 fn is_plain(key: &str, value: &str) -> bool {
     let name = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+        && key.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.'));
     let reserved = key.starts_with("sdk-") || LIFTED.contains(&key);
+    name && !reserved && is_legal(value)
+}
+
+/// Whether XML 1.0 can hold a text.
+fn is_legal(text: &str) -> bool {
     let legal =
         |c: char| matches!(c, '\t' | '\n' | '\r') || (c >= ' ' && !matches!(c, '\u{FFFE}' | '\u{FFFF}'));
-    name && !reserved && value.chars().all(legal)
+    text.bytes().all(|c| matches!(c, b' '..=b'~')) || text.chars().all(legal)
 }
 
 /// The host and the ports that others call.
@@ -164,7 +185,7 @@ impl Facing {
 /// What an entry of a list is to somebody who looks for one service.
 #[derive(Debug)]
 pub(crate) enum Reading {
-    Instance(Box<Instance>),
+    Instance(Arc<Instance>),
     /// A record of another service or namespace.
     Other,
     /// Malformed; with its key as far as that can be told.
@@ -182,22 +203,29 @@ pub(crate) fn read(
     address: Address,
     raw: &str,
 ) -> Reading {
-    let info: Info<'_> = match serde_json::from_str(raw) {
-        Ok(info) => info,
+    match serde_json::from_str(raw) {
+        Ok(info) => read_info(names, service, exact, address, &info),
         Err(error) => {
             let key = outline_id(raw).and_then(|id| key_for(names, service, exact, &id));
-            return Reading::Malformed(
-                key,
-                malformed("it is not the JSON of an instance").with_source(error),
-            );
+            Reading::Malformed(key, malformed("it is not the JSON of an instance").with_source(error))
         }
-    };
-    let Some(record) = info.metadata.get(RECORD) else {
+    }
+}
+
+/// The same of one whose JSON has been read.
+pub(crate) fn read_info(
+    names: &Names,
+    service: &ServiceName,
+    exact: bool,
+    address: Address,
+    info: &Info<'_>,
+) -> Reading {
+    let Some(record) = info.metadata.quoted_record() else {
         if names.namespace().is_some() {
             return Reading::Other;
         }
-        return match foreign(service, address, &info) {
-            Ok(instance) => Reading::Instance(Box::new(instance)),
+        return match foreign(service, address, info) {
+            Ok(instance) => Reading::Instance(Arc::new(instance)),
             Err(error) => {
                 let id = info.id().and_then(|id| InstanceId::foreign(id).ok());
                 Reading::Malformed(id.map(|id| InstanceKey::new(service.clone(), id)), error)
@@ -207,11 +235,11 @@ pub(crate) fn read(
     if info.metadata.get(NAMESPACE) != names.namespace() {
         return Reading::Other;
     }
-    match native(names, &info, record) {
-        Ok(instance) if instance.service() == service => Reading::Instance(Box::new(instance)),
+    match native(names, Some(service), info, record) {
+        Ok(instance) if instance.service() == service => Reading::Instance(Arc::new(instance)),
         Ok(_) if exact => Reading::Other,
         Ok(instance) => match renamed(&instance, service) {
-            Ok(instance) => Reading::Instance(Box::new(instance)),
+            Ok(instance) => Reading::Instance(Arc::new(instance)),
             Err(error) => Reading::Malformed(None, error),
         },
         Err(error) => {
@@ -226,13 +254,14 @@ pub(crate) fn read(
 /// # Errors
 /// [`ErrorKind::Protocol`] if it is malformed.
 pub(crate) fn own(names: &Names, info: &Info<'_>) -> Result<Option<Instance>, Error> {
-    let Some(record) = info.metadata.get(RECORD) else { return Ok(None) };
-    native(names, info, record).map(Some)
+    let Some(record) = info.metadata.quoted_record() else { return Ok(None) };
+    native(names, None, info, record).map(Some)
 }
 
 /// Whether a record of ours says that its writer wanted it drained.
 pub(crate) fn wants_draining(info: &Info<'_>) -> bool {
-    let record = info.metadata.get(RECORD).and_then(|record| decode_record(record.as_bytes()).ok());
+    let record = info.metadata.quoted_record().and_then(|record| unquoted(record).ok());
+    let record = record.and_then(|record| decode_record(record.as_bytes()).ok());
     record.is_some_and(|record| record.status() == Status::Draining)
 }
 
@@ -244,9 +273,24 @@ pub(crate) fn beat_status(status: Status) -> &'static str {
     }
 }
 
-fn native(names: &Names, info: &Info<'_>, record: &str) -> Result<Instance, Error> {
+/// The text of a record that stands in quotes.
+fn unquoted(record: &str) -> Result<String, Error> {
+    serde_json::from_str(record).map_err(|error| malformed("its record is no text").with_source(error))
+}
+
+fn native(
+    names: &Names,
+    wanted: Option<&ServiceName>,
+    info: &Info<'_>,
+    record: &str,
+) -> Result<Instance, Error> {
+    let key = |service: &ServiceName| {
+        let id = names.spelt_id(info.instance_id.text()?, service)?;
+        Some(InstanceKey::new(service.clone(), InstanceId::foreign(id).ok()?))
+    };
+    let key = wanted.and_then(key);
     let beside = info.metadata.iter().filter(|(key, value)| is_plain(key, value)).collect();
-    let instance = decode_record_among(record.as_bytes(), beside, read_status(info.status.text()))?;
+    let instance = decode_quoted_record_among(record, key.as_ref(), beside, read_status(info.status.text()))?;
     let (service, id) = (instance.service(), instance.id());
     let is_here = info.instance_id.text().is_some_and(|text| names.is_instance_id(text, service, id))
         && info.app.text().is_some_and(|app| names.is_app(app, service));
@@ -282,7 +326,8 @@ fn foreign(service: &ServiceName, address: Address, info: &Info<'_>) -> Result<I
     }
     let machine_zone = info.data_center_info.metadata.get("availability-zone");
     let mut metadata: BTreeMap<&str, &str> = info.metadata.iter().collect();
-    for (key, value) in info.metadata.iter() {
+    for key in LIFTED {
+        let Some(&value) = metadata.get(key) else { continue };
         // A value that can't be the field stays what it is.
         let lifted = match key {
             "version" => builder.clone().version(value),

@@ -139,10 +139,13 @@ impl Wanted {
             None => *record.app == *self.app,
             Some((vip, secure)) => record.has_vip(vip, *secure),
         };
-        if is_asked_for { self.read(&record.raw) } else { Reading::Other }
-    }
-
-    fn read(&self, raw: &str) -> Reading {
-        codec::read(&self.names, &self.service, self.vip.is_none(), self.address, raw)
+        if !is_asked_for {
+            return Reading::Other;
+        }
+        let (names, service, exact) = (&*self.names, &self.service, self.vip.is_none());
+        match &record.unread {
+            None => codec::read_info(names, service, exact, self.address, &record.said.info()),
+            Some(raw) => codec::read(names, service, exact, self.address, raw),
+        }
     }
 }

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Older servers write one application or one instance without its list, none as nothing at all, and the two keys in
-//! front with one underscore. So there are two readers: one for what the servers of today write, which scans the body
-//! once, and a patient one for everything else.
+//! front with one underscore. So there are two readers: [`scan`](super::scan) for what the servers of today write, and the
+//! patient one here for everything else.
 
 use std::{borrow::Cow, fmt};
 
@@ -42,49 +42,11 @@ impl<'a> Applications<'a> {
             #[serde(borrow)]
             applications: Applications<'a>,
         }
-        if let Ok(today) = serde_json::from_str::<Today<'a>>(body) {
-            return Ok(today.into());
-        }
         serde_json::from_str::<Root<'a>>(body).map(|root| root.applications)
     }
 
     pub(crate) fn instances(&self) -> impl Iterator<Item = (Option<&str>, &'a str)> {
         self.apps.iter().flat_map(|app| app.instances.iter().map(|raw| (app.name.as_deref(), *raw)))
-    }
-}
-
-/// The answer as servers write it today.
-#[derive(Deserialize)]
-struct Today<'a> {
-    #[serde(borrow)]
-    applications: TodaysApplications<'a>,
-}
-
-#[derive(Deserialize)]
-struct TodaysApplications<'a> {
-    #[serde(rename = "apps__hashcode")]
-    hash: String,
-    #[serde(borrow)]
-    application: Vec<TodaysApplication<'a>>,
-}
-
-#[derive(Deserialize)]
-struct TodaysApplication<'a> {
-    name: String,
-    #[serde(borrow)]
-    instance: Vec<&'a RawValue>,
-}
-
-impl<'a> From<Today<'a>> for Applications<'a> {
-    fn from(today: Today<'a>) -> Self {
-        let app = |app: TodaysApplication<'a>| Application {
-            name: Some(app.name).filter(|name| !name.is_empty()).map(Cow::Owned),
-            instances: app.instance.into_iter().map(RawValue::get).collect(),
-        };
-        Self {
-            hash: Some(today.applications.hash),
-            apps: today.applications.application.into_iter().map(app).collect(),
-        }
     }
 }
 
@@ -194,7 +156,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Application<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::scan, *};
+    use crate::json::leading;
 
     /// The name of an application, and its raw instances.
     type App = (Option<String>, Vec<String>);
@@ -204,6 +167,20 @@ mod tests {
         let texts = |raw: &[&str]| raw.iter().map(|raw| (*raw).to_owned()).collect();
         let apps = all.apps.iter().map(|app| (app.name.as_deref().map(str::to_owned), texts(&app.instances)));
         (all.hash.clone(), apps.collect())
+    }
+
+    /// The same by the reader of what servers write today, which tells of applications with entries only.
+    fn walk(body: &str) -> Option<(String, Vec<App>)> {
+        let mut apps: Vec<App> = Vec::new();
+        let hash = scan::list(body, |app, rest| {
+            let (raw, length) = leading::<&RawValue>(rest)?;
+            match apps.last_mut() {
+                Some((name, entries)) if name.as_deref() == app => entries.push(raw.get().to_owned()),
+                _ => apps.push((app.map(str::to_owned), vec![raw.get().to_owned()])),
+            }
+            Some(length)
+        })?;
+        Some((hash, apps))
     }
 
     #[test]
@@ -217,6 +194,43 @@ mod tests {
             (Some("B".to_owned()), vec![]),
         ];
         assert_eq!(apps, expected);
+        assert_eq!(walk(body), Some(("UP_2_".to_owned(), expected[..1].to_vec())));
+    }
+
+    #[test]
+    fn where_the_name_stands_is_all_the_same() {
+        let body = r#" { "x" : [ {} ] , "applications":{"application":[ {"instance":[ {"a":[1,"]"]} , 7 ],"name":"A","y":1}
+            ,{"name":"B","instance":[]} , {"name":"","instance":[null ]}],"apps__hashcode":"","z":null } } "#;
+        let raw = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let expected = vec![(Some("A".to_owned()), raw(&[r#"{"a":[1,"]"]}"#, "7"])), (None, raw(&["null"]))];
+        assert_eq!(walk(body), Some((String::new(), expected)));
+    }
+
+    #[test]
+    fn what_servers_don_t_write_today_is_left_to_the_patient_reader() {
+        let app = r#"{"name":"A","instance":[{"a":1}]}"#;
+        for body in [
+            format!(r#"{{"applications":{{"application":[{app}]}}}}"#),
+            format!(r#"{{"applications":{{"apps__hashcode":null,"application":[{app}]}}}}"#),
+            format!(r#"{{"applications":{{"apps__hashcode":"","application":{app}}}}}"#),
+            format!(r#"{{"applications":{{"apps__hashcode":"","application":[{app},null]}}}}"#),
+            format!(r#"{{"applications":{{"apps__hashcode":"","application":[{app},{{"name":"B"}}]}}}}"#),
+            format!(r#"{{"applications":{{"apps__hashcode":"","application":[{app}],"application":[]}}}}"#),
+            format!(
+                r#"{{"applications":{{"apps__hashcode":"","application":[{app}],"apps__hashcode":""}}}}"#
+            ),
+            format!(
+                r#"{{"applications":{{"apps__hashcode":"","application":[{app}]}},"applications":{{}}}}"#
+            ),
+            format!(r#"{{"applications":{{"apps__hashcode":"","application":[{app},]}}}}"#),
+            format!(r#"{{"applications":{{"apps__hashcode":"","application":[{app}]}}}}x"#),
+            format!(r#"{{"applications":{{"apps__hashcode":"","application":[{app}]}}"#),
+            r#"{"applications":{"apps__hashcode":""}}"#.to_owned(),
+            "[]".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(walk(&body), None, "{body}");
+        }
     }
 
     #[test]
@@ -255,9 +269,12 @@ mod tests {
             {"name":"A","instance":[{"a":1},null,7]},{"name":"","instance":[]},{"instance":[],"name":"\u0042","x":[]}]}}"#;
         // What the first reader doesn't take.
         let patient = body.replace(r#""instance":[],"name""#, r#""instance":null,"name""#);
-        assert!(serde_json::from_str::<Today<'_>>(body).is_ok());
-        assert!(serde_json::from_str::<Today<'_>>(&patient).is_err());
+        let of_today = walk(body).unwrap();
+        assert_eq!(walk(&patient), None);
         assert_eq!(split(body), split(&patient));
+        let (hash, apps) = split(body);
+        let with_entries = apps.into_iter().filter(|(_, entries)| !entries.is_empty()).collect::<Vec<_>>();
+        assert_eq!(of_today, (hash.unwrap(), with_entries));
     }
 
     #[test]

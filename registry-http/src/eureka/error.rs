@@ -6,7 +6,8 @@
 //! | 403 with `WWW-Authenticate` or with somebody else's words, on anything but a list, or on that too | `PermissionDenied` |
 //! | 403 and 404 on a delta: it offers none, or isn't ready | no error: the list is fetched |
 //! | 404 on a full fetch or a registration, which Eureka never gives: a proxy's, or a wrong context | `Unavailable` |
-//! | 404 on a beat: no error, the instance is lost | |
+//! | 404 on a beat, a removal or a look, of a server that has lists and says so again: no error, the instance is lost | |
+//! | 404 on these of somebody who has no lists, or who shows the instance: see `absence.rs` | `Unavailable` |
 //! | JSON that isn't what it should be, XML, HTML | `Protocol` |
 //! | everything else | by HTTP's own meaning, see [`status_error`] |
 //!
@@ -44,6 +45,18 @@ pub(crate) fn misled(answer: &Answer, operation: &'static str) -> Error {
         "{} answered {}, as Eureka never does here; is the option context right?",
         answer.server, answer.status
     );
+    Error::new(ErrorKind::Unavailable, message).with_context(super::NAME, operation)
+}
+
+/// A 404 about an instance, of somebody who has no lists.
+pub(crate) fn stranger(server: &str, operation: &'static str) -> Error {
+    let message = format!("{server} knows neither the instance nor any list; is the option context right?");
+    Error::new(ErrorKind::Unavailable, message).with_context(super::NAME, operation)
+}
+
+/// A 404 about an instance, of a server that shows it.
+pub(crate) fn contradicted(server: &str, operation: &'static str) -> Error {
+    let message = format!("{server} answered 404 about an instance that it shows");
     Error::new(ErrorKind::Unavailable, message).with_context(super::NAME, operation)
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::BoxFuture, stream};
 use registry_core::{
     Error, ErrorKind, Incarnation, Instance, InstanceKey, Lease, OnDuplicate, Status,
     backend::{Lifetime, Outcome, Presence, Publish, Renewal},
@@ -20,14 +20,16 @@ use registry_core::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    api::{Api, Place},
+    absence::Deniers,
+    api::{Api, Body, Known, Place},
     codec::{self, Marks},
     envelope,
-    error::malformed,
+    error::{contradicted, malformed},
     names::Names,
     registry::{Holding, Ledger},
     wire::Info,
 };
+use crate::http::abreast;
 
 /// Requests of one call that are on their way at once.
 pub(crate) const AT_ONCE: usize = 32;
@@ -51,6 +53,8 @@ struct Standing {
     dirty: Option<u64>,
     /// Whether its writer wanted it drained, and it is.
     was_drained: bool,
+    /// Whether an override was ended without a status to follow it: its beats are denied until it is registered anew.
+    is_unknown: bool,
 }
 
 impl EurekaLease {
@@ -69,22 +73,60 @@ impl EurekaLease {
         Place { app: self.names.app(&key.service).into(), id: self.names.instance_id(key).into() }
     }
 
+    /// What stands there by the first answer; none after a 404 of anybody.
     async fn standing(
         &self,
         place: &Place,
         operation: &'static str,
         until: Instant,
     ) -> Result<Option<Standing>, Error> {
-        let Some(body) = self.api.instance(place, operation, until).await? else { return Ok(None) };
+        match self.api.instance(place, None, operation, until).await? {
+            Known::Yes(body) => self.read(&body, operation).map(Some),
+            Known::Denied(_) => Ok(None),
+        }
+    }
+
+    /// What stands there indeed.
+    async fn proven(
+        &self,
+        place: &Place,
+        deniers: &Deniers,
+        operation: &'static str,
+        until: Instant,
+    ) -> Result<Option<Standing>, Error> {
+        match self.api.instance(place, None, operation, until).await? {
+            Known::Yes(body) => self.read(&body, operation).map(Some),
+            Known::Denied(server) => self.in_spite(place, server, deniers, operation, until).await,
+        }
+    }
+
+    /// What stands there in spite of a server's denial; none if that is Eureka's own.
+    async fn in_spite(
+        &self,
+        place: &Place,
+        server: Arc<str>,
+        deniers: &Deniers,
+        operation: &'static str,
+        until: Instant,
+    ) -> Result<Option<Standing>, Error> {
+        deniers.recognise(&self.api, &server, operation, until).await?;
+        match self.api.instance(place, Some(server), operation, until).await? {
+            Known::Yes(body) => self.read(&body, operation).map(Some),
+            Known::Denied(_) => Ok(None),
+        }
+    }
+
+    fn read(&self, body: &Body, operation: &'static str) -> Result<Standing, Error> {
         let bad = |error: serde_json::Error| malformed(&body.server, operation, error);
         let info: Info<'_> =
             serde_json::from_str(envelope::instance(body.text(operation)?).map_err(bad)?).map_err(bad)?;
         let is_out = info.overridden() == Some("OUT_OF_SERVICE");
-        Ok(Some(Standing {
+        Ok(Standing {
             version: codec::own(&self.names, &info).ok().flatten().and_then(|own| own.record_version()),
             dirty: info.last_dirty_timestamp.number(),
             was_drained: is_out && codec::wants_draining(&info),
-        }))
+            is_unknown: info.status.text() == Some("UNKNOWN"),
+        })
     }
 
     fn is_ours(&self, standing: &Standing) -> bool {
@@ -118,26 +160,65 @@ impl EurekaLease {
             self.api.override_status(&place, "OUT_OF_SERVICE", until).await?;
         } else if standing.is_some_and(|standing| standing.was_drained) {
             // Our own override, as the record says. An operator's stays.
-            self.api.end_override(&place, status, until).await?;
+            if let Known::Denied(server) = self.api.end_override(&place, status, until).await? {
+                // It was registered this moment.
+                return Err(contradicted(&server, "publish"));
+            }
         }
         Ok(())
     }
 
-    async fn withdraw_one(&self, key: &InstanceKey, until: Instant) -> Outcome {
+    async fn beat(
+        &self,
+        key: &InstanceKey,
+        holding: &Holding,
+        deniers: &Deniers,
+        until: Instant,
+    ) -> Result<bool, Error> {
+        let place = self.place(key);
+        let answer = self.api.beat(&place, holding.status, holding.dirty, until).await?;
+        let Known::Denied(server) = answer else { return Ok(true) };
+        let denied_by = Arc::clone(&server);
+        match self.in_spite(&place, server, deniers, "renew", until).await? {
+            None => Ok(false),
+            Some(standing) if standing.is_unknown || standing.dirty < Some(holding.dirty) => Ok(false),
+            Some(_) => Err(contradicted(&denied_by, "renew")),
+        }
+    }
+
+    async fn withdraw_one(&self, key: &InstanceKey, deniers: &Deniers, until: Instant) -> Outcome {
         // Before all else, so that no beat keeps alive what is to go.
         self.ledger.still(key);
         let place = self.place(key);
-        if let Some(standing) = self.standing(&place, "withdraw", until).await?
+        if let Some(standing) = self.proven(&place, deniers, "withdraw", until).await?
             && self.is_ours(&standing)
+            && let Known::Denied(server) = self.api.cancel(&place, until).await?
         {
-            self.api.cancel(&place, until).await?;
+            let left = self.in_spite(&place, Arc::clone(&server), deniers, "withdraw", until).await?;
+            if left.is_some_and(|left| self.is_ours(&left)) {
+                return Err(contradicted(&server, "withdraw"));
+            }
         }
         self.ledger.forget(None, key);
         Ok(())
     }
 
-    async fn inspect_one(&self, key: &InstanceKey, until: Instant) -> Result<Presence, Error> {
-        let standing = self.standing(&self.place(key), "inspect", until).await?;
+    async fn withdraw_all(&self, keys: &[InstanceKey], until: Instant) -> Vec<Outcome> {
+        let deniers = Deniers::default();
+        let mut calls: Vec<BoxFuture<'_, Outcome>> = Vec::with_capacity(keys.len());
+        for key in keys {
+            calls.push(Box::pin(self.withdraw_one(key, &deniers, until)));
+        }
+        abreast(calls, AT_ONCE).await
+    }
+
+    async fn inspect_one(
+        &self,
+        key: &InstanceKey,
+        deniers: &Deniers,
+        until: Instant,
+    ) -> Result<Presence, Error> {
+        let standing = self.proven(&self.place(key), deniers, "inspect", until).await?;
         let Some(standing) = standing else { return Ok(Presence::Missing) };
         Ok(match standing.version {
             Some(version) if version.incarnation == self.incarnation => {
@@ -163,17 +244,17 @@ impl Lease for EurekaLease {
 
     async fn publish(&self, records: &[Publish]) -> Vec<Outcome> {
         let until = self.api.deadline();
-        // By value, here and below: a closure that takes a reference is too special for a boxed future.
-        let calls = stream::iter(records.to_vec());
-        let calls = calls.map(|record| async move { self.publish_one(&record, until).await });
-        calls.buffered(AT_ONCE).collect().await
+        let mut calls: Vec<BoxFuture<'_, Outcome>> = Vec::with_capacity(records.len());
+        for record in records {
+            calls.push(Box::pin(self.publish_one(record, until)));
+        }
+        abreast(calls, AT_ONCE).await
     }
 
     async fn withdraw(&self, instances: &[Arc<Instance>]) -> Vec<Outcome> {
         let until = self.api.deadline();
         let keys: Vec<InstanceKey> = instances.iter().map(|instance| instance.key()).collect();
-        let calls = stream::iter(keys).map(|key| async move { self.withdraw_one(&key, until).await });
-        calls.buffered(AT_ONCE).collect().await
+        self.withdraw_all(&keys, until).await
     }
 
     async fn renew(&self, deadline: Instant) -> Result<Renewal, Error> {
@@ -187,9 +268,10 @@ impl Lease for EurekaLease {
         }
         let asked: HashMap<InstanceKey, Holding> = held.iter().cloned().collect();
         let mut waiting: HashSet<InstanceKey> = asked.keys().cloned().collect();
+        let deniers = &Deniers::default();
+        // By value: a closure that takes a reference is too special for a boxed future.
         let beats = stream::iter(held).map(|(key, holding)| async move {
-            let place = self.place(&key);
-            let answer = self.api.beat(&place, holding.status, holding.dirty, until).await;
+            let answer = self.beat(&key, &holding, deniers, until).await;
             (key, answer)
         });
         let mut beats = beats.buffer_unordered(AT_ONCE);
@@ -223,9 +305,12 @@ impl Lease for EurekaLease {
 
     async fn inspect(&self, keys: &[InstanceKey]) -> Result<Vec<Presence>, Error> {
         let until = self.api.deadline();
-        let looks = stream::iter(keys.to_vec());
-        let looks = looks.map(|key| async move { self.inspect_one(&key, until).await });
-        let found: Vec<Result<Presence, Error>> = looks.buffered(AT_ONCE).collect().await;
+        let deniers = Deniers::default();
+        let mut looks: Vec<BoxFuture<'_, Result<Presence, Error>>> = Vec::with_capacity(keys.len());
+        for key in keys {
+            looks.push(Box::pin(self.inspect_one(key, &deniers, until)));
+        }
+        let found = abreast(looks, AT_ONCE).await;
         let is_any = found.iter().any(Result::is_ok);
         let presence = |found: Result<Presence, Error>| match found {
             Err(_) if is_any => Ok(Presence::Unknown),
@@ -236,12 +321,9 @@ impl Lease for EurekaLease {
 
     async fn revoke(&self) -> Result<(), Error> {
         let until = self.api.deadline();
-        let held = self.ledger.all(self.id);
-        held.iter().for_each(|(key, _)| self.ledger.still(key));
-        let calls = stream::iter(held);
-        let calls = calls.map(|(key, _)| async move { self.withdraw_one(&key, until).await });
-        let outcomes: Vec<Outcome> = calls.buffer_unordered(AT_ONCE).collect().await;
-        outcomes.into_iter().collect()
+        let keys: Vec<InstanceKey> = self.ledger.all(self.id).into_iter().map(|(key, _)| key).collect();
+        keys.iter().for_each(|key| self.ledger.still(key));
+        self.withdraw_all(&keys, until).await.into_iter().collect()
     }
 }
 

@@ -1,48 +1,80 @@
-//! From one full list to the next: only entries that say something new are decoded.
+//! From one full list to the next: only entries that say something new are read.
 //!
-//! A body that is the last one over again isn't even split. In any other one most entries differ from before by their
-//! last beat alone, `leaseInfo.lastRenewalTimestamp`, which nobody here reads. So an entry is known by its application
-//! and its bytes without the digits of that time: a byte that means something is among them, whatever stands around it.
-//! (`lastUpdatedTimestamp` changes only together with what it dates.)
+//! A body that is the last one over again isn't even walked through. In any other one most entries differ from before by
+//! their last beat alone, `leaseInfo.lastRenewalTimestamp`, which nobody here reads. So an entry is known by its
+//! application and its bytes without the digits of that time: a byte that means something is among them, whatever stands
+//! around it. (`lastUpdatedTimestamp` changes only together with what it dates.)
+//!
+//! What is known is passed over where it stands; of a first list each entry is read where it stands. Everything else is
+//! scanned for its end, and read if it is new.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-use memchr::{memchr, memmem};
-use registry_core::backend::Recall;
+use registry_core::backend::{Hashing, Recall};
+use serde_json::value::RawValue;
 
+use self::{
+    beats::Beats,
+    marks::{Last, Mark},
+};
 use super::{
     envelope::Applications,
-    replica::{Action, AppNames, Fetched, Record, item},
+    replica::{AppNames, Fetched, Item, item, leading_item},
+    scan,
 };
+use crate::json::leading;
 
-/// Where the numbers of a lease begin. Quotes within strings are escaped, so this is no part of one.
-const LEASE: &[u8] = b"\"leaseInfo\":{";
-/// The time of the last beat, by its name and by the one that it had in old servers.
-const RENEWALS: [&[u8]; 2] = [b"\"lastRenewalTimestamp\":", b"\"renewalTimestamp\":"];
+/// For so many entries of a first list there is room at first.
+const MANY: usize = 1 << 14;
 
 /// Reads the full lists of one poll.
 pub(crate) struct Lists {
     /// `None` for what is no instance.
-    known: Recall<Option<(Action, Arc<Record>)>>,
-    leases: Leases,
+    known: Recall<Option<Item>>,
+    /// Of the last list, in its order.
+    marks: Vec<Mark>,
+    hashing: Hashing,
+    beats: Beats,
 }
 
-/// Finds the times of beats.
-struct Leases {
-    lease: memmem::Finder<'static>,
-    renewals: [memmem::Finder<'static>; 2],
-    /// Where the last entry had its lease: the next one has it nearby.
-    near: usize,
-    /// How far after that it had the time, where the next one has it too unless a number got another digit.
-    gap: usize,
+/// An entry of a list.
+struct Entry<'a> {
+    hash: u64,
+    raw: &'a str,
+    /// The application's place among the names.
+    app: usize,
+    /// What it is, if it has been read.
+    item: Option<Option<Item>>,
 }
 
-/// So far before where the last one was a lease is looked for first.
-const NEARBY: usize = 64;
+/// The applications of a list, each with its hash.
+struct Apps {
+    names: Vec<Option<Box<str>>>,
+    hash: u64,
+}
+
+impl Apps {
+    /// The hash of the application whose entry comes next.
+    fn turn_to(&mut self, hashing: &Hashing, app: Option<&str>) -> u64 {
+        if self.names.last().is_none_or(|last| last.as_deref() != app) {
+            self.hash = hashing.of(&[app.unwrap_or_default().as_bytes(), b"app"]);
+            self.names.push(app.map(Box::from));
+        }
+        self.hash
+    }
+}
+
+/// A list, walked through.
+struct Walked<'a> {
+    hash: Option<String>,
+    names: Vec<Option<Box<str>>>,
+    entries: Vec<Entry<'a>>,
+    marks: Vec<Mark>,
+}
 
 impl Lists {
     pub(crate) fn new() -> Self {
-        Self { known: Recall::new(), leases: Leases::new() }
+        Self { known: Recall::new(), marks: Vec::new(), hashing: Hashing::default(), beats: Beats::new() }
     }
 
     /// Takes the body of a full list; `None` if it is the last one over again. A record that says what it said before
@@ -54,23 +86,18 @@ impl Lists {
         if self.known.is_same(body.as_bytes()) {
             return Ok(None);
         }
-        let all = Applications::parse(body).inspect_err(|_| self.known.forget())?;
-        let Self { known, leases } = self;
+        let walked = match self.walk(body) {
+            Some(walked) => walked,
+            None => self.split(body).inspect_err(|_| self.known.forget())?,
+        };
+        let Walked { hash, names, entries, marks } = walked;
+        self.marks = marks;
         let mut apps = AppNames::default();
-        // Of each application the name is hashed once.
-        let mut last: Option<(Option<&str>, u64)> = None;
-        let mut list = Fetched { hash: all.hash.clone(), items: Vec::with_capacity(known.len()), decoded: 0 };
-        known.next(
-            all.instances(),
-            |hashing, (app, raw)| {
-                let [before, after] = leases.around_renewal(raw.as_bytes());
-                let of_app = match last {
-                    Some((last, hash)) if last == *app => hash,
-                    _ => last.insert((*app, hashing.of(&[app.unwrap_or_default().as_bytes(), b"app"]))).1,
-                };
-                hashing.of(&[before, after]) ^ of_app
-            },
-            |(app, raw)| item(&mut apps, app, raw),
+        let mut list = Fetched { hash, items: Vec::with_capacity(entries.len()), decoded: 0 };
+        self.known.next(
+            entries,
+            |_, entry| entry.hash,
+            |entry| entry.item.unwrap_or_else(|| item(&mut apps, names[entry.app].as_deref(), entry.raw)),
             |item, is_new| {
                 list.items.extend(item.clone());
                 list.decoded += usize::from(is_new);
@@ -79,42 +106,60 @@ impl Lists {
         Ok(Some(list))
     }
 
+    /// A list as servers write it today; `None` if it is none.
+    fn walk<'a>(&mut self, body: &'a str) -> Option<Walked<'a>> {
+        let Self { marks: before, hashing, beats, .. } = self;
+        let likely = before.len();
+        let (mut entries, mut marks) = (Vec::with_capacity(likely), Vec::with_capacity(likely));
+        let mut last = Last::new(before);
+        let mut apps = Apps { names: Vec::new(), hash: 0 };
+        let mut names = AppNames::default();
+        let hash = scan::list(body, |app, rest| {
+            let of_app = apps.turn_to(hashing, app);
+            let at = apps.names.len() - 1;
+            if let Some((mark, length)) = last.find(hashing, of_app, rest.as_bytes()) {
+                entries.push(Entry { hash: mark.hash, raw: rest.get(..length)?, app: at, item: None });
+                marks.push(mark);
+                return Some(length);
+            }
+            let (item, length) = match likely {
+                0 => leading_item(&mut names, app, rest).map(|(item, length)| (Some(item), length))?,
+                _ => (None, leading::<&RawValue>(rest)?.1),
+            };
+            let raw = &rest[..length];
+            if entries.is_empty() {
+                // Others are as long.
+                let others = (rest.len() / length.max(1)).min(MANY);
+                entries.reserve(others);
+                marks.reserve(others);
+            }
+            let mark = Mark::of(hashing, beats, of_app, raw.as_bytes())?;
+            last.miss(&mark);
+            entries.push(Entry { hash: mark.hash, raw, app: at, item });
+            marks.push(mark);
+            Some(length)
+        })?;
+        Some(Walked { hash: Some(hash), names: apps.names, entries, marks })
+    }
+
+    /// A list of any form.
+    fn split<'a>(&mut self, body: &'a str) -> Result<Walked<'a>, serde_json::Error> {
+        let Self { hashing, beats, .. } = self;
+        let all = Applications::parse(body)?;
+        let mut apps = Apps { names: Vec::new(), hash: 0 };
+        let (mut entries, mut marks) = (Vec::new(), Vec::new());
+        for (app, raw) in all.instances() {
+            let of_app = apps.turn_to(hashing, app);
+            let Some(mark) = Mark::of(hashing, beats, of_app, raw.as_bytes()) else { continue };
+            entries.push(Entry { hash: mark.hash, raw, app: apps.names.len() - 1, item: None });
+            marks.push(mark);
+        }
+        Ok(Walked { hash: all.hash, names: apps.names, entries, marks })
+    }
+
     /// Forgets the last body: something was learnt since, so that the same again is news. Entries stay known.
     pub(crate) fn forget(&mut self) {
         self.known.forget();
-    }
-}
-
-impl Leases {
-    fn new() -> Self {
-        Self {
-            lease: memmem::Finder::new(LEASE),
-            renewals: RENEWALS.map(memmem::Finder::new),
-            near: 0,
-            gap: 0,
-        }
-    }
-
-    /// An entry without the digits of its last beat; all of it where there are none.
-    fn around_renewal<'r>(&mut self, raw: &'r [u8]) -> [&'r [u8]; 2] {
-        let (from, to) = self.digits(raw).unwrap_or((raw.len(), raw.len()));
-        [&raw[..from], &raw[to..]]
-    }
-
-    fn digits(&mut self, raw: &[u8]) -> Option<(usize, usize)> {
-        let from = self.near.saturating_sub(NEARBY);
-        let nearby = raw.get(from..).and_then(|rest| Some(from + self.lease.find(rest)?));
-        self.near = nearby.or_else(|| self.lease.find(raw))?;
-        let begin = self.near + LEASE.len();
-        // The first brace is in the lease at any rate, if it isn't its end.
-        let numbers = &raw[begin..begin + memchr(b'}', &raw[begin..])?];
-        if !numbers.get(..self.gap).is_some_and(|front| front.ends_with(RENEWALS[0])) {
-            let key = |key: &memmem::Finder<'_>| Some(key.find(numbers)? + key.needle().len());
-            self.gap = self.renewals.iter().find_map(key)?;
-        }
-        let from = begin + self.gap;
-        let count = raw[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        Some((from, from + count))
     }
 }
 
@@ -124,75 +169,7 @@ impl fmt::Debug for Lists {
     }
 }
 
+mod beats;
+mod marks;
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(id: usize, beat: u64, registered: u64, more: &str) -> String {
-        format!(
-            r#"{{"instanceId":"i{id}","app":"ORDERS","status":"UP","leaseInfo":{{"renewalIntervalInSecs":30,
-                "registrationTimestamp":{registered},"lastRenewalTimestamp":{beat},"evictionTimestamp":0}},
-                "metadata":{{{more}}}}}"#
-        )
-    }
-
-    fn body(app: &str, entries: &[String]) -> String {
-        let entries = entries.join(",");
-        format!(
-            r#"{{"applications":{{"apps__hashcode":"X","application":[{{"name":"{app}","instance":[{entries}]}}]}}}}"#
-        )
-    }
-
-    fn read(lists: &mut Lists, body: &str) -> Fetched {
-        lists.read(body).unwrap().expect("another body")
-    }
-
-    #[test]
-    fn of_many_whose_beats_came_only_the_one_that_changed_is_decoded() {
-        let mut lists = Lists::new();
-        let of = |beat: u64, weight: u64| -> Vec<String> {
-            let weight = |n: usize| if n == 70 { weight } else { 1 };
-            (0..100).map(|n| entry(n, beat, 7, &format!(r#""weight":"{}""#, weight(n)))).collect()
-        };
-        let first = read(&mut lists, &body("A", &of(1, 1)));
-        assert_eq!((first.items.len(), first.decoded), (100, 100));
-        let second = read(&mut lists, &body("A", &of(31_000, 2)));
-        assert_eq!((second.items.len(), second.decoded), (100, 1));
-        let same = |n: usize| Arc::ptr_eq(&first.items[n].1, &second.items[n].1);
-        assert!((0..100).all(|n| same(n) == (n != 70)));
-        assert!(lists.read(&body("A", &of(31_000, 2))).unwrap().is_none(), "the same body");
-        lists.forget();
-        let third = read(&mut lists, &body("A", &of(31_000, 2)));
-        assert_eq!((third.items.len(), third.decoded), (100, 0));
-    }
-
-    #[test]
-    fn what_means_something_is_news_wherever_it_stands() {
-        let mut lists = Lists::new();
-        let decoded = |lists: &mut Lists, app: &str, entry: String| {
-            read(lists, &body(app, &[entry, format!(r#"{{"n":{}}}"#, fastrand::u64(..))])).decoded - 1
-        };
-        assert_eq!(decoded(&mut lists, "A", entry(1, 1, 7, "")), 1);
-        assert_eq!(decoded(&mut lists, "A", entry(1, 2, 7, "")), 0);
-        assert_eq!(decoded(&mut lists, "A", entry(1, 2, 8, "")), 1, "it registered anew");
-        assert_eq!(decoded(&mut lists, "B", entry(1, 2, 8, "")), 1, "another application's");
-        let beside = |n: u64| format!(r#""lastRenewalTimestamp":{n},"x":"leaseInfo:{{{n}}}""#);
-        assert_eq!(decoded(&mut lists, "B", entry(1, 2, 8, &beside(1))), 1);
-        assert_eq!(decoded(&mut lists, "B", entry(1, 2, 8, &beside(2))), 1, "a user's own entry");
-        let odd = |n: u64| format!(r#"{{"instanceId":"i","leaseInfo":{{"lastRenewalTimestamp":"{n}}}"}}}}"#);
-        assert_eq!((decoded(&mut lists, "B", odd(1)), decoded(&mut lists, "B", odd(2))), (1, 1));
-        let none = |n: u64| format!(r#"{{"instanceId":"i{n}","leaseInfo":null}}"#);
-        assert_eq!((decoded(&mut lists, "B", none(1)), decoded(&mut lists, "B", none(2))), (1, 1));
-    }
-
-    #[test]
-    fn a_malformed_body_is_forgotten_and_what_was_known_is_not() {
-        let mut lists = Lists::new();
-        let good = body("A", &[entry(1, 1, 7, "")]);
-        read(&mut lists, &good);
-        for _ in 0..2 {
-            assert!(lists.read("{\"applications\":{").is_err());
-        }
-        assert_eq!(read(&mut lists, &good).decoded, 0);
-    }
-}
+mod tests;

@@ -25,7 +25,9 @@
 //! # Registering
 //!
 //! A lease here is a set of instances with a beat each, 32 at a time; a beat that is answered with 404 is a lost
-//! instance, one that isn't answered in time is missed. Before a write or a removal the record that stands there is
+//! instance, if that server has lists and denies the instance again when it is asked for. What is in front of a server, or
+//! at a wrong path, denies beats as well: these are missed, as is one that isn't answered in time, and the next server is
+//! asked. Before a write or a removal the record that stands there is
 //! read: another process's is left alone or taken over as asked, save for the moment between. `lastDirtyTimestamp`
 //! grows with each registration, beyond what stands there too, wherever the clock is set. An operator's override stays
 //! when an instance registers again; our own ends with `Draining`.
@@ -63,6 +65,7 @@
 //!
 //! The catalogue is what the asked server knows. A watch of it ends when the list comes from another memory.
 
+mod absence;
 mod api;
 #[doc(hidden)]
 pub mod bench;
@@ -73,12 +76,15 @@ mod connect;
 mod discovery;
 mod envelope;
 mod error;
+mod glance;
 mod lease;
 mod lists;
 mod names;
 mod poll;
 mod registry;
 mod replica;
+mod said;
+mod scan;
 mod session;
 mod view;
 mod watch;

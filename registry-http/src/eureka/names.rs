@@ -65,6 +65,11 @@ impl Names {
         }
     }
 
+    /// The id in the instance id of a record of ours, as it is spelt there: mostly as it is.
+    pub(crate) fn spelt_id<'t>(&self, text: &'t str, service: &ServiceName) -> Option<&'t str> {
+        text.strip_prefix(&*self.prefix)?.strip_prefix(service.as_str())?.strip_prefix(':')
+    }
+
     /// Whether this is the application of a service, which has no case.
     pub(crate) fn is_app(&self, text: &str, service: &ServiceName) -> bool {
         match self.prefix.is_empty() && is_same(service.as_str()) {

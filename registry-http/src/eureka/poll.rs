@@ -25,7 +25,7 @@ use super::{
 };
 
 /// A gap after which a delta may lack something: less than the window of 3 min.
-const LONGEST_GAP: Duration = Duration::from_secs(120);
+pub(crate) const LONGEST_GAP: Duration = Duration::from_secs(120);
 /// A list is fetched this often although the hashes agree, as they only count: equal counts can hide a difference.
 const LIST_EVERY: Duration = Duration::from_secs(600);
 /// After a delta was refused the next one is asked for this much later.
@@ -85,6 +85,8 @@ pub(crate) struct Poll {
     pub(crate) continuity: Continuity,
     /// Removals of a delta that turned out not to fit.
     gone: Vec<Change>,
+    /// Whether those who will be told next were told nothing yet.
+    is_anew: bool,
     no_delta_until: Option<Instant>,
     rng: fastrand::Rng,
     pub(crate) lists: Lists,
@@ -106,11 +108,21 @@ impl Poll {
             replica: Replica::default(),
             continuity,
             gone: Vec::new(),
+            is_anew: true,
             no_delta_until: None,
             rng,
             lists: Lists::new(),
             last: Relist::new(),
         }
+    }
+
+    /// One that goes on after a failure, for others than before: the first good answer tells them everything.
+    pub(crate) fn resumed(mut self) -> Self {
+        self.is_anew = true;
+        // A body that was compared wasn't understood yet.
+        self.last.forget();
+        self.lists.forget();
+        self
     }
 
     pub(crate) fn step(&mut self, input: Input, now: Instant) -> Vec<Action> {
@@ -208,6 +220,14 @@ impl Poll {
     fn tell(&mut self, news: News, now: Instant) -> Vec<Action> {
         let Phase::Synced { server, source, .. } = &self.phase else { return vec![Action::FetchList] };
         let all = self.replica.clone();
+        let is_gone = |change: &Change| matches!(change, Change::Gone(_));
+        let news = match (std::mem::take(&mut self.is_anew), news) {
+            (true, News::Nothing) => News::List { gone: Vec::new() },
+            (true, News::Changes(changes)) => {
+                News::List { gone: changes.into_iter().filter(is_gone).collect() }
+            }
+            (_, news) => news,
+        };
         let round = Round { news, all, source: source.clone(), server: Arc::clone(server), at: now };
         // A little early, so that clients drift apart.
         let pause = self.every.mul_f64(1.0 - 0.1 * self.rng.f64());

@@ -3,17 +3,16 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
 use registry_core::backend::SourceId;
-use serde::Deserialize;
 
 use self::app::App;
+pub(crate) use self::record::{Action, AppNames, Item, Record, item, leading_item};
 use super::{
     envelope::{Application, Applications},
-    wire::{DataCenter, Lease, Loose},
+    scan,
 };
 
 /// The status that Eureka reads all others as.
@@ -23,35 +22,11 @@ const STATUSES: [&str; 5] = ["DOWN", "OUT_OF_SERVICE", "STARTING", UNKNOWN, "UP"
 /// Registrations by which a server's memory is recognised.
 const MARKS: usize = 256;
 
-/// One instance as a server has it: what the protocol needs, and the rest as it came.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Record {
-    /// In upper case.
-    pub(crate) app: Arc<str>,
-    pub(crate) id: Arc<str>,
-    status: &'static str,
-    pub(crate) vip: Option<Box<str>>,
-    pub(crate) secure_vip: Option<Box<str>>,
-    /// When this server took it in.
-    registered: u64,
-    /// By which the registration is recognised.
-    mark: u64,
-    pub(crate) raw: Box<str>,
-}
-
-/// What a delta says of an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Added or modified, which mean the same: items repeat, and a modification may come before its addition.
-    Put,
-    Delete,
-}
-
 /// A list or a delta, read as far as the protocol needs it.
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {
     pub(crate) hash: Option<String>,
-    pub(crate) items: Vec<(Action, Arc<Record>)>,
+    pub(crate) items: Vec<Item>,
     /// How many of them had to be decoded.
     pub(crate) decoded: usize,
 }
@@ -73,10 +48,21 @@ impl Fetched {
     /// # Errors
     /// What is malformed, if the whole is; an entry that isn't an instance is left out.
     pub(crate) fn parse(body: &str) -> Result<Self, serde_json::Error> {
-        let all = Applications::parse(body)?;
-        let mut apps = AppNames::default();
-        let items: Vec<_> = all.instances().filter_map(|(app, raw)| item(&mut apps, app, raw)).collect();
-        Ok(Self { decoded: items.len(), hash: all.hash, items })
+        let (mut apps, mut items) = (AppNames::default(), Vec::new());
+        let read = scan::list(body, |app, rest| {
+            let (item, length) = leading_item(&mut apps, app, rest)?;
+            items.extend(item);
+            Some(length)
+        });
+        let hash = match read {
+            Some(hash) => Some(hash),
+            None => {
+                let all = Applications::parse(body)?;
+                items = all.instances().filter_map(|(app, raw)| item(&mut apps, app, raw)).collect();
+                all.hash
+            }
+        };
+        Ok(Self { decoded: items.len(), hash, items })
     }
 
     /// The answer to a look at one application.
@@ -92,103 +78,15 @@ impl Fetched {
     }
 }
 
-/// An entry of a list; `None` for one that is no instance.
-pub(crate) fn item(apps: &mut AppNames, app: Option<&str>, raw: &str) -> Option<(Action, Arc<Record>)> {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Outline<'a> {
-        #[serde(borrow)]
-        instance_id: Loose<'a>,
-        #[serde(borrow)]
-        host_name: Loose<'a>,
-        #[serde(borrow)]
-        app: Loose<'a>,
-        #[serde(borrow)]
-        status: Loose<'a>,
-        #[serde(borrow)]
-        vip_address: Loose<'a>,
-        #[serde(borrow)]
-        secure_vip_address: Loose<'a>,
-        #[serde(borrow)]
-        data_center_info: DataCenter<'a>,
-        lease_info: Lease,
-        #[serde(borrow)]
-        action_type: Loose<'a>,
-    }
-    let outline: Outline<'_> = match serde_json::from_str(raw) {
-        Ok(outline) => outline,
-        Err(error) => {
-            tracing::debug!(%error, "skipped an entry that is no instance");
-            return None;
-        }
-    };
-    let machine = || outline.data_center_info.metadata.get("instance-id");
-    let id = outline.instance_id.text().or_else(machine).or_else(|| outline.host_name.text());
-    let status = STATUSES.into_iter().find(|known| outline.status.text() == Some(known));
-    let app = apps.name(app.or_else(|| outline.app.text()).unwrap_or_default());
-    // Even one without an id counts for the hash.
-    let id: Arc<str> = id.unwrap_or_default().into();
-    let record = Record {
-        mark: mark(&app, &id, outline.lease_info.registered),
-        app,
-        id,
-        status: status.unwrap_or(UNKNOWN),
-        vip: outline.vip_address.text().map(Box::from),
-        secure_vip: outline.secure_vip_address.text().map(Box::from),
-        registered: outline.lease_info.registered,
-        raw: raw.into(),
-    };
-    let action = if outline.action_type.text() == Some("DELETED") { Action::Delete } else { Action::Put };
-    Some((action, Arc::new(record)))
-}
-
-/// Names of applications in upper case, which records in a row share.
-#[derive(Debug, Default)]
-pub(crate) struct AppNames {
-    last: Option<(Box<str>, Arc<str>)>,
-}
-
-impl AppNames {
-    fn name(&mut self, name: &str) -> Arc<str> {
-        match &self.last {
-            Some((last, app)) if **last == *name => Arc::clone(app),
-            _ => {
-                let app: Arc<str> = name.to_uppercase().into();
-                self.last = Some((name.into(), Arc::clone(&app)));
-                app
-            }
-        }
-    }
-}
-
-fn mark(app: &str, id: &str, registered: u64) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (app, id, registered).hash(&mut hasher);
-    hasher.finish()
-}
-
-impl Record {
-    /// Whether a vip address, of which an instance may have several, is among its own.
-    pub(crate) fn has_vip(&self, vip: &str, secure: bool) -> bool {
-        let own = if secure { &self.secure_vip } else { &self.vip };
-        own.as_deref().is_some_and(|own| own.split(',').any(|own| own.trim().eq_ignore_ascii_case(vip)))
-    }
-
-    /// Whether this is what became of `other`.
-    pub(crate) fn is_at_the_place_of(&self, other: &Self) -> bool {
-        self.id == other.id && self.app == other.app
-    }
-}
-
 impl Replica {
     /// A complete list.
-    pub(crate) fn of(list: Vec<(Action, Arc<Record>)>) -> Self {
+    pub(crate) fn of(list: Vec<Item>) -> Self {
         Self::default().next(list)
     }
 
     /// A complete list after this one, which shares with it what is as it was. What was deleted is in it only as a slip
     /// of the server.
-    pub(crate) fn next(&self, list: Vec<(Action, Arc<Record>)>) -> Self {
+    pub(crate) fn next(&self, list: Vec<Item>) -> Self {
         let mut next = Self::default();
         let listed = list.into_iter().filter(|(action, _)| *action == Action::Put).map(|(_, record)| record);
         let mut listed = listed.peekable();
@@ -208,8 +106,8 @@ impl Replica {
     }
 
     /// Applies a delta, which may repeat what is known.
-    pub(crate) fn apply(&mut self, delta: Vec<(Action, Arc<Record>)>) -> Vec<Change> {
-        let apply = |(action, new): (Action, Arc<Record>)| match action {
+    pub(crate) fn apply(&mut self, delta: Vec<Item>) -> Vec<Change> {
+        let apply = |(action, new): Item| match action {
             Action::Put => {
                 let old = self.put(Arc::clone(&new));
                 Change::Put { new, old }
@@ -317,5 +215,6 @@ impl Continuity {
 }
 
 mod app;
+mod record;
 #[cfg(test)]
 mod tests;

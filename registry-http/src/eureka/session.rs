@@ -1,7 +1,8 @@
 //! One poll for all watches of a client.
 //!
 //! It begins with the first watch and ends with the last, or with its first failure, which ends all of them. The next
-//! watch begins a new one.
+//! watch begins a new one, with what the failed one knew, which is kept for 2 min: so long a delta brings it up to date, so
+//! that a server in trouble isn't asked for everything.
 //!
 //! ```text
 //!   Running ──a failure: its error──────────────────▶ Over: who listens hears the error, or that the poll ended,
@@ -26,7 +27,7 @@ use tracing::Instrument;
 use super::{
     api::{Api, Body},
     error::malformed,
-    poll::{Action, Input, News, Poll, Round},
+    poll::{Action, Input, LONGEST_GAP, News, Poll, Round},
     replica::{Continuity, Fetched, Replica},
 };
 
@@ -45,6 +46,17 @@ pub(crate) struct Hub {
 struct Known {
     running: Weak<Session>,
     continuity: Continuity,
+    /// The poll that failed last, if no other has begun since.
+    failed: Option<Failed>,
+}
+
+/// All that a failed poll knew, which is a whole fleet.
+struct Failed {
+    poll: Poll,
+    /// From then on no delta brings it up to date.
+    until: Instant,
+    /// Drops it then, should nobody come for it.
+    _expiry: JoinSet<()>,
 }
 
 /// A running poll; it ends when this is dropped.
@@ -90,7 +102,10 @@ impl Hub {
         if let Some(session) = known.running.upgrade().filter(|session| !session.shared.is_over()) {
             return session;
         }
-        let poll = Poll::new(self.every, known.continuity.clone(), fastrand::Rng::new());
+        let poll = match known.failed.take() {
+            Some(failed) => failed.poll.resumed(),
+            None => Poll::new(self.every, known.continuity.clone(), fastrand::Rng::new()),
+        };
         let state = State::Running { rounds: broadcast::Sender::new(ROUNDS), latest: None };
         let shared = Arc::new(Shared { state: Mutex::new(state) });
         let runner = Runner {
@@ -120,6 +135,36 @@ impl Hub {
             }
             _ => Some(source),
         }
+    }
+
+    /// Keeps what a failed poll knew for whoever comes next, for a while. Has to be called inside of a tokio runtime.
+    fn keep(self: &Arc<Self>, regions: Option<&str>, poll: Poll) {
+        let (hub, of) = (Arc::downgrade(self), regions.map(Box::<str>::from));
+        let until = Instant::now() + LONGEST_GAP;
+        let mut expiry = JoinSet::new();
+        expiry.spawn(
+            async move {
+                sleep_until(until).await;
+                if let Some(hub) = hub.upgrade() {
+                    hub.forget(of.as_deref());
+                }
+            }
+            .instrument(tracing::info_span!("eureka_poll_kept", regions)),
+        );
+        if let Some(known) = self.polls().get_mut(&regions.map(Box::from)) {
+            known.failed = Some(Failed { poll, until, _expiry: expiry });
+        }
+    }
+
+    /// Drops what has been kept for long enough.
+    fn forget(&self, regions: Option<&str>) {
+        let now = Instant::now();
+        let mut polls = self.polls();
+        let known = polls.get_mut(&regions.map(Box::from));
+        let old = known.and_then(|known| known.failed.take_if(|failed| failed.until <= now));
+        // It is large: nobody has to wait for its end.
+        drop(polls);
+        drop(old);
     }
 
     fn polls(&self) -> MutexGuard<'_, HashMap<Option<Box<str>>, Known>> {
@@ -218,10 +263,18 @@ impl Runner {
             }
             input = match next {
                 Some(Ok(next)) => next,
-                Some(Err(error)) => return self.shared.0.end(error),
+                Some(Err(error)) => return self.fail(poll, error),
                 None => Input::Due,
             };
         }
+    }
+
+    fn fail(&self, poll: Poll, error: Error) {
+        // First, as whoever hears of the end may be back at once.
+        if let Some(hub) = self.hub.upgrade() {
+            hub.keep(self.regions.as_deref(), poll);
+        }
+        self.shared.0.end(error);
     }
 
     async fn list(&self, poll: &mut Poll) -> Result<Input, Error> {

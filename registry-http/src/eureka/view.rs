@@ -9,10 +9,12 @@
 //! takes none from anybody.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
+    iter,
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
 use registry_core::{
     Instance, InstanceId, InstanceKey,
     backend::{Change, Event, Recall},
@@ -66,7 +68,7 @@ enum Sight {
 impl Seen {
     fn of(wanted: &Wanted, record: &Arc<Record>) -> Self {
         let sight = match wanted.see(record) {
-            Reading::Instance(instance) => Sight::Instance(Arc::new(*instance)),
+            Reading::Instance(instance) => Sight::Instance(instance),
             Reading::Other => Sight::Other,
             Reading::Malformed(key, error) => {
                 tracing::debug!(?key, error = format!("{error:#}"), "skipped a record");
@@ -96,12 +98,46 @@ impl Seen {
 /// Whose records have which id.
 #[derive(Default)]
 struct Holders {
-    /// Mostly one each.
-    by_id: HashMap<InstanceId, Vec<Holder>>,
+    by_id: HashMap<InstanceId, Held, RandomState>,
     /// Ids that several have.
     clashes: usize,
     /// The keys by which those were told who can't be read any more; each is held by its key's id.
     kept: HashMap<Place, InstanceKey>,
+}
+
+/// Who has an id: mostly one.
+struct Held {
+    first: Holder,
+    others: Vec<Holder>,
+}
+
+impl Held {
+    fn len(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Holder> {
+        iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The one that is at a record's place.
+    fn at_the_place_of(&mut self, record: &Record) -> Option<&mut Holder> {
+        let mut all = iter::once(&mut self.first).chain(&mut self.others);
+        all.find(|held| held.record.is_at_the_place_of(record))
+    }
+
+    /// Forgets the one at a record's place; how many are left.
+    fn leave(&mut self, record: &Record) -> usize {
+        self.others.retain(|held| !held.record.is_at_the_place_of(record));
+        if !self.first.record.is_at_the_place_of(record) {
+            return self.len();
+        }
+        let left = self.others.len();
+        if left > 0 {
+            self.first = self.others.remove(0);
+        }
+        left
+    }
 }
 
 struct Holder {
@@ -128,15 +164,21 @@ impl Holders {
     }
 
     fn hold(&mut self, id: &InstanceId, holder: Holder) -> bool {
-        let holders = self.by_id.entry(id.clone()).or_default();
-        match holders.iter_mut().find(|held| held.record.is_at_the_place_of(&holder.record)) {
-            Some(held) => *held = holder,
+        let held = match self.by_id.entry(id.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(Held { first: holder, others: Vec::new() });
+                return false;
+            }
+            Entry::Occupied(held) => held.into_mut(),
+        };
+        match held.at_the_place_of(&holder.record) {
+            Some(was) => *was = holder,
             None => {
-                holders.push(holder);
-                self.clashes += usize::from(holders.len() == 2);
+                held.others.push(holder);
+                self.clashes += usize::from(held.len() == 2);
             }
         }
-        holders.len() > 1
+        held.len() > 1
     }
 
     /// Forgets a record; whether others have its id.
@@ -147,10 +189,9 @@ impl Holders {
             (None, Sight::Instance(instance)) => instance.id(),
             (None, _) => return false,
         };
-        let Some(holders) = self.by_id.get_mut(id) else { return false };
-        let before = holders.len();
-        holders.retain(|held| !held.record.is_at_the_place_of(&seen.record));
-        let left = holders.len();
+        let Some(held) = self.by_id.get_mut(id) else { return false };
+        let before = held.len();
+        let left = held.leave(&seen.record);
         self.clashes -= usize::from(before == 2 && left == 1);
         if left == 0 {
             self.by_id.remove(id);
@@ -160,7 +201,7 @@ impl Holders {
 
     /// Whether a record has this id, or what it was before.
     fn has(&self, id: &InstanceId, record: &Record) -> bool {
-        self.by_id.get(id).is_some_and(|holders| holders.iter().any(|h| h.record.is_at_the_place_of(record)))
+        self.by_id.get(id).is_some_and(|held| held.iter().any(|h| h.record.is_at_the_place_of(record)))
     }
 
     /// Those who have to be called otherwise.
@@ -169,10 +210,10 @@ impl Holders {
             let record = &holder.record;
             (!holder.is_kept, !holder.is_ours, Arc::clone(&record.app), Arc::clone(&record.id))
         };
-        let clashing = self.by_id.values().filter(|holders| holders.len() > 1);
-        clashing.flat_map(move |holders| {
-            let keeps = holders.iter().min_by_key(|holder| rank(holder)).map(|holder| &holder.record);
-            let losers = holders.iter().map(|holder| &holder.record);
+        let clashing = self.by_id.values().filter(|held| held.len() > 1);
+        clashing.flat_map(move |held| {
+            let keeps = held.iter().min_by_key(|holder| rank(holder)).map(|holder| &holder.record);
+            let losers = held.iter().map(|holder| &holder.record);
             losers.filter(move |record| keeps.is_none_or(|keeps| !Arc::ptr_eq(keeps, record)))
         })
     }
@@ -219,6 +260,7 @@ impl View {
         for (record, key) in kept {
             self.holders.keep(record, key);
         }
+        self.holders.by_id.reserve(fresh.len().saturating_sub(self.holders.by_id.len()));
         for seen in &fresh {
             self.holders.enter(seen);
         }
@@ -348,7 +390,9 @@ impl View {
         let Self { wanted, known, .. } = self;
         // What is remembered is held, so that no other can be at its address.
         let address = |record: &&Arc<Record>| Arc::as_ptr(record).addr() as u64;
-        known.next(wanted.records(all), |_, record| address(record), |record| Seen::of(wanted, record), each)
+        // At once, as then it is known how many there are.
+        let records: Vec<_> = wanted.records(all).collect();
+        known.next(records, |_, record| address(record), |record| Seen::of(wanted, record), each)
     }
 
     /// A second look, at which those who share an id get one of their own.

@@ -3,11 +3,19 @@
 //! Written as its own client writes it. Read loosely, as writers differ: a number or a flag may be a string and the
 //! other way round, a port a bare number, a list of one the one alone, anything absent or `null`.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
 
-use crate::json::{self, Object, Scalar};
+use super::said::Kept;
+use crate::json::{Object, Scalar};
+
+/// Room that a map gets at first.
+const FEW: usize = 8;
 
 /// The body of a registration.
 #[derive(Debug, Serialize)]
@@ -128,7 +136,11 @@ impl Info<'_> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Loose<'a>(Option<Cow<'a, str>>);
 
-impl Loose<'_> {
+impl<'a> Loose<'a> {
+    pub(super) fn borrowed(text: Option<&'a str>) -> Self {
+        Self(text.map(Cow::Borrowed))
+    }
+
     /// The text, if there is any.
     pub(crate) fn text(&self) -> Option<&str> {
         self.0.as_deref().filter(|text| !text.is_empty())
@@ -162,6 +174,11 @@ pub(crate) struct Port {
 }
 
 impl Port {
+    pub(super) fn of(number: &Loose<'_>, enabled: &Loose<'_>) -> Self {
+        let number = number.number().and_then(|number| u16::try_from(number).ok());
+        Self { number: number.filter(|number| *number > 0), enabled: enabled.flag() }
+    }
+
     /// The port, if it is in use; `by_default` is whether one is that doesn't say.
     pub(crate) fn used(self, by_default: bool) -> Option<u16> {
         self.number.filter(|_| self.enabled.unwrap_or(by_default))
@@ -182,8 +199,7 @@ impl<'de> Deserialize<'de> for Port {
             Object::Is(parts) => parts,
             Object::Not(number) => Parts { number: Loose(number.into_text()), enabled: Loose::default() },
         };
-        let number = number.number().and_then(|number| u16::try_from(number).ok());
-        Ok(Self { number: number.filter(|number| *number > 0), enabled: enabled.flag() })
+        Ok(Self::of(&number, &enabled))
     }
 }
 
@@ -213,6 +229,12 @@ pub(crate) struct Lease {
     pub(crate) registered: u64,
 }
 
+impl Lease {
+    pub(super) fn of(registered: &Loose<'_>) -> Self {
+        Self { registered: registered.number().unwrap_or(0) }
+    }
+}
+
 impl<'de> Deserialize<'de> for Lease {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Default, Deserialize)]
@@ -222,29 +244,118 @@ impl<'de> Deserialize<'de> for Lease {
             registered: Loose<'a>,
         }
         let parts: Parts<'_> = Object::deserialize(deserializer)?.or_default();
-        Ok(Self { registered: parts.registered.number().unwrap_or(0) })
+        Ok(Self::of(&parts.registered))
     }
 }
 
-/// A map of strings, without Java's `@class`; whatever else stands in its place is empty.
-#[derive(Debug, Default)]
-pub(crate) struct Pairs<'a>(Vec<(Cow<'a, str>, Loose<'a>)>);
+/// The metadata entry with the native record.
+pub(crate) const RECORD: &str = "sdk-record";
 
-impl Pairs<'_> {
-    /// A value that isn't empty.
-    pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == key).and_then(|(_, value)| value.text())
+/// A map of strings, without Java's `@class`; whatever else stands in its place is empty.
+#[derive(Debug)]
+pub(crate) struct Pairs<'a> {
+    others: Others<'a>,
+    quoted: Option<&'a str>,
+}
+
+/// All but a native record.
+#[derive(Debug)]
+enum Others<'a> {
+    Read(Vec<(Cow<'a, str>, Loose<'a>)>),
+    Kept(Kept<'a>),
+}
+
+impl Default for Pairs<'_> {
+    fn default() -> Self {
+        Self { others: Others::Read(Vec::new()), quoted: None }
+    }
+}
+
+impl<'a> Pairs<'a> {
+    /// For what most have.
+    pub(super) fn room() -> Vec<(Cow<'a, str>, Loose<'a>)> {
+        Vec::with_capacity(FEW)
     }
 
+    /// Without `@class`, and without the record if that is given by itself.
+    pub(super) fn read(read: Vec<(Cow<'a, str>, Loose<'a>)>, quoted: Option<&'a str>) -> Self {
+        Self { others: Others::Read(read), quoted }
+    }
+
+    pub(super) fn kept(kept: Kept<'a>, quoted: Option<&'a str>) -> Self {
+        Self { others: Others::Kept(kept), quoted }
+    }
+
+    pub(super) fn borrowed(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let pair = |(key, value)| (Cow::Borrowed(key), Loose::borrowed(Some(value)));
+        Self::read(pairs.map(pair).collect(), None)
+    }
+
+    /// The native record, as it stands there: in its quotes and with its escapes. `None` if it isn't a string, or empty.
+    pub(crate) fn quoted_record(&self) -> Option<&'a str> {
+        self.quoted
+    }
+
+    /// A value that isn't empty. Of a key that stands there twice the last counts, as to who collects them.
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        let found = self.iter().filter(|(name, _)| *name == key).last();
+        found.map(|(_, value)| value).filter(|value| !value.is_empty())
+    }
+
+    /// All but a native record.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, value.0.as_deref().unwrap_or_default()))
+        let (read, kept) = match &self.others {
+            Others::Read(read) => (&read[..], None),
+            Others::Kept(kept) => (&[][..], Some(*kept)),
+        };
+        let read = read.iter().map(|(key, value)| (&**key, value.0.as_deref().unwrap_or_default()));
+        read.chain(kept.into_iter().flatten())
     }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let all: json::Pairs<Loose<'de>, Loose<'de>> = Object::deserialize(deserializer)?.or_default();
-        let said = all.0.into_iter().filter_map(|(key, value)| Some((key.0?, value)));
-        Ok(Self(said.filter(|(key, _)| key != "@class").collect()))
+        struct Map<'a>(Pairs<'a>);
+
+        impl<'de: 'a, 'a> Deserialize<'de> for Map<'a> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_map(Entries).map(Map)
+            }
+        }
+
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Pairs<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let (mut read, mut quoted, mut has_record) = (Pairs::room(), None, false);
+                while let Some(key) = map.next_key::<Loose<'de>>()? {
+                    // To undo the escapes of one costs more than to read all else, and few readers want it.
+                    if key.0.as_deref() == Some(RECORD) && !has_record {
+                        has_record = true;
+                        let raw = map.next_value::<&'de RawValue>()?.get();
+                        quoted = Some(raw).filter(|raw| raw.starts_with('"') && raw.len() > 2);
+                        if quoted.is_none() {
+                            let value = serde_json::from_str(raw).map_err(A::Error::custom)?;
+                            read.push((RECORD.into(), value));
+                        }
+                        continue;
+                    }
+                    let value = map.next_value()?;
+                    read.extend(key.0.filter(|key| key != "@class").map(|key| (key, value)));
+                }
+                Ok(Pairs::read(read, quoted))
+            }
+        }
+
+        Object::<Map<'de>>::deserialize(deserializer).map(|map| match map {
+            Object::Is(Map(pairs)) => pairs,
+            Object::Not(_) => Self::default(),
+        })
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Call {
     pub(crate) deadline: Option<Instant>,
     /// Most bytes of the answer.
     pub(crate) limit: usize,
+    /// Whether the answer may be long, so that it may take all the time as long as its bytes flow.
+    pub(crate) is_list: bool,
     /// Whether it may be repeated after the server may have seen it.
     pub(crate) is_repeatable: bool,
     /// Whether the first server gets all the time there is.
@@ -66,6 +68,7 @@ impl Call {
             body: Bytes::new(),
             deadline: None,
             limit: LIMIT,
+            is_list: false,
             is_patient: false,
             who: Who::Any,
             passed_on: None,
@@ -99,6 +102,7 @@ impl Call {
     /// The answer is a list, which may be long.
     pub(crate) fn list(mut self) -> Self {
         self.limit = LIST_LIMIT;
+        self.is_list = true;
         self
     }
 
@@ -168,6 +172,7 @@ impl fmt::Debug for Call {
             .field("body", &self.body.len())
             .field("deadline", &self.deadline)
             .field("limit", &self.limit)
+            .field("is_list", &self.is_list)
             .field("is_repeatable", &self.is_repeatable)
             .field("is_patient", &self.is_patient)
             .field("who", &self.who)

@@ -44,6 +44,8 @@ pub(crate) enum Reply {
     Hang,
     /// As the inner one, but later.
     After(Duration, Box<Reply>),
+    /// One after the other; the connection stays open.
+    Parts(Vec<Reply>),
 }
 
 impl Reply {
@@ -69,7 +71,7 @@ type Script = Arc<Mutex<dyn FnMut(&Seen) -> Reply + Send>>;
 pub(crate) struct Fake {
     pub(crate) address: String,
     seen: Arc<Mutex<Vec<Seen>>>,
-    #[cfg(feature = "nacos")]
+    #[cfg(any(feature = "eureka", feature = "nacos"))]
     most_open: Arc<AtomicUsize>,
     _task: JoinSet<()>,
 }
@@ -83,7 +85,7 @@ impl Fake {
         let mut task = JoinSet::new();
         let all = Arc::clone(&seen);
         let open = Open::default();
-        #[cfg(feature = "nacos")]
+        #[cfg(any(feature = "eureka", feature = "nacos"))]
         let most_open = Arc::clone(&open.most);
         task.spawn(async move {
             let mut connections = JoinSet::new();
@@ -94,14 +96,14 @@ impl Fake {
         Self {
             address,
             seen,
-            #[cfg(feature = "nacos")]
+            #[cfg(any(feature = "eureka", feature = "nacos"))]
             most_open,
             _task: task,
         }
     }
 
     /// Most requests that waited for their answers at the same time.
-    #[cfg(feature = "nacos")]
+    #[cfg(any(feature = "eureka", feature = "nacos"))]
     pub(crate) fn most_open(&self) -> usize {
         self.most_open.load(Ordering::Relaxed)
     }
@@ -145,29 +147,37 @@ async fn serve(mut stream: TcpStream, script: Script, all: Arc<Mutex<Vec<Seen>>>
     while let Some(seen) = read(&mut stream).await {
         let _waiting = open.came();
         all.lock().unwrap().push(seen.clone());
-        let mut reply = (script.lock().unwrap())(&seen);
-        while let Reply::After(time, then) = reply {
-            tokio::time::sleep(time).await;
-            reply = *then;
-        }
-        match reply {
-            Reply::Answer(status, headers, body) => {
-                let mut head = format!("HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n", body.len());
-                for (name, value) in headers {
-                    head.push_str(&format!("{name}: {value}\r\n"));
-                }
-                let bytes = [head.as_bytes(), b"\r\n", &body].concat();
-                if stream.write_all(&bytes).await.is_err() {
-                    return;
-                }
-            }
-            Reply::Raw(bytes) => {
-                let _ = stream.write_all(&bytes).await;
+        let reply = (script.lock().unwrap())(&seen);
+        let parts = match reply {
+            Reply::Parts(parts) => parts,
+            reply => vec![reply],
+        };
+        let last = parts.len() - 1;
+        for (at, part) in parts.into_iter().enumerate() {
+            if !say(&mut stream, part, at == last).await {
                 return;
             }
-            Reply::Close => return,
-            Reply::Hang | Reply::After(..) => std::future::pending().await,
         }
+    }
+}
+
+/// Says one part of an answer; whether the connection goes on.
+async fn say(stream: &mut TcpStream, mut reply: Reply, is_last: bool) -> bool {
+    while let Reply::After(time, then) = reply {
+        tokio::time::sleep(time).await;
+        reply = *then;
+    }
+    match reply {
+        Reply::Answer(status, headers, body) => {
+            let mut head = format!("HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n", body.len());
+            for (name, value) in headers {
+                head.push_str(&format!("{name}: {value}\r\n"));
+            }
+            stream.write_all(&[head.as_bytes(), b"\r\n", &body].concat()).await.is_ok()
+        }
+        Reply::Raw(bytes) => stream.write_all(&bytes).await.is_ok() && !is_last,
+        Reply::Close => false,
+        Reply::Hang | Reply::After(..) | Reply::Parts(_) => std::future::pending().await,
     }
 }
 

@@ -10,10 +10,11 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+#[cfg(feature = "eureka")]
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use registry_core::{ErrorKind, TlsFiles};
 use reqwest::{
-    Certificate, Client, Identity, Response,
+    Certificate, Client, Identity,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect,
 };
@@ -21,6 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Answer, Call,
+    body::Reading,
     config::Common,
     error::{Cause, Fault},
 };
@@ -31,6 +33,10 @@ const IDLE: Duration = Duration::from_secs(50);
 const MAX_IDLE: usize = 64;
 /// TCP's own probes, for connections that hold a long poll open.
 const PROBE: Duration = Duration::from_secs(15);
+/// A connection that has sent something is given up when nothing of it was acknowledged for so long: a server that was cut
+/// off sends no word of it.
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -81,54 +87,61 @@ impl Lane {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One attempt, which ends by `deadline`.
-    pub(crate) async fn attempt(
-        &self,
-        config: &Common,
-        call: &Call,
-        deadline: Instant,
-    ) -> Result<Answer, Fault> {
+    /// One attempt, within its time.
+    pub(crate) async fn attempt(&self, config: &Common, call: &Call, time: Time) -> Result<Answer, Fault> {
         let client = self.open(config).await?;
-        let began = Instant::now();
-        match timeout_at(deadline, self.exchange(client, config, call)).await {
-            Ok(result) => result,
-            Err(_) => {
-                let took = began.elapsed();
-                Err(Fault::new(ErrorKind::Timeout, true, format!("no answer within {took:?}")))
-            }
-        }
-    }
-
-    async fn exchange(&self, client: Client, config: &Common, call: &Call) -> Result<Answer, Fault> {
         let url = format!("{}{}", base(&self.server, config), call.target);
         let request = client.request(call.method.clone(), url).headers(call.headers.clone());
+        #[cfg(feature = "eureka")]
+        let request = if config.gzip { request.header(ACCEPT_ENCODING, "gzip") } else { request };
         let request = if call.body.is_empty() { request } else { request.body(call.body.clone()) };
-        let mut response = request.send().await?;
+        let mut response = time.limit(request.send()).await??;
         let headers = std::mem::take(response.headers_mut());
         let status = response.status();
-        let body = read(&mut response, call.limit).await?;
-        Ok(Answer { status, headers, body, server: Arc::clone(&self.server) })
+        let announced = response.content_length().unwrap_or(0);
+        let mut body = Reading::new(call.limit, announced)?;
+        #[cfg(feature = "eureka")]
+        if config.gzip && headers.get(CONTENT_ENCODING).is_some_and(|coding| coding == "gzip") {
+            body = body.compressed();
+        }
+        while let Some(chunk) = time.limit(response.chunk()).await?? {
+            body.take(&chunk)?;
+        }
+        Ok(Answer { status, headers, body: body.finish()?, server: Arc::clone(&self.server) })
     }
 }
 
-/// The body, decompressed by the client; refused as soon as it is longer than the limit.
-async fn read(response: &mut Response, limit: usize) -> Result<Bytes, Fault> {
-    let too_long = || {
-        let message = format!("the answer is longer than {limit} bytes");
-        Fault::new(ErrorKind::Protocol, true, message)
-    };
-    let announced = response.content_length().unwrap_or(0);
-    if usize::try_from(announced).map_or(true, |length| length > limit) {
-        return Err(too_long());
+/// How long an attempt may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time {
+    began: Instant,
+    deadline: Instant,
+    /// Whether another server is to be asked if this one falls silent.
+    is_shared: bool,
+    /// Whether bytes that flow are given all the time.
+    is_list: bool,
+}
+
+impl Time {
+    /// Of an attempt that begins now.
+    pub(crate) fn new(call: &Call, deadline: Instant, is_shared: bool) -> Self {
+        Self { began: Instant::now(), deadline, is_shared, is_list: call.is_list }
     }
-    let mut whole = BytesMut::new();
-    while let Some(chunk) = response.chunk().await? {
-        if whole.len() + chunk.len() > limit {
-            return Err(too_long());
-        }
-        whole.extend_from_slice(&chunk);
+
+    /// Until when the attempt goes on if nothing more comes: where others are to have the rest, half of the time that there
+    /// was at its start. A long list whose bytes flow isn't silence, and may take all the time: half of what is left now.
+    pub(crate) fn silence(self) -> Instant {
+        let from = if self.is_list { Instant::now() } else { self.began };
+        let left = self.deadline.saturating_duration_since(from);
+        if self.is_shared { from + left / 2 } else { self.deadline }
     }
-    Ok(whole.freeze())
+
+    async fn limit<F: Future>(self, progress: F) -> Result<F::Output, Fault> {
+        timeout_at(self.silence(), progress).await.map_err(|_| {
+            let took = self.began.elapsed();
+            Fault::new(ErrorKind::Timeout, true, format!("no answer within {took:?}"))
+        })
+    }
 }
 
 fn base(server: &str, config: &Common) -> String {
@@ -155,15 +168,12 @@ async fn build(server: &str, config: &Common) -> Result<Client, Fault> {
         .tcp_keepalive(PROBE)
         .tcp_nodelay(true)
         .user_agent(concat!("service-registry/", env!("CARGO_PKG_VERSION")));
-    #[cfg(feature = "eureka")]
+    // What may be compressed is decompressed by us, as nobody else counts what comes out of how much.
+    builder = builder.no_gzip().no_brotli().no_deflate().no_zstd();
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     {
-        builder = builder.gzip(config.gzip);
+        builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
     }
-    #[cfg(not(feature = "eureka"))]
-    {
-        builder = builder.no_gzip();
-    }
-    builder = builder.no_brotli().no_deflate().no_zstd();
     if config.tls.is_none() {
         // It would read the system's certificates all the same, and fail where there are none.
         builder = builder.tls_certs_only([]);

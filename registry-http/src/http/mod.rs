@@ -1,8 +1,8 @@
 //! What the backends over HTTP share: one client, bounded in time and size, over several servers.
 
-#[cfg(any(feature = "consul", feature = "nacos"))]
 mod abreast;
 mod answer;
+mod body;
 mod call;
 mod config;
 mod credentials;
@@ -14,7 +14,6 @@ mod path;
 mod pool;
 mod servers;
 
-#[cfg(any(feature = "consul", feature = "nacos"))]
 pub(crate) use self::abreast::abreast;
 #[cfg(all(test, feature = "eureka"))]
 pub(crate) use self::config::SHARED_OPTIONS;

@@ -19,7 +19,7 @@ use super::{
     call::Who,
     config::Common,
     error::{Cause, Fault},
-    lane::Lane,
+    lane::{Lane, Time},
     pool::Pool,
 };
 
@@ -103,9 +103,8 @@ impl Servers {
                 break;
             }
             // One that hangs must leave time for the others.
-            let shares = at + 1 < candidates.len() && call.is_repeatable && !call.is_patient;
-            let until = if shares { Instant::now() + left / 2 } else { deadline };
-            match self.attempt(node, &call, until).await {
+            let is_shared = at + 1 < candidates.len() && call.is_repeatable && !call.is_patient;
+            match self.attempt(node, &call, Time::new(&call, deadline, is_shared)).await {
                 Ok(answer) if answer.is_servers_fault() || call.passed_on.is_some_and(|is| is(&answer)) => {
                     let is_pinned = call.who.is_pinned();
                     if !is_pinned {
@@ -136,17 +135,18 @@ impl Servers {
         }
     }
 
-    async fn attempt(&self, node: usize, call: &Call, until: Instant) -> Result<Answer, Fault> {
+    async fn attempt(&self, node: usize, call: &Call, time: Time) -> Result<Answer, Fault> {
         let lane = &self.lanes[node];
         let mut serial = lane.serial();
         let armed = !call.is_patient;
         let watchdog = Watchdog { servers: self, node, serial, since: Instant::now(), armed };
-        let mut result = lane.attempt(&self.config, call, until).await;
+        let until = time.silence();
+        let mut result = lane.attempt(&self.config, call, time).await;
         if call.is_repeatable && result.as_ref().is_err_and(|fault| fault.broke) && Instant::now() < until {
             // The server closed a pooled connection just as we used it.
             lane.reset(serial);
             serial = lane.serial();
-            result = lane.attempt(&self.config, call, until).await;
+            result = lane.attempt(&self.config, call, time).await;
         }
         watchdog.disarm();
         // A plain connection that was refused leaves nothing behind.
@@ -167,6 +167,14 @@ impl Servers {
                 Error::new(ErrorKind::InvalidArgument, format!("{server} is not among the servers"))
                     .with_context(self.backend, call.operation)
             }),
+        }
+    }
+
+    /// Takes what a server answered for its fault, though it didn't look like one.
+    #[cfg(feature = "eureka")]
+    pub(crate) fn blame(&self, server: &str, why: &str) {
+        if let Some(node) = self.lanes.iter().position(|lane| *lane.server == *server) {
+            self.fail(node, why);
         }
     }
 

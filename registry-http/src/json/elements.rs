@@ -2,8 +2,10 @@
 
 use std::marker::PhantomData;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
+
+use super::trim_start;
 
 /// The elements of an array, read one after the other.
 pub(crate) struct Elements<'a, T> {
@@ -41,32 +43,29 @@ impl<'a, T: Deserialize<'a>> Elements<'a, T> {
     }
 
     /// How many there were.
+    #[cfg(feature = "consul")]
     pub(crate) fn met(&self) -> usize {
         self.met
     }
 
     /// What follows the closing bracket; `None` if none was found where one should be.
+    #[cfg(feature = "consul")]
     pub(crate) fn after(&self) -> Option<&'a str> {
         Some(self.rest).filter(|_| self.end == Some(End::Closed))
     }
 
-    /// The next element, or how the array ends.
+    /// The rest at the next element; `Err` says how the array ends.
     #[inline]
-    fn element(&mut self) -> Result<Element<'a, T>, End> {
-        let rest = self.rest.trim_ascii_start();
+    fn open(&self) -> Result<&'a str, (&'a str, End)> {
+        let rest = trim_start(self.rest);
         if let Some(after) = rest.strip_prefix(']') {
-            self.rest = after;
-            return Err(End::Closed);
+            return Err((after, End::Closed));
         }
-        let rest = match (self.met, rest.strip_prefix(',')) {
-            (0, None) => rest,
-            (1.., Some(next)) => next.trim_ascii_start(),
-            _ => return Err(End::Malformed),
-        };
-        let (element, length) = read(rest).ok_or(End::Malformed)?;
-        self.rest = &rest[length..];
-        self.met += 1;
-        Ok(element)
+        match (self.met, rest.strip_prefix(',')) {
+            (0, None) => Ok(rest),
+            (1.., Some(next)) => Ok(trim_start(next)),
+            _ => Err((rest, End::Malformed)),
+        }
     }
 }
 
@@ -78,18 +77,68 @@ impl<'a, T: Deserialize<'a>> Iterator for Elements<'a, T> {
         if self.end.is_some() {
             return None;
         }
-        self.element().inspect_err(|end| self.end = Some(*end)).ok()
+        let text = match self.open() {
+            Ok(text) => text,
+            Err((rest, end)) => {
+                (self.rest, self.end) = (rest, Some(end));
+                return None;
+            }
+        };
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        // An element may be large, so it goes straight to where it is wanted.
+        if let Ok(element) = T::deserialize(&mut deserializer) {
+            let (raw, rest) = text.split_at(deserializer.into_iter::<IgnoredAny>().byte_offset());
+            self.rest = rest;
+            self.met += 1;
+            return Some(Element::Read(raw, element));
+        }
+        self.raw(text)
     }
 }
 
-/// The value that a text begins with, and its length.
-#[inline]
-fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Option<(Element<'a, T>, usize)> {
-    let mut elements = serde_json::Deserializer::from_str(text).into_iter::<T>();
-    if let Some(Ok(element)) = elements.next() {
-        let length = elements.byte_offset();
-        return Some((Element::Read(&text[..length], element), length));
+impl<'a, T> Elements<'a, T> {
+    /// The element that the rest begins with, whatever it is.
+    #[cold]
+    fn raw(&mut self, text: &'a str) -> Option<Element<'a, T>> {
+        let Some(Ok(raw)) = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>().next() else {
+            self.end = Some(End::Malformed);
+            return None;
+        };
+        self.rest = &text[raw.get().len()..];
+        self.met += 1;
+        Some(Element::Raw(raw.get()))
     }
-    let raw = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>().next()?.ok()?;
-    Some((Element::Raw(raw.get()), raw.get().len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The elements as they stand there, and whether the end was one.
+    fn read(rest: &str) -> (Vec<&str>, bool) {
+        let mut elements = Elements::<u8>::new(rest);
+        let read = elements.by_ref().map(|element| match element {
+            Element::Read(raw, _) | Element::Raw(raw) => raw,
+        });
+        (read.collect(), elements.end == Some(End::Closed))
+    }
+
+    #[test]
+    fn an_array_is_read_to_its_end_over_what_is_white_space_to_json() {
+        assert_eq!(read("]"), (vec![], true));
+        assert_eq!(read(" \t\n\r1 \t\n\r, \t\n\r\"a\" \t\n\r] x"), (vec!["1", "\"a\""], true));
+        for (text, before) in [
+            ("\u{c}1]", 0),
+            ("\u{b}1]", 0),
+            ("\u{a0}1]", 0),
+            (" \u{c}]", 0),
+            ("1\u{c}]", 1),
+            ("1\u{c},2]", 1),
+            ("1,\u{c}2]", 1),
+            ("1,\u{c}\"a\"]", 1),
+        ] {
+            let (elements, is_closed) = read(text);
+            assert_eq!((elements.len(), is_closed), (before, false), "{text:?}");
+        }
+    }
 }

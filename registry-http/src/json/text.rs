@@ -26,6 +26,12 @@ impl AsRef<str> for Text<'_> {
     }
 }
 
+impl<'a> From<Cow<'a, str>> for Text<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
+        Self(text)
+    }
+}
+
 // Serde's own, for a `Cow` within anything else, always copies.
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     #[inline]

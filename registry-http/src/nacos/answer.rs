@@ -101,6 +101,9 @@ const SUCCESS: [i64; 2] = [0, 200];
 const BEAT_OK: i64 = 10200;
 const BEAT_UNKNOWN: [i64; 3] = [20404, 21003, 20004];
 
+/// What servers write in front of the entries is far shorter.
+const FRONT: usize = 4096;
+
 /// A list without anybody.
 pub(crate) fn nobody(api: Api) -> &'static str {
     match api {
@@ -135,12 +138,24 @@ impl<'a> List<'a> {
         }
     }
 
-    /// What stands in front of the entries, as servers write it.
-    pub(crate) fn key(api: Api) -> &'static str {
-        match api {
-            Api::V1 | Api::V2 => "\"hosts\":[",
-            Api::V3 => "\"data\":[",
-        }
+    /// Where the entries begin in a list that is written as servers write it.
+    pub(crate) fn open(api: Api, body: &[u8]) -> Option<usize> {
+        let key: &[u8] = match api {
+            Api::V1 | Api::V2 => b"\"hosts\":[",
+            Api::V3 => b"\"data\":[",
+        };
+        // Quotes within texts are escaped, so this is no part of one.
+        let front = &body[..body.len().min(FRONT)];
+        front.windows(key.len()).position(|here| here == key).map(|at| at + key.len())
+    }
+
+    /// Whether the service is protected, by what stands around the array from `open` to `close`; `None` if that isn't the
+    /// array of hosts.
+    pub(crate) fn around(api: Api, body: &[u8], open: usize, close: usize) -> Option<bool> {
+        let rest = [&body[..open], b"0", &body[close..]].concat();
+        let list = List::parse(api, &rest).ok()?;
+        // An entry that stands where it does is one of the hosts, not of something else's.
+        std::ptr::eq(list.bytes().as_ptr(), &raw const rest[open]).then_some(list.is_protected)
     }
 
     /// The form of v1, which pushes have too.
@@ -202,6 +217,21 @@ pub(crate) fn one(api: Api, body: &[u8]) -> Option<&[u8]> {
         Api::V1 => Some(body),
         Api::V2 | Api::V3 => data::<&RawValue>(text(body).ok()?).map(|data| data.get().as_bytes()),
     }
+}
+
+/// Whether the answer to a change of several instances says that any was changed.
+pub(crate) fn changed(api: Api, body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Changed {
+        updated: Vec<serde::de::IgnoredAny>,
+    }
+
+    let Ok(body) = text(body) else { return false };
+    let changed = match api {
+        Api::V1 => serde_json::from_str::<Changed>(body).ok(),
+        Api::V2 | Api::V3 => data(body),
+    };
+    changed.is_some_and(|changed: Changed| !changed.updated.is_empty())
 }
 
 /// The data of a success, if they are what is expected; what else it is, [`unwrap`] says.

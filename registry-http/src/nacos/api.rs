@@ -1,6 +1,9 @@
 //! The versions of the API: their paths, and how each names what all of them say.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use http::Method;
 use registry_core::Error;
@@ -70,6 +73,14 @@ impl Api {
         }
     }
 
+    /// Where operators are told of instances, and set something of them.
+    fn told(self) -> &'static str {
+        match self {
+            Self::V1 | Self::V2 => self.instance(),
+            Self::V3 => "/v3/admin/ns/instance",
+        }
+    }
+
     /// A question that any server with this version refuses as incomplete, and any other as unknown.
     pub(crate) fn probe(self, context: &str) -> String {
         format!("{context}{}/list", self.instance())
@@ -87,7 +98,8 @@ impl Api {
         let (port, weight) = (subject.address.port.to_string(), record.weight.to_string());
         let mut pairs = self.named(subject, &port);
         // Not `enabled`, which is the operator's.
-        pairs.extend([("weight", weight.as_str()), ("metadata", &metadata), ("healthy", "true")]);
+        let healthy = if record.is_healthy { "true" } else { "false" };
+        pairs.extend([("weight", weight.as_str()), ("metadata", &metadata), ("healthy", healthy)]);
         let service = self.service(subject.place, false);
         pairs.push(("serviceName", &service));
         let path = format!("{context}{}", self.instance());
@@ -135,6 +147,37 @@ impl Api {
         Call::delete(operation, target).repeatable()
     }
 
+    /// Takes keys out of what operators have set for an instance, so that it shows its own. Weight and switch stay. v3
+    /// does that for operators only.
+    pub(crate) fn unset(
+        self,
+        context: &str,
+        operation: &'static str,
+        subject: Subject<'_>,
+        keys: &BTreeSet<String>,
+    ) -> Result<Call, Error> {
+        let Subject { place, address, ephemeral } = subject;
+        let json = |value: &serde_json::Value| {
+            serde_json::to_string(value)
+                .map_err(|error| crate::http::invalid("the keys can't be written as JSON").with_source(error))
+        };
+        let instance = serde_json::json!([{
+            "ip": address.ip, "port": address.port, "clusterName": address.cluster, "ephemeral": ephemeral,
+        }]);
+        let keys = keys.iter().map(|key| (key.clone(), "".into())).collect::<serde_json::Map<_, _>>();
+        let mut path = Path::new(format!("{context}{}/metadata/batch", self.told()))
+            .query("namespaceId", &place.namespace)
+            .query("serviceName", &self.service(place, false));
+        if self != Self::V1 {
+            path = path.query("groupName", &place.group);
+        }
+        let path = path
+            .query("consistencyType", if ephemeral { "ephemeral" } else { "persist" })
+            .query("instances", &json(&instance)?)
+            .query("metadata", &json(&keys.into())?);
+        Ok(Call::delete(operation, path).repeatable())
+    }
+
     /// Lists all that isn't disabled, and asks v1 for pushes.
     pub(crate) fn list(
         self,
@@ -163,11 +206,7 @@ impl Api {
     /// Asks for one instance, also for one that is disabled. v3 tells that to operators only.
     pub(crate) fn one(self, context: &str, operation: &'static str, subject: Subject<'_>) -> Call {
         let port = subject.address.port.to_string();
-        let path = match self {
-            Self::V1 | Self::V2 => self.instance(),
-            Self::V3 => "/v3/admin/ns/instance",
-        };
-        let path = Path::new(format!("{context}{path}"));
+        let path = Path::new(format!("{context}{}", self.told()));
         let service = self.service(subject.place, false);
         Call::get(operation, query(path, self.named(subject, &port)).query("serviceName", &service))
     }

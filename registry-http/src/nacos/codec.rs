@@ -8,19 +8,22 @@
 //! | `version`, `zone` | what other fleets call so too | none |
 //! | `sr.id` | the id; its presence says that the record is one of ours | a foreign record |
 //! | `sr.by` | `incarnation/epoch/sequence` | unknown |
+//! | `sr.w.LIFE.EPOCH.SEQUENCE` | `1`: a mark of this write, in its [key](super::mark) | unknown |
 //! | `sr.urls` | all endpoints in their order, with a space between | `http://ip:port` |
 //! | `sr.group`, `sr.tags` | the group; the tags as a JSON list | none |
 //! | `sr.status` | what it says of itself | `serving` |
 //! | `sr.weight` | the weight while the record's own has to be 0 | a hundred times the record's own |
 //! | `sr.m.KEY` | the user's `KEY`, where that would mean one of these | |
+//! | `secure` | `true` if the address speaks TLS, as Spring Cloud is told | |
+//! | `gRPC_port` | the port of gRPC at the same host, likewise | |
 //! | `preserved.*` | when the server gives an instance up | the server's defaults |
 //!
 //! - The weight is divided by 100: Nacos calls 1.0 neutral.
 //! - Whoever doesn't serve has weight 0 on the wire, which every Nacos consumer honours. Not `enabled=false`: lists hide
 //!   such records even from those who want to see them drain, servers have lost the flag in a restart
 //!   (alibaba/nacos#11890), and it is the operator's switch.
-//! - The address is the first endpoint whose host is an IP address. Without one it is the first host name: servers take
-//!   any text, and consumers resolve it.
+//! - The address is that of the first endpoint of HTTP, else of HTTPS, else of any, whose host is an IP address: what
+//!   other fleets call. Without one it is likewise the first host name: servers take any text, and consumers resolve it.
 //! - A foreign record gets the id `ip:port`, with `#cluster` where that isn't `DEFAULT`; its own `instanceId` is null or
 //!   irregular depending on how it was registered.
 //!
@@ -34,7 +37,10 @@ use registry_core::{
     model::{RecordVersion, Sketch},
 };
 
-use super::host::{Host, Place};
+use super::{
+    host::{Host, Place},
+    mark,
+};
 
 /// The cluster of an instance that names none.
 pub(crate) const DEFAULT_CLUSTER: &str = "DEFAULT";
@@ -51,6 +57,8 @@ const ESCAPED: &str = "sr.m.";
 const SERVERS: &str = "preserved.";
 const VERSION: &str = "version";
 const ZONE: &str = "zone";
+const SECURE: &str = "secure";
+const GRPC_PORT: &str = "gRPC_port";
 /// The weight of a record that has none.
 const NEUTRAL: f64 = 1.0;
 /// What is wrong with an entry that isn't even one.
@@ -80,10 +88,23 @@ impl fmt::Display for Address {
 impl Address {
     /// Where an instance stands in Nacos.
     pub(crate) fn of(instance: &Instance, cluster: &str) -> Self {
-        let numeric = instance.endpoints().iter().find(|endpoint| endpoint.ip().is_some());
-        let endpoint = numeric.unwrap_or_else(|| instance.endpoint());
+        let endpoint = facing(instance);
         Self { ip: endpoint.host(), port: endpoint.port(), cluster: cluster.to_owned() }
     }
+}
+
+/// What other fleets call.
+fn facing(instance: &Instance) -> &Endpoint {
+    let rank = |endpoint: &&Endpoint| {
+        let scheme = match endpoint.scheme() {
+            "http" => 0,
+            "https" => 1,
+            _ => 2,
+        };
+        (endpoint.ip().is_none(), scheme)
+    };
+    // The first of equals.
+    instance.endpoints().iter().min_by_key(rank).unwrap_or_else(|| instance.endpoint())
 }
 
 /// When the server gives up an instance that is silent, as it is told in the record's metadata.
@@ -117,6 +138,8 @@ impl Patience {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Record {
     pub(crate) weight: f64,
+    /// What the server takes for true until it finds out.
+    pub(crate) is_healthy: bool,
     pub(crate) metadata: BTreeMap<String, String>,
 }
 
@@ -136,6 +159,18 @@ impl Record {
         let urls: Vec<String> = instance.endpoints().iter().map(ToString::to_string).collect();
         if urls.len() != 1 || !urls[0].starts_with("http://") {
             put(URLS, urls.join(" "));
+        }
+        let facing = facing(instance);
+        if matches!(facing.scheme(), "https" | "grpcs" | "wss" | "tls") {
+            put(SECURE, "true".to_owned());
+        }
+        let is_beside = |endpoint: &&Endpoint| {
+            matches!(endpoint.scheme(), "grpc" | "grpcs")
+                && endpoint.host() == facing.host()
+                && endpoint.port() != facing.port()
+        };
+        if let Some(grpc) = instance.endpoints().iter().find(is_beside) {
+            put(GRPC_PORT, grpc.port().to_string());
         }
         for (key, value) in
             [(VERSION, instance.version()), (ZONE, instance.zone()), (GROUP, instance.group())]
@@ -163,7 +198,13 @@ impl Record {
             };
         }
         let weight = if serves { f64::from(instance.weight().get()) / SCALE } else { 0.0 };
-        Self { weight, metadata }
+        Self { weight, is_healthy: true, metadata }
+    }
+
+    /// With the mark of this write.
+    pub(crate) fn marked(mut self, version: RecordVersion) -> Self {
+        self.metadata.insert(mark::mark(version), "1".to_owned());
+        self
     }
 
     /// What the server counts against its limit: UTF-16 units of keys and of values that aren't blank.
@@ -187,8 +228,9 @@ impl Record {
     }
 }
 
-fn is_reserved(key: &str) -> bool {
-    key == VERSION || key == ZONE || key.starts_with(OURS) || key.starts_with(SERVERS)
+/// Whether a key of the metadata says what this module makes of it.
+pub(crate) fn is_reserved(key: &str) -> bool {
+    matches!(key, VERSION | ZONE | SECURE | GRPC_PORT) || key.starts_with(OURS) || key.starts_with(SERVERS)
 }
 
 /// What an entry of a list is.
@@ -310,12 +352,11 @@ fn foreign<'h>(mut sketch: Sketch<'h>, place: Place<'h>, host: &'h Host<'_>) -> 
     let told = said("kind").or(said("protocol")).map(|kind| Endpoint::new(kind, place.ip, place.port));
     let first = match told {
         Some(Ok(endpoint)) => endpoint,
-        _ if said("secure") == Some("true") => Endpoint::new("https", place.ip, place.port)?,
+        _ if said(SECURE) == Some("true") => Endpoint::new("https", place.ip, place.port)?,
         _ => Endpoint::new("http", place.ip, place.port)?,
     };
     sketch.endpoints.push(first);
-    if let Some(port) =
-        said("gRPC_port").and_then(|port| port.parse().ok()).filter(|port| *port != place.port)
+    if let Some(port) = said(GRPC_PORT).and_then(|port| port.parse().ok()).filter(|port| *port != place.port)
     {
         sketch.endpoints.push(Endpoint::new("grpc", place.ip, port)?);
     }
@@ -326,7 +367,9 @@ fn foreign<'h>(mut sketch: Sketch<'h>, place: Place<'h>, host: &'h Host<'_>) -> 
     }
     sketch.version = given(VERSION);
     sketch.zone = given(ZONE).or(Some(place.cluster).filter(|cluster| *cluster != DEFAULT_CLUSTER));
-    sketch.weight = Weight::from_f64((weight * SCALE).min(f64::from(Weight::MAX.get())))?;
+    // Kratos, of which only `kind` tells, calls 100 neutral there too, as we do.
+    let scale = if said("kind").is_some() { 1.0 } else { SCALE };
+    sketch.weight = Weight::from_f64((weight * scale).min(f64::from(Weight::MAX.get())))?;
     sketch.metadata = host.metadata().filter(|(key, _)| !matches!(*key, VERSION | ZONE)).collect();
     sketch.build()
 }

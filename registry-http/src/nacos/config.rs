@@ -1,4 +1,4 @@
-//! What can be configured, from a URL or in code.
+//! What can be configured: by the options of a URL.
 
 use std::{fmt, net::IpAddr, time::Duration};
 

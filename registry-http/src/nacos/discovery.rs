@@ -1,10 +1,10 @@
 //! Looking a target up, and opening watch sessions.
 //!
-//! No answer names its [source](registry_core::backend::SourceId), as Nacos gives its data no name: there is no id of a
-//! cluster, `lastRefTime` is the clock of whichever server answers and new in each answer, `checksum` is empty, and the
-//! terms of raft are about persistent instances and start anew with a server that was wiped. Ephemeral instances are
-//! forgotten in a restart without any sign. That data started anew is known by its effects only: beats that are denied,
-//! and lists from which many vanish at once, which the core holds back.
+//! Nacos gives its data no name: there is no id of a cluster, `lastRefTime` is the clock of whichever server answers and
+//! new in each answer, `checksum` is empty, and the terms of raft are about persistent instances and start anew with a
+//! server that was wiped. Ephemeral instances are forgotten in a restart without any sign. That data may have started
+//! anew is told by servers that were away: then they are of another [source](registry_core::backend::SourceId)
+//! (`eras.rs`).
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use registry_core::{
     backend::{Cursor, Evidence, Listing, Read, WatchStream},
 };
 
-use super::{lists::Lists, names::Wanted, push::Pushes, session::Session, watch};
+use super::{eras::Eras, lists::Lists, names::Wanted, push::Pushes, session::Session, watch};
 
 /// Finding in Nacos.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ impl Discovery for NacosDiscovery {
         let mut listing = Listing::new(instances, Evidence::default());
         listing.rejected = rejected;
         listing.evidence.endpoint = Some(listed.answer.server);
+        listing.evidence.source = Some(Eras::source(self.session.era()));
         Ok(listing)
     }
 

@@ -44,12 +44,18 @@ pub(crate) struct Line {
     pub(crate) lease: u64,
     pub(crate) record: Arc<Record>,
     pub(crate) is_withdrawn: bool,
+    /// Keys of an operator's edit that hide what was written.
+    pub(crate) hidden_by: Option<Arc<[String]>>,
+    /// The edit can't be undone by us.
+    pub(crate) is_stuck: bool,
     /// It is to be removed, whatever comes of the try: nothing may keep it alive.
     is_leaving: bool,
     /// Held for reading by beats that register whom the server doesn't know; a removal takes it for writing, so that
     /// none is under way. A gate, not a guard of shared data. The same for all that is ever written of the key.
     pub(crate) gate: Arc<RwLock<()>>,
     at: Instant,
+    /// When the last beat began that was answered, if by a refusal; a write is one.
+    beaten: Instant,
 }
 
 impl Line {
@@ -80,11 +86,23 @@ impl Journal {
         held.map(|(key, _)| key.clone()).collect()
     }
 
-    /// What a lease has to keep alive.
+    /// What a lease has to keep alive, those first whose last beat is longest ago: where not all are answered in time,
+    /// it shouldn't be the same that miss theirs again and again. One that was refused had its turn: before the others
+    /// it would end each round, as a batch ends when a server asks for less.
     pub(crate) fn beating(&self, lease: u64) -> Vec<InstanceKey> {
         let written = self.lock();
         let beating = written.records.iter().filter(|(_, line)| line.lease == lease && line.beats());
-        beating.map(|(key, _)| key.clone()).collect()
+        let mut beating: Vec<(Instant, InstanceKey)> =
+            beating.map(|(key, line)| (line.beaten, key.clone())).collect();
+        beating.sort_unstable();
+        beating.into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// Notes when a beat began that was answered.
+    pub(crate) fn beaten(&self, key: &InstanceKey, at: Instant) {
+        if let Some(line) = self.lock().records.get_mut(key) {
+            line.beaten = line.beaten.max(at);
+        }
     }
 
     /// The line of a key if the lease has to keep it alive, now.
@@ -100,6 +118,20 @@ impl Journal {
         let goes = lease.is_none_or(|lease| line.lease == lease);
         line.is_leaving |= goes;
         goes
+    }
+
+    /// Notes that an operator's edit, of these keys, hides what was written.
+    pub(crate) fn hides(&self, key: &InstanceKey, keys: &[String]) {
+        if let Some(line) = self.lock().records.get_mut(key) {
+            line.hidden_by = Some(keys.into());
+        }
+    }
+
+    /// Notes that an edit can't be undone; returns whether that is news.
+    pub(crate) fn sticks(&self, key: &InstanceKey) -> bool {
+        let mut written = self.lock();
+        let line = written.records.get_mut(key);
+        line.is_some_and(|line| !std::mem::replace(&mut line.is_stuck, true))
     }
 
     /// Drops what was noted of a key that is somebody else's by now.
@@ -153,16 +185,21 @@ impl Journal {
         written.leave(key);
         written.tried.remove(key);
         written.addresses.insert(place(&key.service, &address), key.clone());
-        let gate = written.records.get(key).map(|line| Arc::clone(&line.gate)).unwrap_or_default();
+        let last = written.records.get(key);
+        let gate = last.map(|line| Arc::clone(&line.gate)).unwrap_or_default();
+        let is_stuck = last.is_some_and(|line| line.is_stuck && line.address == address);
         let line = Line {
             address,
             version,
             lease,
             record: Arc::new(record),
             is_withdrawn: false,
+            hidden_by: None,
+            is_stuck,
             is_leaving: false,
             gate: Arc::clone(&gate),
             at: Instant::now(),
+            beaten: Instant::now(),
         };
         written.records.insert(key.clone(), line);
         gate

@@ -16,6 +16,7 @@ use registry_core::{
 };
 use tokio::time::{Instant, timeout_at};
 
+use self::brake::Brake;
 use super::{
     answer::Beaten,
     api::Subject,
@@ -23,14 +24,20 @@ use super::{
     journal::{Journal, Line},
     names::Place,
     session::Session,
-    standing::{Holder, Standing},
+    standing::{Found, Holder, Standing, Unlisted, unknown},
 };
 use crate::http::abreast;
+
+mod brake;
+mod removal;
 
 /// Requests at the same time.
 const AT_ONCE: usize = 16;
 /// Answers that come so shortly before the deadline are as good as late.
 const MARGIN: Duration = Duration::from_millis(20);
+/// Single questions of one look end so long after the look began, lists included. The core gives a look 3 s in all, and
+/// forgets all of one that takes longer: one question that hangs would make every instance suspect.
+const LOOK: Duration = Duration::from_millis(2800);
 
 /// A lease in name only. Dropping it withdraws nothing.
 pub(crate) struct NacosLease {
@@ -97,7 +104,7 @@ impl NacosLease {
         };
         let config = self.session.config();
         let key = publish.instance.key();
-        let record = Record::of(&publish.instance, Some(publish.version), patience);
+        let record = Record::of(&publish.instance, Some(publish.version), patience).marked(publish.version);
         record
             .check(&key, config.max_metadata)
             .map_err(|error| error.with_context(super::NAME, "publish"))?;
@@ -112,6 +119,13 @@ impl NacosLease {
             || !self.is_ephemeral()
             || self.journal.line(&wish.key).is_none()
             || self.journal.tried(&wish.key).iter().any(|tried| *tried != wish.address)
+    }
+
+    /// Whether what we have at an address fails the server's probe, so that nobody uses it. Who lives by beats is
+    /// unhealthy without them, and mended by the next.
+    fn is_failing(&self, standing: &Standing, address: &Address) -> bool {
+        let found = standing.at(address).filter(|found| found.is_by(self.incarnation));
+        !self.is_ephemeral() && found.is_some_and(|found| found.is_failing)
     }
 
     /// Whether the wish may be granted.
@@ -134,9 +148,7 @@ impl NacosLease {
             return conflict(format!("another client holds {key}"));
         }
         match standing.at(address) {
-            Some(found)
-                if found.id != key.id && found.version.map(|v| v.incarnation) != Some(self.incarnation) =>
-            {
+            Some(found) if found.id != key.id && !found.is_by(self.incarnation) => {
                 conflict(format!("another client holds {address} as {}", found.id))
             }
             _ => Ok(()),
@@ -144,9 +156,22 @@ impl NacosLease {
     }
 
     async fn write(&self, wish: Wish<'_>, standing: Option<&Standing>) -> Outcome {
-        let Wish { key, address, record, publish } = wish;
+        let Wish { key, address, mut record, publish } = wish;
         let place = self.place(&key.service);
         let ephemeral = self.is_ephemeral();
+        let found = standing.filter(|standing| self.is_failing(standing, &address));
+        let found = found.and_then(|standing| standing.at(&address));
+        let failing = found.map(|_| {
+            let message = format!("nobody uses {key}: the server's probe of {address} fails");
+            Error::new(ErrorKind::Unavailable, message).with_context(super::NAME, "publish")
+        });
+        if let (Some(error), true) =
+            (&failing, found.is_some_and(|found| found.version == Some(publish.version)))
+        {
+            return Err(error.clone());
+        }
+        // Said to be healthy it would be used until the next probe.
+        record.is_healthy = failing.is_none();
         // By the list, or by what we wrote: the same key elsewhere.
         let listed = standing.map_or(&[][..], |standing| standing.of_id(&key.id)).iter();
         let noted = self.journal.line(&key).filter(|line| !line.is_withdrawn).map(|line| line.address);
@@ -167,7 +192,14 @@ impl NacosLease {
             }
             return Err(error);
         }
-        let gate = self.journal.wrote(&key, address, publish.version, self.number, record);
+        let hidden_by = self.journal.line(&key).filter(|line| line.address == address);
+        let hidden_by = hidden_by.and_then(|line| line.hidden_by);
+        let shown = record.metadata.keys().cloned();
+        let hidden_by = hidden_by.map(|keys| keys.iter().cloned().chain(shown).collect::<BTreeSet<_>>());
+        let gate = self.journal.wrote(&key, address.clone(), publish.version, self.number, record);
+        if let Some(keys) = hidden_by {
+            self.unhide(&key, Subject { place: &place, address: &address, ephemeral }, &keys).await;
+        }
         if !left.is_empty() {
             // Beats to the old address that could bring it back end first; others are for the new one from now on.
             drop(gate.write().await);
@@ -183,74 +215,37 @@ impl NacosLease {
                 result => result?,
             }
         }
-        Ok(())
+        failing.map_or(Ok(()), Err)
     }
 
-    /// Removes keys; with `lease` only those that still hang on it.
-    async fn remove(
-        &self,
-        operation: &'static str,
-        mut keys: Vec<InstanceKey>,
-        lease: Option<u64>,
-    ) -> Vec<Outcome> {
-        // Before all else: whatever comes of it, nobody beats for them any more.
-        keys.retain(|key| self.journal.leave(key, lease));
-        let standings = self.read(operation, keys.iter().map(|key| &key.service)).await;
-        let standings = &standings;
-        let remove = |key: InstanceKey| -> BoxFuture<'_, Outcome> {
-            Box::pin(async move {
-                match &standings[&key.service] {
-                    Ok(standing) => self.remove_one(operation, &key, standing, lease).await,
-                    Err(error) => Err(error.clone()),
-                }
-            })
-        };
-        abreast(keys.into_iter().map(remove).collect(), AT_ONCE).await
+    /// Makes the server show what was written where an operator's edit hides it. If that fails for a while, the next
+    /// audit finds it as it was.
+    async fn unhide(&self, key: &InstanceKey, subject: Subject<'_>, keys: &BTreeSet<String>) {
+        match self.session.unset("publish", subject, keys).await {
+            Ok(true) => {
+                tracing::info!(%key, "what was edited by an operator is shown anew, save its weight and whether it is enabled");
+            }
+            Ok(false) if self.journal.sticks(key) => tracing::warn!(
+                %key,
+                address = %subject.address,
+                "an operator's edit hides the metadata of this instance, and those of whoever registers there, until \
+                 nobody has for a minute; only operators may undo it: DELETE .../ns/instance/metadata/batch"
+            ),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(%key, error = format!("{error:#}"), "an operator's edit isn't undone yet");
+            }
+        }
     }
 
-    async fn remove_one(
-        &self,
-        operation: &'static str,
-        key: &InstanceKey,
-        standing: &Standing,
-        lease: Option<u64>,
-    ) -> Outcome {
-        if let Some(Line { gate, .. }) = self.journal.line(key) {
-            // A beat that is under way could bring it back.
-            drop(gate.write().await);
+    /// What is told of a record that was written last here and that an edit hides: if that can be mended, that it has to
+    /// be written again.
+    fn edited(&self, key: &InstanceKey, line: &Line, found: &Found) -> Presence {
+        if line.is_stuck {
+            return Presence::Ours { version: line.version };
         }
-        let line = self.journal.line(key);
-        if lease.is_some_and(|lease| line.as_ref().is_some_and(|line| line.lease != lease)) {
-            return Ok(());
-        }
-        let mut at: Vec<Address> = match standing.holder(key, line.as_ref(), self.incarnation) {
-            Holder::Other => {
-                self.journal.forget(key);
-                return Ok(());
-            }
-            // Maybe merely not listed, as an operator has disabled it.
-            Holder::Nobody => Vec::new(),
-            Holder::Ours(_) => {
-                let ours =
-                    |version: Option<RecordVersion>| version.map(|v| v.incarnation) == Some(self.incarnation);
-                let found = standing.of_id(&key.id).iter().filter(|found| ours(found.version));
-                found.map(|found| found.address.clone()).collect()
-            }
-        };
-        let is_ours = |line: &Line| !line.is_withdrawn && line.version.incarnation == self.incarnation;
-        at.extend(line.filter(is_ours).map(|line| line.address));
-        // What nobody answered for, and no list shows yet.
-        let is_free = |address: &Address| standing.is_free(address, &key.id);
-        at.extend(self.journal.tried(key).into_iter().filter(is_free));
-        at.sort();
-        at.dedup();
-        let place = self.place(&key.service);
-        let ephemeral = self.is_ephemeral();
-        for address in &at {
-            self.session.deregister(operation, Subject { place: &place, address, ephemeral }).await?;
-        }
-        self.journal.withdrew(key);
-        Ok(())
+        self.journal.hides(key, &found.keys);
+        Presence::Ours { version: unknown(self.incarnation) }
     }
 
     /// `None` for what isn't to be kept alive, or no longer by this lease.
@@ -266,9 +261,16 @@ impl NacosLease {
                 let place = self.place(&key.service);
                 let subject = Subject { place: &place, address: &line.address, ephemeral: true };
                 let record = is_full.then_some(&*line.record);
+                let began = Instant::now();
                 match self.session.beat(subject, record, until).await {
                     Ok(Beaten::TooLight) if !is_full => is_full = true,
-                    beaten => return Some(beaten),
+                    beaten => {
+                        // Whom the end of the time cut off comes first in the next round.
+                        if beaten.as_ref().err().is_none_or(|error| error.kind() != ErrorKind::Timeout) {
+                            self.journal.beaten(key, began);
+                        }
+                        return Some(beaten);
+                    }
                 }
             }
         };
@@ -285,10 +287,14 @@ impl NacosLease {
         let place = self.place(&key.service);
         let subject = Subject { place: &place, address: &line.address, ephemeral: self.is_ephemeral() };
         match standing.unlisted(&self.session, "inspect", &key.service, subject, until).await {
-            Ok(found) => match found.filter(|found| found.id == key.id).and_then(|found| found.version) {
-                Some(version) if version.incarnation == self.incarnation => Presence::Ours { version },
-                _ => Presence::Missing,
-            },
+            Ok(Unlisted::Found(found)) if found.is_edited(key, &line) => self.edited(key, &line, &found),
+            Ok(Unlisted::Found(found)) if found.id == key.id && found.is_by(self.incarnation) => {
+                let version = found.version.filter(|version| version.incarnation == self.incarnation);
+                Presence::Ours { version: version.unwrap_or(unknown(self.incarnation)) }
+            }
+            // Whoever else registered there would be listed.
+            Ok(Unlisted::Somebody) => Presence::Ours { version: line.version },
+            Ok(Unlisted::Found(_) | Unlisted::Nobody) => Presence::Missing,
             Err(error) => {
                 tracing::debug!(%key, error = format!("{error:#}"), "nobody tells whether the record is disabled");
                 Presence::Unknown
@@ -298,13 +304,27 @@ impl NacosLease {
 
     fn judge(&self, key: &InstanceKey, standing: &Standing) -> Presence {
         let line = self.journal.line(key);
+        if let Some(line) = line.as_ref().filter(|line| line.lease == self.number && !line.is_recent())
+            && let Some(found) = standing.edited(key, line)
+        {
+            return self.edited(key, line, found);
+        }
         match standing.holder(key, line.as_ref(), self.incarnation) {
             Holder::Nobody => Presence::Missing,
-            Holder::Other => Presence::Foreign,
-            Holder::Ours(version) if line.is_some_and(|line| line.lease == self.number) => {
-                Presence::Ours { version }
+            Holder::Other => {
+                // Another took over, maybe at our own address: our beats would keep alive what is its.
+                if line.is_some_and(|line| line.lease == self.number) {
+                    self.journal.forget(key);
+                }
+                Presence::Foreign
             }
-            Holder::Ours(_) => Presence::Missing,
+            Holder::Ours(version) => match line.filter(|line| line.lease == self.number) {
+                Some(line) if !line.is_recent() && self.is_failing(standing, &line.address) => {
+                    Presence::Failing
+                }
+                Some(_) => Presence::Ours { version },
+                None => Presence::Missing,
+            },
         }
     }
 }
@@ -349,10 +369,17 @@ impl Lease for NacosLease {
                 Ok((wish, standing))
             })
             .collect();
+        let brake = Brake::default();
+        let brake = &brake;
         let mut writes: Vec<BoxFuture<'_, Outcome>> = Vec::with_capacity(granted.len());
         for granted in granted {
             writes.push(match granted {
-                Ok((wish, standing)) => Box::pin(self.write(wish, standing)),
+                Ok((wish, standing)) => Box::pin(async move {
+                    match brake.is_on() {
+                        Some(error) => Err(error),
+                        None => self.write(wish, standing).await.inspect_err(|error| brake.feel(error)),
+                    }
+                }),
                 Err(error) => Box::pin(std::future::ready(Err(error))),
             });
         }
@@ -367,9 +394,16 @@ impl Lease for NacosLease {
         let Lifetime::Leased { ttl } = self.lifetime else { return Ok(Renewal::default()) };
         let until = deadline.checked_sub(MARGIN).unwrap_or(deadline);
         let held = self.journal.beating(self.number);
+        let brake = Brake::default();
         let mut beats: Vec<BoxFuture<'_, Option<Result<Beaten, Error>>>> = Vec::with_capacity(held.len());
         for key in &held {
-            beats.push(Box::pin(self.beat(key, until)));
+            beats.push(Box::pin(async {
+                if let Some(error) = brake.is_on() {
+                    return Some(Err(error));
+                }
+                let beaten = self.beat(key, until).await;
+                beaten.map(|beaten| beaten.inspect_err(|error| brake.feel(error)))
+            }));
         }
         let beaten = abreast(beats, AT_ONCE).await;
         let mut renewal = Renewal::granted(ttl);
@@ -405,9 +439,10 @@ impl Lease for NacosLease {
     }
 
     async fn inspect(&self, keys: &[InstanceKey]) -> Result<Vec<Presence>, Error> {
-        // However many are missing.
-        let until = Instant::now() + self.session.servers().config().request_timeout;
+        let began = Instant::now();
         let standings = self.read("inspect", keys.iter().map(|key| &key.service)).await;
+        // However many are missing.
+        let until = (began + LOOK).min(Instant::now() + self.session.servers().config().request_timeout);
         let is_any = standings.values().any(Result::is_ok);
         let presence = |key: &InstanceKey| match &standings[&key.service] {
             Ok(standing) => Ok(self.judge(key, standing)),

@@ -7,9 +7,9 @@
 //! Nacos' own clients do the same, and lists of v3 don't even tell.
 
 use std::{
+    cell::Cell,
     collections::{HashMap, HashSet, hash_map},
-    hash::BuildHasher,
-    ops::Range,
+    iter,
     sync::Arc,
 };
 
@@ -23,12 +23,14 @@ use super::{
     answer::List,
     api::Api,
     codec::{Entry, decode, read},
-    host::Host,
+    host::{Host, Texts},
 };
-use crate::json::{Element, Elements};
+use crate::json::{Array, Element, Elements, Pieces};
 
 /// So many keys are looked for by comparing.
 const FEW: usize = 4;
+/// Entries of fewer bytes are rare.
+const SHORT: usize = 256;
 
 /// What one watch knows of its service.
 #[derive(Debug)]
@@ -42,18 +44,7 @@ pub(crate) struct Lists {
     is_open: bool,
     /// Whether the last list had each key once.
     is_unique: bool,
-    last: Last,
-}
-
-/// The last body up to the end of its hosts. One that begins with the same bytes has the same hosts, and what follows
-/// them is short: `lastRefTime`, which is new in each answer, and whether the service is protected.
-#[derive(Debug, Default)]
-struct Last {
-    hasher: RandomState,
-    /// Where the hosts are, and the hash up to their end.
-    known: Option<(Range<usize>, u64)>,
-    /// The hash of the body that was just compared, up to there.
-    compared: Option<(usize, u64)>,
+    pieces: Pieces,
 }
 
 /// What a list brings.
@@ -75,7 +66,7 @@ impl Lists {
             is_protected: false,
             is_open: false,
             is_unique: false,
-            last: Last::default(),
+            pieces: Pieces::default(),
         }
     }
 
@@ -88,7 +79,7 @@ impl Lists {
         api: Api,
         body: &[u8],
     ) -> Result<(Vec<Arc<Instance>>, Vec<InstanceKey>), Error> {
-        let News { changes, rejected } = Self::new(service).take(&List::parse(api, body)?)?;
+        let News { changes, rejected } = Self::new(service).take_body(api, body)?;
         let whole = changes.into_iter().find_map(|change| match change {
             Change::Reset(instances) => Some(instances),
             _ => None,
@@ -99,57 +90,84 @@ impl Lists {
     /// # Errors
     /// `Protocol` if the body is no list; then nothing was learnt.
     pub(crate) fn take_body(&mut self, api: Api, body: &[u8]) -> Result<News, Error> {
-        self.last.compared = None;
-        if let Some(rest) = self.last.rest(body) {
-            let list = List::parse(api, &rest);
-            if self.is_open && list.is_ok_and(|list| list.is_protected == self.is_protected) {
-                return Ok(News::default());
-            }
+        let usual = match !self.is_open && self.relist.is_new() {
+            true => self.take_first(api, body),
+            false => self.take_next(api, body),
+        };
+        match usual {
+            Some(news) => Ok(news),
+            None => self.take(&List::parse(api, body)?),
         }
-        self.last.forget();
-        if !self.is_open
-            && self.relist.is_new()
-            && let Some(news) = self.take_first(api, body)
-        {
-            return Ok(news);
-        }
-        let list = List::parse(api, body)?;
-        let news = self.take(&list)?;
-        self.last.note(body, list.bytes());
-        Ok(news)
     }
 
     /// Of a first list everything is new: its entries are read as they are found, which also tells where they end.
     /// `None` if it isn't written as servers write it, and then nothing was learnt.
     fn take_first(&mut self, api: Api, body: &[u8]) -> Option<News> {
         let text = std::str::from_utf8(body).ok()?;
-        let key = List::key(api);
-        // Quotes within strings are escaped, so this is no part of one.
-        let open = text.find(key)? + key.len();
-        let mut entries = Elements::<Host<'_>>::new(&text[open..]);
-        let (service, mark) = (&self.service, &self.hidden_mark);
-        let relisted = self.relist.next(&mut entries, |entry| match entry {
-            Element::Read(_, host) => sight(service, mark, read(service, &host)),
-            Element::Raw(raw) => sight(service, mark, decode(service, raw.as_bytes())),
+        let open = List::open(api, body)?;
+        let hosts = &text[open..];
+        let mut array = Array::new(hosts.as_bytes());
+        if let Some((_, length)) = Host::plain(hosts, Texts::new()) {
+            // Mostly all are about as long as the first.
+            self.relist.reserve(hosts.len() / length.max(SHORT));
+        }
+        let spare = Cell::new(Texts::new());
+        let entries = iter::from_fn(|| {
+            let rest = &hosts[array.element()?..];
+            let entry = match Host::plain(rest, spare.take()) {
+                Some((host, length)) => Element::Read(&rest[..length], host),
+                None => Elements::new(rest).next()?,
+            };
+            array.pass(entry.as_ref().len());
+            Some(entry)
         });
-        let is_protected = entries.after().and_then(|after| {
-            let close = text.len() - after.len() - 1;
-            // An entry that stands where it does in the list is one of its hosts, not of something else's.
-            let rest = [&body[..open], b"0", &body[close..]].concat();
-            let list = List::parse(api, &rest).ok();
-            let list = list.filter(|list| std::ptr::eq(list.bytes().as_ptr(), &raw const rest[open]))?;
-            self.last.note(body, &body[open..close]);
-            Some(list.is_protected)
-        });
+        let (service, mark, pieces) = (&self.service, &self.hidden_mark, &mut self.pieces);
+        pieces.forget();
+        let relisted = self.relist.next_by(
+            entries,
+            |_, entry| pieces.note(entry.as_ref()),
+            |entry| match entry {
+                Element::Read(_, host) => {
+                    let seen = sight(service, mark, read(service, &host));
+                    spare.set(host.into_empty());
+                    seen
+                }
+                Element::Raw(raw) => sight(service, mark, decode(service, raw.as_bytes())),
+            },
+        );
+        let is_protected = array.close().and_then(|close| List::around(api, body, open, open + close));
         let Some(is_protected) = is_protected else {
             // It knew nothing before.
             self.relist = Relist::new();
+            self.pieces.forget();
             return None;
         };
-        self.protect(is_protected, entries.met());
+        self.protect(is_protected, array.met());
         Some(self.news(relisted, true))
     }
 
+    /// Of any other list most is as it was, and where that ends is known. `None` as of a first one.
+    fn take_next(&mut self, api: Api, body: &[u8]) -> Option<News> {
+        let open = List::open(api, body)?;
+        let cut = self.pieces.cut(&body[open..])?;
+        let is_protected = List::around(api, body, open, open + cut.close)?;
+        let is_anew = !self.is_open || is_protected != self.is_protected;
+        if cut.is_same && !is_anew {
+            return Some(News::default());
+        }
+        self.protect(is_protected, cut.len());
+        let (service, mark) = (&self.service, &self.hidden_mark);
+        let relisted = self.relist.next_by(
+            cut.entries(),
+            |_, (_, hash)| *hash,
+            |(entry, _)| sight(service, mark, decode(service, entry)),
+        );
+        self.pieces.keep(cut);
+        Some(self.news(relisted, is_anew))
+    }
+
+    /// However it is written.
+    ///
     /// # Errors
     /// `Protocol` if the hosts are no array; then nothing was learnt.
     pub(crate) fn take(&mut self, list: &List<'_>) -> Result<News, Error> {
@@ -157,8 +175,13 @@ impl Lists {
         let is_anew = !self.is_open || list.is_protected != self.is_protected;
         let entries = list.entries()?;
         self.protect(list.is_protected, entries.len());
-        let (service, mark) = (&self.service, &self.hidden_mark);
-        let relisted = self.relist.next(entries, |entry| sight(service, mark, decode(service, entry)));
+        let (service, mark, pieces) = (&self.service, &self.hidden_mark, &mut self.pieces);
+        pieces.forget();
+        let relisted = self.relist.next_by(
+            entries,
+            |_, entry| pieces.note(entry),
+            |entry| sight(service, mark, decode(service, entry)),
+        );
         Ok(self.news(relisted, is_anew))
     }
 
@@ -209,33 +232,6 @@ impl Lists {
             );
         } else {
             tracing::info!(%service, instances, "the protection threshold is no longer reached");
-        }
-    }
-}
-
-impl Last {
-    /// What stands around the hosts, if they are those of the last body.
-    fn rest(&mut self, body: &[u8]) -> Option<Vec<u8>> {
-        let (hosts, hash) = self.known.as_ref()?;
-        let this = self.hasher.hash_one(body.get(..hosts.end)?);
-        self.compared = Some((hosts.end, this));
-        (this == *hash).then(|| [&body[..hosts.start], &body[hosts.end..]].concat())
-    }
-
-    fn forget(&mut self) {
-        self.known = None;
-    }
-
-    /// Notes where the hosts of a body are, which `rest` may have been asked for.
-    fn note(&mut self, body: &[u8], hosts: &[u8]) {
-        let start = (hosts.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
-        let end = start.saturating_add(hosts.len());
-        let compared = self.compared.take().filter(|(to, _)| *to == end);
-        // Hosts that are none stand nowhere.
-        if let Some(front) = body.get(..end).filter(|_| !hosts.is_empty() && start < end) {
-            // Mostly as long as the last.
-            let hash = compared.map_or_else(|| self.hasher.hash_one(front), |(_, hash)| hash);
-            self.known = Some((start..end, hash));
         }
     }
 }

@@ -28,8 +28,9 @@
 //! - Below a service's protection threshold a list calls everybody healthy, and everybody is used: a look, a watch and
 //!   every other client see the same, and the balancer leaves out who doesn't answer. Lists of v1 tell, which is logged.
 //! - An operator who disables an instance wins: it vanishes from lists, whatever is registered. It isn't
-//!   told as lost, as it is asked for by itself; 3.x answers that to operators only, and to whoever isn't one a disabled
-//!   instance is lost and recovered with each audit.
+//!   told as lost, as it is asked for by itself. 3.x answers that to operators only; for whoever isn't one, an instance
+//!   whose beats that server takes is there, which the log says once. Of a persistent one, which nobody beats for, only an
+//!   operator's login tells: without it, a disabled one is lost and recovered with each audit.
 
 mod answer;
 mod api;
@@ -41,12 +42,14 @@ mod codec;
 mod config;
 mod connect;
 mod discovery;
+mod eras;
 mod error;
 mod host;
 mod journal;
 mod lease;
 mod lists;
 mod login;
+mod mark;
 mod names;
 mod push;
 mod registry;

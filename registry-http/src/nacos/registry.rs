@@ -46,7 +46,7 @@ impl Registry for NacosRegistry {
     fn check(&self, instance: &Instance) -> Result<(), Error> {
         let version = super::lease::longest_version();
         let patience = self.session.config().ephemeral.then(|| Patience::of(Duration::from_secs(86_400)));
-        let record = Record::of(instance, Some(version), patience);
+        let record = Record::of(instance, Some(version), patience).marked(version);
         record.check(&instance.key(), self.session.config().max_metadata)
     }
 }

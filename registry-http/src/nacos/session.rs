@@ -1,8 +1,12 @@
 //! The connection to a cluster: calls that are let in, to the version of the API that the servers have.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use registry_core::{CredentialProvider, Error, ErrorKind};
@@ -14,6 +18,7 @@ use super::{
     auth::Auth,
     codec::Record,
     config::{ApiChoice, NacosConfig},
+    eras::Eras,
     error::{self, is_gone, is_unwelcome},
     names::{Place, Wanted},
     push::Subscription,
@@ -30,6 +35,9 @@ pub(crate) struct Session {
     auth: Auth,
     apis: Mutex<Option<Known>>,
     wants_full_beats: AtomicBool,
+    /// When a server of 3.x last refused to tell of one instance.
+    kept_secret: Mutex<Option<Instant>>,
+    eras: Eras,
     /// The single flight of finding out: a gate, not a guard of shared data.
     flight: tokio::sync::Mutex<()>,
 }
@@ -47,6 +55,19 @@ pub(crate) struct Listed {
     pub(crate) api: Api,
     pub(crate) answer: Answer,
 }
+
+/// What a server tells of one instance.
+#[derive(Debug)]
+pub(crate) enum One {
+    Told(Listed),
+    /// It has none, or doesn't say, for whatever reason.
+    Nothing,
+    /// It tells others.
+    Secret,
+}
+
+/// How long nobody is asked for what was told to operators only: they may give us the right.
+const SECRET_FOR: Duration = Duration::from_secs(10 * 60);
 
 impl Session {
     pub(crate) fn new(
@@ -66,6 +87,8 @@ impl Session {
             auth,
             apis: Mutex::new(known),
             wants_full_beats: AtomicBool::new(false),
+            kept_secret: Mutex::default(),
+            eras: Eras::default(),
             flight: tokio::sync::Mutex::default(),
         })
     }
@@ -110,6 +133,34 @@ impl Session {
     /// those whose operator switched light beats off.
     pub(crate) fn wants_full_beats(&self) -> bool {
         self.wants_full_beats.load(Ordering::Relaxed)
+    }
+
+    /// Whether this server takes a beat for one instance, by which nothing is registered: so it has it.
+    ///
+    /// # Errors
+    /// What kept the server from answering, or that only a beat that registers would do.
+    pub(crate) async fn has_by_beat(
+        &self,
+        subject: Subject<'_>,
+        server: Arc<str>,
+        until: Instant,
+    ) -> Result<bool, Error> {
+        let write = |api: Api| {
+            let beat = api.beat(&self.config.context_path, subject, None)?;
+            Ok(beat.only(Arc::clone(&server)).until(until))
+        };
+        let (api, answer) = self.with_api("inspect", subject.place, |apis| apis.write, write).await?;
+        match succeeded(&answer).and_then(|()| answer::beat(api, &answer.body)) {
+            Ok(Ok(Beaten::Alive { .. })) => Ok(true),
+            Ok(Ok(Beaten::Unknown)) => Ok(false),
+            _ if error::is_unknown(&answer, &subject.place.service) => Ok(false),
+            Ok(Ok(Beaten::TooLight)) => {
+                let message = format!("{} takes no light beats", answer.server);
+                Err(Error::new(ErrorKind::Unavailable, message).with_context(super::NAME, "inspect"))
+            }
+            Ok(Err(refused)) => Err(error::of_refusal(&refused).with_context(super::NAME, "inspect")),
+            Err(error) => Err(error.with_context(super::NAME, "inspect")),
+        }
     }
 
     /// Beats: a light one, which an unknown instance isn't registered by, or one with a record, by which it is. v3 has
@@ -169,7 +220,8 @@ impl Session {
         Ok(Listed { api, answer })
     }
 
-    /// Asks a server for one instance by itself; `None` if it tells of none, for whatever reason.
+    /// Asks a server for one instance by itself. Of one of 3.x that tells it to operators only that is remembered for a
+    /// while: each refusal would cost a login.
     ///
     /// # Errors
     /// What kept the server from answering.
@@ -179,15 +231,60 @@ impl Session {
         subject: Subject<'_>,
         server: Arc<str>,
         until: Instant,
-    ) -> Result<Option<Listed>, Error> {
+    ) -> Result<One, Error> {
         // Those of 3.x have what is older only where an operator wants it.
         let api = self.apis(operation, None).await?.write;
+        if api == Api::V3 && self.is_secret() {
+            return Ok(One::Secret);
+        }
         let call = api.one(&self.config.context_path, operation, subject).only(server).until(until);
         match self.exchange(call).await {
             // Too busy to say.
             Ok(answer) if matches!(answer.status.as_u16(), 429 | 503) => Err(error::of_status(&answer)),
-            Ok(answer) => Ok(answer.status.is_success().then_some(Listed { api, answer })),
-            Err(error) if error.kind() == ErrorKind::Unauthenticated => Ok(None),
+            Ok(answer) if answer.status.is_success() => Ok(One::Told(Listed { api, answer })),
+            Ok(answer) if api == Api::V3 && is_unwelcome(answer.status) => Ok(self.keep_secret()),
+            Ok(_) => Ok(One::Nothing),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => match api {
+                Api::V3 => Ok(self.keep_secret()),
+                Api::V1 | Api::V2 => Ok(One::Nothing),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_secret(&self) -> bool {
+        let kept = *self.kept_secret.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.is_some_and(|at| at.elapsed() < SECRET_FOR)
+    }
+
+    fn keep_secret(&self) -> One {
+        let before = self.kept_secret.lock().unwrap_or_else(PoisonError::into_inner).replace(Instant::now());
+        if before.is_none() {
+            tracing::warn!(
+                "whether an operator has disabled an instance is told to operators only: the login needs an \
+                 administrator's role, for GET /v3/admin/ns/instance; without it, beats tell whether it is there"
+            );
+        }
+        One::Secret
+    }
+
+    /// Takes keys out of what operators have set for an instance; returns whether the servers let us.
+    ///
+    /// # Errors
+    /// What kept the servers from answering.
+    pub(crate) async fn unset(
+        &self,
+        operation: &'static str,
+        subject: Subject<'_>,
+        keys: &BTreeSet<String>,
+    ) -> Result<bool, Error> {
+        // Those of 3.x have what is older only where an operator wants it.
+        let api = self.apis(operation, None).await?.write;
+        let call = api.unset(&self.config.context_path, operation, subject, keys)?;
+        match self.exchange(call).await {
+            Ok(answer) if matches!(answer.status.as_u16(), 429 | 500..=599) => Err(error::of_status(&answer)),
+            Ok(answer) => Ok(answer.status.is_success() && answer::changed(api, &answer.body)),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -296,6 +393,20 @@ impl Session {
         Ok(!is_gone(answer.status))
     }
 
+    /// The number of the time in which the servers have been there without a break.
+    pub(crate) fn era(&self) -> u64 {
+        self.eras.number()
+    }
+
+    async fn call(&self, call: Call) -> Result<Answer, Error> {
+        let is_pinned = call.who.is_pinned();
+        let answer = self.servers.call(call).await;
+        if !is_pinned {
+            self.eras.note(&answer);
+        }
+        answer
+    }
+
     /// Makes a call with the token, and once more with a new one if that was refused. An answer of any other status is
     /// given as it is.
     async fn exchange(&self, call: Call) -> Result<Answer, Error> {
@@ -305,19 +416,19 @@ impl Session {
             None => error.with_context(super::NAME, operation),
         };
         let Some(token) = self.auth.token().await.map_err(in_context)? else {
-            let answer = self.servers.call(call).await?;
+            let answer = self.call(call).await?;
             if is_unwelcome(answer.status) {
                 let message = format!("{} lets nobody in without a login", answer.server);
                 return Err(in_context(Error::new(ErrorKind::Unauthenticated, message)));
             }
             return Ok(answer);
         };
-        let answer = self.servers.call(token.sign(call.clone())).await?;
+        let answer = self.call(token.sign(call.clone())).await?;
         if !is_unwelcome(answer.status) {
             return Ok(answer);
         }
         match self.auth.refused(&token).await.map_err(in_context)? {
-            Some(token) => self.servers.call(token.sign(call)).await,
+            Some(token) => self.call(token.sign(call)).await,
             None => Ok(answer),
         }
     }

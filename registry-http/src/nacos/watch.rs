@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use super::{
+    eras::Eras,
     lists::{Lists, News},
     names::Wanted,
     push::Pushes,
@@ -65,6 +66,8 @@ struct Watcher {
 struct Live {
     wanted: Wanted,
     lists: Lists,
+    /// Of the last list.
+    era: u64,
     pushed: watch::Receiver<i64>,
     fetched: Instant,
     /// From that list to the next.
@@ -87,7 +90,8 @@ impl Watcher {
                 let pushed = self.pushes.changes(&wanted.place.grouped());
                 let lists = Lists::new(self.target.service().clone());
                 let pause = first_pause(config.poll);
-                live.insert(Live { wanted, lists, pushed, fetched: Instant::now(), pause, vain: 0 })
+                let era = self.session.era();
+                live.insert(Live { wanted, lists, era, pushed, fetched: Instant::now(), pause, vain: 0 })
             }
         };
         live.fetched = Instant::now();
@@ -96,10 +100,16 @@ impl Watcher {
             false => None,
         };
         let listed = self.session.list(OPERATION, &live.wanted, subscription.as_ref(), None).await?;
+        let era = self.session.era();
+        if std::mem::replace(&mut live.era, era) != era {
+            // A session of its own would begin with all there is, too.
+            live.lists = Lists::new(self.target.service().clone());
+        }
         let News { changes, rejected } = live.lists.take_body(listed.api, &listed.answer.body)?;
         live.vain = if changes.is_empty() { live.vain + u32::from(was_pushed) } else { 0 };
         let mut event = Event::new(changes, None, Evidence::default());
         event.evidence.endpoint = Some(listed.answer.server);
+        event.evidence.source = Some(Eras::source(era));
         event.rejected = rejected;
         Ok(event)
     }

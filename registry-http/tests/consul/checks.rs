@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    time::Instant,
 };
 
 use crate::{
@@ -116,6 +117,68 @@ async fn one_that_is_registered_out_of_traffic_is_in_maintenance_like_any_other(
     api.put(path, "").await.unwrap().success().unwrap();
     let checks = api.get("/v1/agent/checks").await.unwrap().json();
     assert_eq!(checks["_service_maintenance:orders:a"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn consul_connects_to_an_endpoint_and_hides_it_once_its_port_is_closed() {
+    let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", app.local_addr().unwrap());
+    let consul = Consul::start().await.unwrap();
+    let node = connect(&format!("{}?check=tcp&check_interval=1s&read=cached&wait=2s", consul.url())).await;
+    let lease = node.grant(15).await;
+    let instance = Instance::builder("orders").id("a").endpoint(endpoint).build().unwrap();
+    lease.publish(&[node.record(&instance, 1)]).await.remove(0).unwrap();
+    let mut watch = View::new(node.watch(&target("orders")));
+    watch.shows(&[("a", Status::Serving)]).await;
+    let (connection, _) = tokio::time::timeout(LONG, app.accept()).await.expect("it is asked").unwrap();
+    drop(connection);
+    let passed = eventually("it passed", LONG, async || {
+        let checks = consul.api().get("/v1/agent/checks").await.ok()?.json();
+        let check = &checks["service:orders:a"];
+        (check["Output"].as_str()?.contains("Success") && check["Status"] == "passing").then_some(())
+    });
+    passed.await.unwrap();
+    node.finds(&target("orders"), &["a"]).await;
+    assert!(matches!(lease.inspect(&[key("a")]).await.unwrap()[..], [Presence::Ours { .. }]));
+
+    drop(app);
+    watch.shows(&[]).await;
+    assert_eq!(lease.inspect(&[key("a")]).await.unwrap(), [Presence::Failing]);
+    node.finds(&target("orders"), &[]).await;
+}
+
+/// Consul removes nothing before a minute, and looks for what to remove twice a minute.
+#[tokio::test]
+#[ignore = "needs consul: cargo xtask servers"]
+async fn one_that_fails_for_long_is_removed_by_consul_and_comes_back_when_it_passes() {
+    let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = app.local_addr().unwrap();
+    let consul = Consul::start().await.unwrap();
+    let options = "check=tcp&check_interval=1s&deregister_after=1m";
+    let node = connect(&format!("{}?{options}", consul.url())).await;
+    let lease = node.grant(15).await;
+    let instance = Instance::builder("orders").id("a").endpoint(format!("http://{address}")).build().unwrap();
+    let publish = async |sequence| lease.publish(&[node.record(&instance, sequence)]).await.remove(0);
+    publish(1).await.unwrap();
+    node.finds(&target("orders"), &["a"]).await;
+    drop(app);
+    node.finds(&target("orders"), &[]).await;
+    assert_eq!(lease.inspect(&[key("a")]).await.unwrap(), [Presence::Failing]);
+    let failed = Instant::now();
+    let removed = eventually("Consul removes it", Duration::from_secs(150), async || {
+        let held = consul.api().get("/v1/agent/services").await.ok()?.json();
+        held.get("orders:a").is_none().then_some(())
+    });
+    removed.await.unwrap();
+    assert!(failed.elapsed() > Duration::from_secs(50), "{:?}", failed.elapsed());
+    // Nobody deleted it, so that it isn't missing.
+    assert_eq!(lease.inspect(&[key("a")]).await.unwrap(), [Presence::Failing]);
+    assert!(publish(2).await.is_err(), "nobody sees it before it passes");
+    let _app = TcpListener::bind(address).await.unwrap();
+    let back = eventually("it is seen", LONG, async || publish(2).await.ok());
+    back.await.unwrap();
+    node.finds(&target("orders"), &["a"]).await;
 }
 
 #[tokio::test]

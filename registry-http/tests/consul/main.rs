@@ -6,6 +6,7 @@ mod access;
 mod agents;
 mod checks;
 mod cluster;
+mod cut_off;
 mod datacenters;
 mod grpc_health;
 mod narrowed;

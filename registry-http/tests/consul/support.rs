@@ -34,7 +34,12 @@ pub(crate) async fn connect_with(url: &str, credentials: Option<Arc<dyn Credenti
 
 /// A whole client, whose time to live is 3 s and whose idle watches return every second.
 pub(crate) async fn client(url: &str) -> Client {
-    let url = format!("{url}?ttl=3s&wait=1s");
+    client_with(url, "").await
+}
+
+/// The same with more options.
+pub(crate) async fn client_with(url: &str, options: &str) -> Client {
+    let url = format!("{url}?ttl=3s&wait=1s{options}");
     Client::builder().connector(ConsulConnector::new()).url(&url).build().await.unwrap()
 }
 

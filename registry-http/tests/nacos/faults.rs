@@ -28,12 +28,11 @@ async fn restart(line: NacosLine) {
 
     // Ephemeral instances are forgotten.
     nacos.kill().await.unwrap();
-    // The server may show its list half made for half a second. One that lacks most of them is held; of one that lacks
-    // fewer, those are believed to be gone until the next one.
+    // The server shows its list half made for a while: whoever isn't registered again yet is still shown.
     let shrunk = async {
         loop {
             let left = orders.snapshot().len();
-            if 2 * left < IDS.len() {
+            if left < IDS.len() {
                 return left;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use registry_core::{Status, backend::Presence};
+use futures_util::StreamExt;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use registry_core::{Client, ClientConfig, Phase, RegistrationEvent, Status, backend::Presence};
+use registry_http::nacos::NacosConnector;
 use registry_testkit::{Nacos, NacosLine, eventually};
 
-use super::support::{LINES, Node, View, connect, instance, shared};
+use super::support::{LINES, Node, View, connect, connect_to, instance, shared};
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -128,6 +131,108 @@ async fn an_operators_weight_counts() {
         operate(&nacos, &node, "instance", &format!("{address}&enabled=true&weight=0.5")).await;
         weighs(50).await;
         lease.revoke().await.unwrap();
+    }
+}
+
+/// The records of the service, as a list shows them.
+async fn listed(nacos: &Nacos, node: &Node) -> Vec<serde_json::Value> {
+    let path = format!("/nacos/v1/ns/instance/list?namespaceId={}&serviceName=orders", node.namespace);
+    let list = nacos.api().get(&path).await.unwrap().json();
+    list["hosts"].as_array().unwrap().clone()
+}
+
+/// Turns the console's switch of the only instance, which sends all that the list shows.
+async fn switch(nacos: &Nacos, node: &Node, weight: f64) {
+    let shown = listed(nacos, node).await.remove(0);
+    let metadata = shown["metadata"].to_string();
+    let metadata = utf8_percent_encode(&metadata, NON_ALPHANUMERIC);
+    let set = format!(
+        "ip=10.0.0.7&port={}&clusterName=DEFAULT&ephemeral=true&enabled=true&weight={weight}&metadata={metadata}",
+        shown["port"]
+    );
+    operate(nacos, node, "instance", &set).await;
+}
+
+/// A client that looks at its records often.
+async fn watchful(nacos: &Nacos, node: &Node) -> Client {
+    let mut config = ClientConfig::default();
+    (config.ttl, config.audit) = (Duration::from_secs(6), Duration::from_secs(5));
+    let url = format!("{}/{}?poll=1s", nacos.url(), node.namespace);
+    Client::builder().config(config).connector(NacosConnector::new()).url(&url).build().await.unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs nacos: cargo xtask servers"]
+async fn a_switch_in_the_console_freezes_no_record_and_is_no_rival_to_the_next_life() {
+    for line in LINES {
+        let nacos = shared(line).await;
+        let node = connect(&nacos, "").await;
+        let saying = |said: &str| instance("a").to_builder().metadata("said", said).build().unwrap();
+        let shows = async |said: &str| {
+            let shown = eventually("the list", SOON, async || {
+                let all = listed(&nacos, &node).await;
+                (all.len() == 1 && all[0]["metadata"]["said"] == said).then_some(())
+            });
+            assert!(shown.await.is_ok(), "{line:?}: {said}: {:?}", listed(&nacos, &node).await);
+        };
+        let nobody = async || {
+            let gone = async || listed(&nacos, &node).await.is_empty().then_some(());
+            eventually("nobody", SOON, gone).await.unwrap();
+        };
+        let first = watchful(&nacos, &node).await;
+        let registration = first.register(saying("one")).await.unwrap();
+        shows("one").await;
+        switch(&nacos, &node, 0.5).await;
+        registration.update(saying("two")).unwrap();
+        shows("two").await;
+        assert_eq!(listed(&nacos, &node).await[0]["weight"], 0.5, "{line:?}: the operator's");
+        switch(&nacos, &node, 0.5).await;
+        first.close().await;
+        nobody().await;
+
+        let second = watchful(&nacos, &node).await;
+        let registration = second.register(saying("three")).await.unwrap();
+        let mut events = registration.events();
+        shows("three").await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(registration.phase(), Phase::Live, "{line:?}");
+        while let Ok(Some(event)) = tokio::time::timeout(Duration::ZERO, events.next()).await {
+            assert!(!matches!(event, RegistrationEvent::Lost { .. }), "{line:?}: {event:?}");
+        }
+        switch(&nacos, &node, 0.5).await;
+        registration.set_status(Status::Draining).unwrap();
+        let draining = eventually("the status", SOON, async || {
+            let all = listed(&nacos, &node).await;
+            (all.len() == 1 && all[0]["metadata"]["sr.status"] == "draining").then_some(())
+        });
+        draining.await.unwrap();
+        second.close().await;
+        nobody().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs nacos: cargo xtask servers"]
+async fn the_next_life_leaves_nothing_behind_whatever_an_edit_shows_of_it() {
+    for line in LINES {
+        let nacos = shared(line).await;
+        let url = |namespace: &str| format!("{}/{namespace}", nacos.url());
+        let node = connect(&nacos, "").await;
+        let lease = node.grant(Duration::from_secs(60)).await;
+        node.publish(&lease, &instance("a")).await.unwrap();
+        let is_listed = async || (listed(&nacos, &node).await.len() == 1).then_some(());
+        eventually("the record", SOON, is_listed).await.unwrap();
+        switch(&nacos, &node, 1.0).await;
+        lease.revoke().await.unwrap();
+        let next = connect_to(&url(&node.namespace)).await;
+        let lease = next.grant(Duration::from_secs(60)).await;
+        next.publish(&lease, &instance("a")).await.unwrap();
+        eventually("the record", SOON, is_listed).await.unwrap();
+        // For so long what was written counts more than what a list says.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        lease.withdraw(&[instance("a").into()]).await.remove(0).unwrap();
+        let gone = async || listed(&nacos, &node).await.is_empty().then_some(());
+        eventually("nobody", SOON, gone).await.unwrap();
     }
 }
 

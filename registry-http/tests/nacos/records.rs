@@ -105,6 +105,37 @@ async fn persistent_instances_stay_until_they_are_withdrawn_and_do_not_mix_with_
 
 #[tokio::test]
 #[ignore = "needs nacos: cargo xtask servers"]
+async fn a_persistent_instance_whose_port_is_closed_is_failing_until_it_opens() {
+    for line in LINES {
+        let nacos = shared(line).await;
+        let node = connect(&nacos, "?ephemeral=false").await;
+        let lease = node.grant(Duration::from_secs(5)).await;
+        // The server probes ports; its own is open. Without anybody healthy all would pass for it.
+        let other = Instance::builder("orders").id("other").endpoint(format!("http://{}", nacos.address()));
+        node.publish(&lease, &other.build().unwrap()).await.unwrap();
+        let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = port.local_addr().unwrap();
+        drop(port);
+        let closed =
+            Instance::builder("orders").id("a").endpoint(format!("http://{address}")).build().unwrap();
+        node.publish(&lease, &closed).await.unwrap();
+        let seen = async || lease.inspect(&[closed.key()]).await.unwrap().remove(0);
+        let failing = async || (seen().await == Presence::Failing).then_some(());
+        eventually("the probe has failed", SOON, failing).await.unwrap();
+        let error = node.publish(&lease, &closed).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{line:?}: {error}");
+
+        let _port = tokio::net::TcpListener::bind(address).await.unwrap();
+        let passes = async || node.publish(&lease, &closed).await.ok();
+        eventually("the probe passes", Duration::from_secs(40), passes).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(matches!(seen().await, Presence::Ours { .. }), "{line:?}");
+        lease.revoke().await.unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs nacos: cargo xtask servers"]
 async fn where_there_is_no_nacos_nothing_is_taken_for_an_empty_list() {
     for line in LINES {
         let nacos = shared(line).await;

@@ -44,12 +44,44 @@ fn a_record_is_readable_for_others_and_written_once() {
     assert_eq!(
         shown,
         [
+            // The gRPC endpoint is at another address, of which a port alone tells nothing.
+            "secure=false",
             r#"service-registry={"service":"orders","id":"a1","endpoints":["http://10.0.0.7:8080","grpc://[2001:db8::7]:9090"],"version":"2.4.1","weight":250,"zone":"z1","status":"draining","incarnation":"00000000000000000000000000000007","epoch":2,"sequence":9}"#,
             "team=core",
             "version=2.4.1",
+            "weight=250",
             "zone=z1",
         ]
     );
+}
+
+#[test]
+fn others_find_the_http_endpoint_wherever_it_stands_and_we_keep_the_order() {
+    let endpoints = |all: &[&str]| {
+        let builder = Instance::builder("inventory").id("i1");
+        all.iter().fold(builder, |builder, one| builder.endpoint(*one)).weight(250).build().unwrap()
+    };
+    let of = |all: &[&str]| {
+        let instance = endpoints(all);
+        let mut meta = round_trip(&instance);
+        meta.remove(RECORD);
+        let meta: Vec<String> = meta.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        (facing(&instance).to_string(), meta.join(" "))
+    };
+    for (all, facing, meta) in [
+        (
+            &["grpc://10.8.3.21:9000", "http://10.8.3.21:8080"][..],
+            "http://10.8.3.21:8080",
+            "gRPC_port=9000 secure=false weight=250",
+        ),
+        (&["grpcs://h:9000", "http://h:80"], "http://h:80", "gRPC_port=9000 secure=false weight=250"),
+        (&["grpc://h:9000", "https://h:443"], "https://h:443", "gRPC_port=9000 secure=true weight=250"),
+        (&["https://h:443", "http://h:80"], "http://h:80", "secure=false weight=250"),
+        (&["grpcs://h:9000"], "grpcs://h:9000", "gRPC_port=9000 secure=true weight=250"),
+        (&["tcp://h:5", "grpc://other:9000"], "tcp://h:5", "secure=false weight=250"),
+    ] {
+        assert_eq!(of(all), (facing.to_owned(), meta.to_owned()), "{all:?}");
+    }
 }
 
 #[test]
@@ -66,6 +98,8 @@ fn metadata_that_consul_would_refuse_travels_in_the_record() {
         ("consul-x", "reserved"),
         ("zone", "not the field"),
         ("secure", "maybe"),
+        ("weight", "heavy"),
+        ("gRPC_port", "none"),
         ("service-registry", "{}"),
         ("nul", "a\0b"),
         ("empty", ""),

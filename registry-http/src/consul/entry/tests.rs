@@ -81,6 +81,32 @@ fn in_another_data_centre_the_wide_address_counts() {
 }
 
 #[test]
+fn an_odd_weight_is_read_as_far_as_it_makes_sense_and_counts_where_it_is_asked_for() {
+    for (passing, expected) in [
+        (json!(0), Some(0)),
+        (json!(0.5), Some(50)),
+        (json!(1.0), Some(100)),
+        (json!(10_000), Some(1_000_000)),
+        (json!(65_535), Some(1_000_000)),
+        (json!(5_000_000_000_u64), Some(1_000_000)),
+        (json!(1e300), Some(1_000_000)),
+        (json!(null), Some(100)),
+        (json!(-1), None),
+        (json!(-0.5), None),
+    ] {
+        let mut odd = entry(&json!({"ID":"i","Name":"inventory","Address":"h","Port":1,
+            "Weights":{"Passing":passing,"Warning":2}}));
+        match expected {
+            Some(expected) => assert_eq!(decode(&odd).unwrap().weight().get(), expected, "{passing}"),
+            // As of other registries: told as one that can't be read, which removes nobody.
+            None => assert_eq!(decode(&odd).unwrap_err().unwrap().id.as_str(), "i@n1", "{passing}"),
+        }
+        odd["Checks"][0]["Status"] = "warning".into();
+        assert_eq!(decode(&odd).unwrap().weight().get(), 200, "the other one counts: {passing}");
+    }
+}
+
+#[test]
 fn weights_are_ours_times_a_hundred_less() {
     let mut weighed = entry(
         &json!({"ID":"i","Name":"inventory","Address":"h","Port":1,"Weights":{"Passing":3,"Warning":2}}),
@@ -124,6 +150,39 @@ fn a_bad_record_has_its_key_and_one_that_is_not_asked_for_has_none() {
     assert_eq!(decode(&broken).unwrap_err().unwrap().id.as_str(), "a1");
     assert_eq!(decode_as("Inventory", &no_port, false), Err(None), "a name that differs by case");
     assert_eq!(decode(&json!({"Service": 7})), Err(None));
+}
+
+#[test]
+fn a_record_counts_however_its_text_is_escaped() {
+    let record = r#"{"service":"inventory","id":"a1","endpoints":["http://h:1"],"zone":"é","weight":7,"status":"serving"}"#;
+    let ours = |id: &str| {
+        json!({"ID":id,"Name":"inventory","Address":"h","Port":1,
+            "Meta":{"service-registry":record,"team":"core","zone":"é"}})
+    };
+    let text = entry(&ours("inventory:a1")).to_string();
+    let (names, service) = (Names::new(&Namespace::default()), ServiceName::new("inventory").unwrap());
+    let reading =
+        Reading { names: &names, service: &service, home: None, is_remote: false, is_prepared: false };
+    let plain = "inventory/a1 http://h:1 v=None z=Some(\"é\") w=7 tags=[] meta=[\"team=core\"] serving";
+    for text in [
+        text.clone(),
+        text.replace("\\\"", "\\u0022"),
+        text.replace("\"service-registry", "\"\\u0073ervice-registry"),
+        text.replace("http://h:1", "http:\\/\\/h:1").replace("\\\"zone", "\\t\\\"zone"),
+        text.replace("\"Meta\":{", "\"Meta\":{\"service-registry\":\"{\","),
+    ] {
+        assert_eq!(shown(&reading.decode(&text).unwrap()), plain, "{text}");
+    }
+    let last = reading.decode(&text.replace("\"team\"", "\"service-registry\":\"{\",\"team\""));
+    assert_eq!(last.unwrap_err().unwrap().id.as_str(), "a1", "of two the last counts");
+    // Under an id that isn't one of ours it says nothing, and is metadata as any other.
+    let foreign = decode(&entry(&ours("x"))).unwrap();
+    assert_eq!((foreign.id().as_str(), foreign.metadata().get("service-registry")), ("x@n1", Some(record)));
+    let mut number = entry(&ours("inventory:a1"));
+    number["Service"]["Meta"]["service-registry"] = json!(7);
+    assert_eq!(decode(&number).unwrap_err().unwrap().id.as_str(), "a1");
+    // Half a pair makes the whole entry no JSON.
+    assert_eq!(reading.decode(&text.replace("\\\"zone", "\\ud800\\\"zone")), Err(None));
 }
 
 #[test]

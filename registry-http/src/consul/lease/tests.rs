@@ -1,12 +1,8 @@
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use registry_core::{
-    Credential, CredentialProvider, Incarnation, Namespace, Registry, Secret, model::RecordVersion,
-};
+use registry_core::{Incarnation, Namespace, Registry, model::RecordVersion};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::*;
 use crate::{
@@ -14,7 +10,10 @@ use crate::{
     http::fake::{Fake, Reply, Seen, closed_port},
 };
 
+mod away;
+mod left;
 mod obstacles;
+mod stuck;
 
 const OURS: Incarnation = Incarnation::from_bits(1);
 
@@ -107,43 +106,6 @@ async fn only_consuls_own_word_takes_a_check_for_unknown() {
     let lost: std::collections::BTreeSet<_> = renewal.lost.into_iter().collect();
     assert_eq!(lost, keys(&["gone", "older"]).into_iter().collect());
     assert_eq!(renewal.missed, keys(&["ingress"]));
-}
-
-/// Gives one token and then no other, without a word.
-#[derive(Debug)]
-struct OneToken(AtomicBool);
-
-#[async_trait]
-impl CredentialProvider for OneToken {
-    async fn credential(&self) -> Result<Credential, Error> {
-        if self.0.swap(true, Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
-        Ok(Credential { user: None, secret: Secret::new("one"), expires_in: None })
-    }
-}
-
-#[tokio::test]
-async fn a_beat_that_waits_for_a_token_is_missed_and_the_others_count() {
-    let fake = agent(json!({}), json!({}), |seen| {
-        let is_bad = seen.target.contains("check/update/service%3Aorders%3Abad");
-        is_bad.then(|| Reply::status(403, "ACL not found"))
-    })
-    .await;
-    let config: ConsulConfig = format!("consul://{}", fake.address).parse().unwrap();
-    let session = Session::new(config, Some(Arc::new(OneToken(AtomicBool::new(false)))));
-    session.has_token().await;
-    let registry = ConsulRegistry::new(session, Names::new(&Namespace::default()));
-    let lease = registry.grant(&Grant::new(Duration::from_secs(15), OURS)).await.unwrap();
-    lease.publish(&serving(&["a", "bad"])).await;
-    // Until a refusal means that the token is too old.
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(2)).await;
-    tokio::time::resume();
-    let deadline = Instant::now() + Duration::from_millis(500);
-    let renewal = timeout_at(deadline, lease.renew(deadline)).await;
-    let renewal = renewal.expect("in time for the others").unwrap();
-    assert_eq!((renewal.lost, renewal.missed), (vec![], keys(&["bad"])));
 }
 
 #[tokio::test]

@@ -60,6 +60,13 @@ fn a_body_that_is_no_list_teaches_nothing() {
         "7".to_owned(),
         "[nul]".to_owned(),
         format!("[{a},\"b]"),
+        // A form feed is no white space to JSON.
+        format!("[\u{c}{a}]"),
+        format!("[{a}\u{c}]"),
+        format!("[{a},\u{c}{a}]"),
+        format!("[{a}]\u{c}"),
+        format!("\u{c}[{a}]"),
+        format!("[\u{c}{a}]\u{c}"),
     ];
     for body in broken {
         let mut relist = Relist::new();

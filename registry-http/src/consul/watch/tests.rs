@@ -16,7 +16,9 @@ use crate::{
 
 mod datacenters;
 mod missed;
+mod owed;
 mod partial;
+mod told;
 
 /// Answers lists of services as told, by the number of the read; and nothing to whom asks which registry it is.
 async fn lists(mut script: impl FnMut(usize, &Seen) -> Reply + Send + 'static) -> Fake {
@@ -179,7 +181,8 @@ async fn a_server_that_returns_at_once_makes_no_busy_loop() {
     let mut stream = watch(&fake, "");
     let drain = async { while stream.next().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
-    assert!(reads(&fake).len() <= 22, "{}", reads(&fake).len());
+    // More than a session that ends at its first answers would make.
+    assert!((5..=22).contains(&reads(&fake).len()), "{}", reads(&fake).len());
 }
 
 #[tokio::test]
@@ -188,7 +191,7 @@ async fn a_server_that_ignores_the_index_is_asked_ever_more_rarely() {
     let mut stream = watch(&fake, "");
     let drain = async { while stream.next().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
-    assert!(reads(&fake).len() <= 14, "{}", reads(&fake).len());
+    assert!((5..=14).contains(&reads(&fake).len()), "{}", reads(&fake).len());
 }
 
 #[tokio::test]
@@ -451,17 +454,9 @@ async fn an_unknown_qualifier_is_refused_and_a_known_one_is_passed_on() {
     }
     assert!(reads(&fake).is_empty());
     let tagged = target().with_qualifier("tag", "a\"b").unwrap().with_qualifier("near", "_agent").unwrap();
-    discovery(&fake, "&ns=team&read=consistent").lookup(&tagged, &Read::default()).await.unwrap();
+    discovery(&fake, "&ns=team&partition=p&read=consistent").lookup(&tagged, &Read::default()).await.unwrap();
     assert_eq!(
         reads(&fake)[0],
-        "/v1/health/service/orders?ns=team&near=_agent&filter=%22a%5Cx22b%22%20in%20Service.Tags&consistent"
+        "/v1/health/service/orders?ns=team&partition=p&near=_agent&filter=%22a%5Cx22b%22%20in%20Service.Tags&consistent"
     );
-}
-
-#[tokio::test]
-async fn how_old_an_answer_is_counts() {
-    let fake = lists(|_, _| list(5, &[]).with("X-Consul-LastContact", &1500).with("Age", &"1")).await;
-    let listing = discovery(&fake, "").lookup(&target(), &Read::default()).await.unwrap();
-    assert_eq!(listing.evidence.age, Duration::from_millis(1500));
-    assert_eq!(listing.evidence.endpoint.as_deref(), Some(fake.address.as_str()));
 }

@@ -37,7 +37,7 @@ fn look(names: &Names, name: &str, raw: &str) -> Reading {
 
 fn found(reading: Reading) -> Instance {
     match reading {
-        Reading::Instance(instance) => *instance,
+        Reading::Instance(instance) => Arc::unwrap_or_clone(instance),
         other => panic!("{other:?}"),
     }
 }
@@ -191,6 +191,38 @@ fn any_instance_comes_back_as_it_was() {
 }
 
 #[test]
+fn nothing_is_written_that_xml_can_t_hold() {
+    let odd = |what: &str| format!("{what}\u{FFFE}\u{FFFF}");
+    let instance = Instance::builder("orders")
+        .id("a")
+        .endpoint("http://10.0.0.7:8080")
+        .version(odd("v"))
+        .zone(odd("z"))
+        .group(odd("g"))
+        .tag(odd("t"))
+        .metadata("plain", odd("m"))
+        .metadata("bell", "\u{7}")
+        .build()
+        .unwrap();
+    let names = names("services");
+    let raw = served(written(&names, &instance));
+    let texts: Value = serde_json::from_str(&raw).unwrap();
+    let mut unseen = vec![&texts];
+    while let Some(value) = unseen.pop() {
+        match value {
+            Value::String(text) => {
+                let legal = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
+                assert!(text.chars().all(legal), "{text:?}");
+            }
+            Value::Array(all) => unseen.extend(all),
+            Value::Object(all) => unseen.extend(all.values()),
+            _ => {}
+        }
+    }
+    assert_eq!(found(look(&names, "orders", &raw)), instance);
+}
+
+#[test]
 fn a_spring_record_is_read() {
     let raw = r#"{"instanceId":"10.8.3.21:inventory:8080","hostName":"10.8.3.21","app":"INVENTORY","ipAddr":"10.8.3.21",
         "status":"UP","overriddenStatus":"UNKNOWN","port":{"$":8080,"@enabled":"true"},
@@ -327,4 +359,66 @@ fn a_record_beyond_the_limit_is_refused() {
         (0..20).fold(full().to_builder(), |b, n| b.metadata(format!("odd key {n}"), "x".repeat(4000)));
     let error = encode(&names("services"), &instance.build().unwrap(), &marks()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn a_record_that_only_its_escapes_make_too_large_is_refused() {
+    let mut refused = 0;
+    for entries in 1..=20 {
+        let instance = (0..entries)
+            .fold(full().to_builder(), |b, n| b.metadata(format!("odd {n}"), "\u{FFFE}\u{FFFF}".repeat(600)));
+        let instance = instance.build().unwrap();
+        match encode(&names("services"), &instance, &marks()) {
+            Ok(body) => {
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                let read = found(look(&names("services"), "orders", &served(body["instance"].clone())));
+                assert_eq!(read, instance, "{entries}");
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{entries}: {error}");
+                refused += 1;
+            }
+        }
+    }
+    // 7,200 bytes each as they are written.
+    assert_eq!(refused, 20 - 9);
+}
+
+#[test]
+fn of_a_key_that_stands_there_twice_the_last_counts_whoever_reads_it() {
+    let names = names("services");
+    let with = |metadata: &str, machine: &str| {
+        format!(
+            r#"{{"instanceId":"a","hostName":"h","status":"UP","port":8080,"metadata":{{{metadata}}},"dataCenterInfo":{{"metadata":{{{machine}}}}}}}"#
+        )
+    };
+    let twice = with(
+        r#""zone":"z1","zone":"z2","gRPC_port":"9000","gRPC_port":"9001","version":"1","version":"2","weight":"5","weight":"7","team":"x","team":"y""#,
+        r#""availability-zone":"m1","availability-zone":"m2""#,
+    );
+    // A last one that says nothing, or can't be what it should.
+    let void = with(
+        r#""zone":"z1","zone":"","gRPC_port":"9000","gRPC_port":"","weight":"5","weight":"much""#,
+        r#""availability-zone":"m1","availability-zone":"m2""#,
+    );
+    for (raw, zone, endpoints, weight) in
+        [(&twice, "z2", &["http://h:8080", "grpc://h:9001"][..], 7), (&void, "m2", &["http://h:8080"], 100)]
+    {
+        let (info, length) = crate::eureka::glance::info(raw).expect("it is written plainly");
+        assert_eq!(length, raw.len());
+        let said = crate::eureka::said::Said::of(&info).unwrap();
+        let of = |info: &Info<'_>| found(read_info(&names, &service("orders"), true, Address::Host, info));
+        for instance in [of(&info), of(&said.info()), found(look(&names, "orders", raw))] {
+            assert_eq!(instance.zone(), Some(zone), "{raw}");
+            let read: Vec<_> = instance.endpoints().iter().map(ToString::to_string).collect();
+            assert_eq!(read, endpoints, "{raw}");
+            assert_eq!(instance.weight().get(), weight, "{raw}");
+        }
+    }
+    let instance = found(look(&names, "orders", &twice));
+    assert_eq!((instance.version(), instance.metadata().get("team")), (Some("2"), Some("y")));
+    let info: Info<'_> =
+        serde_json::from_str(r#"{"dataCenterInfo":{"metadata":{"instance-id":"i1","instance-id":"i2"}}}"#)
+            .unwrap();
+    assert_eq!(info.id(), Some("i2"));
 }

@@ -182,3 +182,26 @@ async fn another_server_is_asked_for_deltas_though_the_last_one_had_none() {
     script.step(list("other", &["a", "b"]));
     assert_eq!(script.after(30), ["delta?"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failure_a_delta_is_enough_unless_it_may_lack_something_and_everything_is_told() {
+    let resumed = |after: u64| {
+        let mut script = synced();
+        assert_eq!(script.after(30), ["delta?"]);
+        script.poll = script.poll.resumed();
+        let first = script.after(after);
+        (script, first)
+    };
+    let (mut script, first) = resumed(5);
+    assert_eq!(first, ["delta?"]);
+    assert_eq!(script.step(delta("s", "UP_1_", &[("a", "DELETED")])), ["1 gone, list of 1", "wait"]);
+    assert_eq!(script.after(30), ["delta?"]);
+    assert_eq!(script.step(delta("s", "UP_2_", &[("c", "ADDED")])), ["1 changes", "wait"]);
+    let (mut script, first) = resumed(5);
+    assert_eq!(first, ["delta?"]);
+    assert_eq!(script.step(delta("s", "UP_7_", &[("a", "DELETED")])), ["list?"], "its hash isn't ours");
+    assert_eq!(script.step(list("s", &["b"])), ["1 gone, list of 1", "wait"]);
+    let (mut script, _) = resumed(5);
+    assert_eq!(script.step(delta("t", "UP_2_", &[])), ["list?"], "of another server");
+    assert_eq!(resumed(91).1, ["list?"], "2 min after the last that was heard");
+}

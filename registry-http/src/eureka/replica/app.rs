@@ -3,7 +3,10 @@
 //! A list has them in the order of the one before, so that the two are compared place by place, and what only tells where
 //! each id is stays the same.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 
@@ -23,16 +26,23 @@ pub(super) struct App {
 impl App {
     /// Of two records with one id the later counts.
     pub(super) fn of(records: Vec<Arc<Record>>) -> Self {
-        let places = HashMap::with_capacity_and_hasher(records.len(), RandomState::default());
-        let mut app = Self {
-            records: Vec::with_capacity(records.len()),
-            places: Arc::new(places),
-            counts: Counts::default(),
-        };
+        let mut places: HashMap<Arc<str>, usize, RandomState> =
+            HashMap::with_capacity_and_hasher(records.len(), RandomState::default());
+        let (mut distinct, mut counts) = (Vec::with_capacity(records.len()), Counts::default());
         for record in records {
-            app.put(record);
+            counts[place_of(&record)] += 1;
+            match places.entry(Arc::clone(&record.id)) {
+                Entry::Vacant(place) => {
+                    place.insert(distinct.len());
+                    distinct.push(record);
+                }
+                Entry::Occupied(place) => {
+                    let old: Arc<Record> = std::mem::replace(&mut distinct[*place.get()], record);
+                    counts[place_of(&old)] -= 1;
+                }
+            }
         }
-        app
+        Self { records: distinct, places: Arc::new(places), counts }
     }
 
     /// What a list has of it after `self`; the same allocation if that is the same records.

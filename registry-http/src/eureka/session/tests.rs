@@ -1,9 +1,12 @@
 use registry_core::ErrorKind;
-use tokio::{sync::broadcast::error::RecvError, time::timeout};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{pause, sleep, timeout},
+};
 
 use super::*;
 use crate::{
-    eureka::config::EurekaConfig,
+    eureka::{config::EurekaConfig, poll::LONGEST_GAP},
     http::{
         Credentials,
         fake::{Fake, Reply},
@@ -81,4 +84,35 @@ async fn a_poll_that_fails_later_keeps_its_last_word_for_those_who_come_too_late
     let after = timeout(PATIENCE, rounds.recv()).await.unwrap().unwrap_err();
     assert_eq!((error.kind(), after), (ErrorKind::Unavailable, RecvError::Closed));
     assert_eq!(session.follow().unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn what_a_failed_poll_knew_is_kept_only_as_long_as_a_delta_can_bring_it_up_to_date() {
+    let mut asked = 0;
+    let fake = Fake::start(move |_| {
+        asked += 1;
+        if asked == 1 {
+            Reply::ok(
+                r#"{"applications":{"apps__hashcode":"UP_1_","application":[{"name":"A","instance":[
+                    {"instanceId":"a","app":"A","status":"UP","actionType":"ADDED"}]}]}}"#,
+            )
+        } else {
+            Reply::status(500, "")
+        }
+    })
+    .await;
+    let hub = hub(&fake);
+    let session = hub.join(None);
+    let (mut rounds, _) = session.follow().unwrap();
+    let first = timeout(PATIENCE, rounds.recv()).await.unwrap().unwrap().unwrap();
+    let record = Arc::downgrade(first.all.records().next().unwrap());
+    drop(first);
+    timeout(PATIENCE, rounds.recv()).await.unwrap().unwrap().unwrap_err();
+    drop((session, rounds));
+    pause();
+    sleep(LONGEST_GAP - PATIENCE).await;
+    assert!(record.upgrade().is_some(), "whoever comes by now needs no list");
+    sleep(2 * PATIENCE).await;
+    assert!(record.upgrade().is_none(), "nobody came");
+    drop(hub);
 }

@@ -227,6 +227,9 @@ async fn a_user_is_told_by_basic_authentication_and_a_bare_token_as_bearer() {
         let seen = fake.seen();
         assert_eq!(seen[0].header("authorization"), Some(expected));
         assert_eq!(seen[0].header("accept-encoding"), Some("gzip"));
+        assert_eq!(seen[0].header("discoveryidentity-name"), Some("service-registry"));
+        assert_eq!(seen[0].header("discoveryidentity-version"), Some(env!("CARGO_PKG_VERSION")));
+        assert_eq!(seen[0].header("discoveryidentity-id").map(str::len), Some(16));
     }
 }
 

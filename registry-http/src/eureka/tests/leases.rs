@@ -1,10 +1,12 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use registry_core::{ErrorKind, InstanceKey, Status, SystemClock, backend::Presence};
 use tokio::time::Instant;
 
 use super::*;
 
 /// What a server would answer to a look at one of our records.
-fn standing(
+pub(super) fn standing(
     incarnation: Incarnation,
     instance: &Instance,
     status: &str,
@@ -21,11 +23,11 @@ fn standing(
     Reply::ok(body.to_string())
 }
 
-fn key(id: &str) -> InstanceKey {
+pub(super) fn key(id: &str) -> InstanceKey {
     instance(id).key()
 }
 
-async fn publish(lease: &Arc<dyn Lease>, ids: &[&str]) {
+pub(super) async fn publish(lease: &Arc<dyn Lease>, ids: &[&str]) {
     let records: Vec<_> = ids.iter().map(|id| record(&instance(id))).collect();
     for outcome in lease.publish(&records).await {
         outcome.unwrap();
@@ -33,10 +35,11 @@ async fn publish(lease: &Arc<dyn Lease>, ids: &[&str]) {
 }
 
 /// Takes every registration, knows nothing when it is read, and answers beats as told.
-async fn beating(mut beat: impl FnMut(&str) -> Reply + Send + 'static) -> Fake {
+pub(super) async fn beating(mut beat: impl FnMut(&str) -> Reply + Send + 'static) -> Fake {
     Fake::start(move |seen| match (&*seen.method, seen.target.rsplit_once("%3A")) {
         ("POST", _) => Reply::status(204, ""),
         ("PUT", Some((_, rest))) => beat(rest.split('?').next().unwrap()),
+        ("GET", None) => list(&[]),
         _ => Reply::status(404, ""),
     })
     .await
@@ -101,15 +104,69 @@ async fn a_renewal_of_which_nothing_came_is_an_error() {
 
 #[tokio::test]
 async fn a_thousand_beats_go_out_a_few_at_a_time() {
+    // However long a busy machine takes: what is counted is requests, not time.
+    let ages = Duration::from_secs(600);
     let fake = beating(|_| Reply::status(200, "")).await;
-    let lease = lease(&backend(&[&fake.address], "").await).await;
+    let lease = lease(&backend(&[&fake.address], "request_timeout=60s").await).await;
     let ids: Vec<_> = (0..1000).map(|n| format!("i{n}")).collect();
     for some in ids.chunks(200) {
         publish(&lease, &some.iter().map(String::as_str).collect::<Vec<_>>()).await;
     }
-    let renewal = lease.renew(Instant::now() + PATIENCE).await.unwrap();
+    let renewal = lease.renew(Instant::now() + ages).await.unwrap();
     assert_eq!((renewal.lost, renewal.missed), (vec![], vec![]));
     assert_eq!(count(&fake, "PUT", "/eureka/apps/ORDERS/orders%3Ai"), 1000);
+    assert!(fake.most_open() <= super::super::lease::AT_ONCE, "{}", fake.most_open());
+}
+
+#[tokio::test]
+async fn one_answer_that_never_comes_costs_none_of_the_others_theirs() {
+    let stuck = Arc::new(AtomicBool::new(false));
+    let is_stuck = Arc::clone(&stuck);
+    let fake = Fake::start(move |seen| {
+        let is_first = seen.target.ends_with("%3Ai0") || seen.target.contains("%3Ai0?");
+        match &*seen.method {
+            _ if is_stuck.load(Ordering::SeqCst) && is_first => Reply::Hang,
+            "GET" if is_single(seen) => {
+                let id = seen.target.rsplit_once("%3A").unwrap().1;
+                standing(OURS, &instance(id), "UP", "UNKNOWN", 1)
+            }
+            _ => Reply::status(200, ""),
+        }
+    })
+    .await;
+    let lease = lease(&backend(&[&fake.address], "request_timeout=60s").await).await;
+    let ids: Vec<_> = (0..100).map(|n| format!("i{n}")).collect();
+    publish(&lease, &ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    stuck.store(true, Ordering::SeqCst);
+    // Whoever is stuck is so for good, so that this is no matter of time.
+    let reach = async |method: &str, target: &str, many: usize| {
+        tokio::time::timeout(PATIENCE, async {
+            while count(&fake, method, target) < many {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("all others are asked for");
+    };
+    let each = "/eureka/apps/ORDERS/orders%3A";
+    let keys: Vec<_> = ids.iter().map(|id| key(id)).collect();
+    let all = count(&fake, "GET", each) + 100;
+    tokio::select! {
+        _ = lease.inspect(&keys) => panic!("one is stuck"),
+        () = reach("GET", each, all) => {}
+    }
+    let records: Vec<_> = ids.iter().map(|id| record(&instance(id))).collect();
+    let others = count(&fake, "POST", "") + 99;
+    tokio::select! {
+        _ = lease.publish(&records) => panic!("one is stuck"),
+        () = reach("POST", "", others) => {}
+    }
+    let gone: Vec<_> = ids.iter().map(|id| Arc::new(instance(id))).collect();
+    let others = count(&fake, "DELETE", "") + 99;
+    tokio::select! {
+        _ = lease.withdraw(&gone) => panic!("one is stuck"),
+        () = reach("DELETE", "", others) => {}
+    }
 }
 
 #[tokio::test]
@@ -235,9 +292,10 @@ async fn an_instance_that_is_being_withdrawn_has_no_beats_even_if_that_fails() {
 
 #[tokio::test]
 async fn what_a_look_can_t_tell_is_unknown_unless_it_tells_nothing() {
-    let fake = Fake::start(|seen| match seen.target.ends_with("%3Aa") {
-        true => Reply::status(404, ""),
-        false => Reply::status(500, ""),
+    let fake = Fake::start(|seen| match seen.target.rsplit_once("%3A") {
+        Some((_, "a")) => Reply::status(404, ""),
+        Some(_) => Reply::status(500, ""),
+        None => list(&[]),
     })
     .await;
     let lease = lease(&backend(&[&fake.address], "").await).await;

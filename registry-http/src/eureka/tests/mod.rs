@@ -1,5 +1,6 @@
 //! The backend against servers that answer as they are told.
 
+mod absence;
 mod calls;
 mod leases;
 mod watches;

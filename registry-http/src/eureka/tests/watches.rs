@@ -133,7 +133,6 @@ async fn a_failure_ends_every_watch_and_says_what_it_was() {
         (Reply::ok("<applications><apps__hashcode/></applications>"), ErrorKind::Protocol),
         (Reply::ok("{\"applications\":{\"application\":[{"), ErrorKind::Protocol),
         (Reply::ok([0xff, 0xfe]), ErrorKind::Protocol),
-        (Reply::ok(""), ErrorKind::Protocol),
         (cut(), ErrorKind::Unavailable),
         (huge(), ErrorKind::Protocol),
         (Reply::Hang, ErrorKind::Timeout),
@@ -235,18 +234,38 @@ async fn a_memory_that_started_anew_is_another_source() {
 }
 
 #[tokio::test]
+async fn a_delta_without_a_body_is_followed_by_the_list_and_a_list_without_one_is_a_failure() {
+    for nothing in ["", "null", r#"{"applications":null}"#] {
+        let fake = scripted([
+            (LIST, list(&["a"])),
+            (DELTA, Reply::ok(nothing)),
+            (LIST, list(&["a", "b"])),
+            (LIST, Reply::ok("")),
+        ])
+        .await;
+        let backend = backend(&[&fake.address], "").await;
+        let mut watch = watch(&backend);
+        assert_eq!(told(&next(&mut watch).await.unwrap()), "=[a]");
+        assert_eq!(told(&next(&mut watch).await.unwrap()), "=[a b]", "{nothing:?}");
+        assert_eq!(next(&mut watch).await.unwrap_err().kind(), ErrorKind::Protocol);
+    }
+}
+
+#[tokio::test]
 async fn a_memory_is_recognised_across_sessions() {
     let fake = scripted([
         (LIST, list(&["a", "b"])),
         (DELTA, Reply::status(500, "")),
-        (LIST, list(&["b"])),
+        // A server in trouble isn't asked for everything.
+        (DELTA, delta("UP_1_", &[("a", "DELETED")])),
         (DELTA, Reply::status(500, "")),
+        (DELTA, delta("UP_7_", &[])),
         (LIST, list(&[])),
     ])
     .await;
     let backend = backend(&[&fake.address], "").await;
     let mut sources = Vec::new();
-    for expected in ["=[a b]", "=[b]", "=[]"] {
+    for expected in ["=[a b]", "-a =[b]", "=[]"] {
         let mut watch = watch(&backend);
         let event = next(&mut watch).await.unwrap();
         assert_eq!(told(&event), expected);

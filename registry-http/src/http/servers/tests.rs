@@ -60,6 +60,49 @@ async fn only_what_may_be_repeated_is_repeated_after_silence() {
 }
 
 #[tokio::test]
+async fn a_list_whose_bytes_flow_has_all_the_time_and_one_that_stops_leaves_some_to_others() {
+    /// More than half of the time, in which a silent server is given up.
+    const PARTS: usize = 20;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {PARTS}\r\n\r\n").into_bytes();
+    let begun = move |rest: Vec<Reply>| [vec![Reply::Raw(head.clone())], rest].concat();
+    let part = Reply::After(Duration::from_millis(90), Box::new(Reply::Raw(b"7".to_vec())));
+    let (flow, stop) = (begun(vec![part; PARTS]), begun(vec![Reply::Hang]));
+    let flows = Fake::start(move |_| Reply::Parts(flow.clone())).await;
+    let stops = Fake::start(move |_| Reply::Parts(stop.clone())).await;
+    let other = good("here").await;
+    let beside = |first: &Fake| {
+        let mut config = config(&[&first.address, &other.address]);
+        config.request_timeout = Duration::from_secs(3);
+        Servers::in_order("fake", config, vec![0, 1])
+    };
+    let (one, two) = (beside(&flows), beside(&stops));
+    let list = || Call::get("lookup", "/").list();
+    let (flowed, stopped) = tokio::join!(one.call(list()), two.call(list()));
+    assert_eq!(&flowed.unwrap().body[..], [b'7'; PARTS]);
+    assert_eq!(&*one.preferred(), flows.address, "it isn't quarantined");
+    assert_eq!(&stopped.unwrap().body[..], b"here");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_list_leaves_time_to_others_though_its_bytes_flow() {
+    /// Without an end within the time of the call.
+    const PARTS: usize = 1000;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {PARTS}\r\n\r\n").into_bytes();
+    let part = Reply::After(Duration::from_millis(50), Box::new(Reply::Raw(b"7".to_vec())));
+    let parts = [vec![Reply::Raw(head)], vec![part; PARTS]].concat();
+    let drips = Fake::start(move |_| Reply::Parts(parts.clone())).await;
+    let late = Reply::After(Duration::from_millis(500), Box::new(Reply::ok("here")));
+    let other = Fake::start(move |_| late.clone()).await;
+    for call in [Call::put("renew", "/"), Call::get("lookup", "/")] {
+        let mut config = config(&[&drips.address, &other.address]);
+        config.request_timeout = Duration::from_secs(4);
+        let servers = Servers::in_order("fake", config, vec![0, 1]);
+        assert_eq!(&servers.call(call).await.unwrap().body[..], b"here");
+        assert_eq!(&*servers.preferred(), other.address, "who drips is left alone for a while");
+    }
+}
+
+#[tokio::test]
 async fn a_broken_server_is_followed_by_another_and_heard_if_there_is_none() {
     let (broken, fake) = (Fake::start(|_| Reply::status(500, "no leader")).await, good("here").await);
     let both = servers(&[&broken.address, &fake.address]);

@@ -98,6 +98,35 @@ fn the_address_is_the_first_ip_else_the_first_host_name() {
 }
 
 #[test]
+fn other_fleets_are_led_to_what_speaks_http_and_told_of_tls_and_grpc() {
+    let of = |endpoints: &[&str]| {
+        let builder =
+            Instance::builder("orders").id("a1").metadata("secure", "mine").metadata("gRPC_port", "7");
+        endpoints.iter().fold(builder, |builder, url| builder.endpoint(url)).build().unwrap()
+    };
+    for (endpoints, address, secure, grpc) in [
+        (&["http://10.0.0.7:80"][..], "10.0.0.7:80", None, None),
+        (&["https://10.0.0.7:443"], "10.0.0.7:443", Some("true"), None),
+        (&["grpc://10.0.0.7:90", "http://10.0.0.7:80"], "10.0.0.7:80", None, Some("90")),
+        (&["grpcs://10.0.0.7:90", "https://10.0.0.7:443"], "10.0.0.7:443", Some("true"), Some("90")),
+        (&["https://10.0.0.7:443", "http://10.0.0.7:80"], "10.0.0.7:80", None, None),
+        (&["http://host.internal:80", "grpc://10.0.0.7:90"], "10.0.0.7:90", None, None),
+        (&["grpc://10.0.0.8:90", "http://10.0.0.7:80"], "10.0.0.7:80", None, None),
+        (&["grpc://10.0.0.7:90"], "10.0.0.7:90", None, None),
+        (&["grpcs://10.0.0.7:90"], "10.0.0.7:90", Some("true"), None),
+    ] {
+        let instance = of(endpoints);
+        let at = Address::of(&instance, DEFAULT_CLUSTER);
+        assert_eq!(at.to_string(), address, "{endpoints:?}");
+        let record = Record::of(&instance, Some(version()), None);
+        let said = |key: &str| record.metadata.get(key).map(String::as_str);
+        assert_eq!((said("secure"), said("gRPC_port")), (secure, grpc), "{endpoints:?}");
+        let read = usable(instance.service(), &listed(&at, &record));
+        assert_eq!(read, instance, "in order, with its own metadata");
+    }
+}
+
+#[test]
 fn an_operators_weight_wins_over_the_one_that_is_kept() {
     let record = Record::of(&full(), None, None);
     let address = Address::of(&full(), DEFAULT_CLUSTER);
@@ -132,7 +161,7 @@ fn records_of_other_fleets_are_read() {
     );
     assert_eq!(
         (read.zone(), read.weight().get(), read.metadata().get("weight")),
-        (Some("z1"), 10_000, Some("100"))
+        (Some("z1"), 100, Some("100"))
     );
 
     for (entry, endpoint) in [

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use registry_core::Status;
+use registry_core::{ErrorKind, Status};
 
 use super::*;
 use crate::nacos::{answer::List, api::Api};
@@ -134,11 +134,72 @@ fn a_first_list_of_any_version_is_read_as_its_entries_are_found() {
 }
 
 #[test]
+fn what_a_list_brings_depends_on_what_it_says_and_not_on_how_its_entries_are_found() {
+    let spaced = |all: &str, is_protected| body(all, is_protected).replace("\"hosts\":[", "\"hosts\" : [ ");
+    let cut_off = |all: &str, is_protected| body(all, is_protected).replace(']', "");
+    let elsewhere =
+        |all: &str, is_protected| format!(r#"{{"a":{{"hosts":[7]}},{}"#, &body(all, is_protected)[1..]);
+    let mut random = fastrand::Rng::with_seed(7);
+    let (mut found, mut read) = (lists(), lists());
+    let mut told = 0;
+    for _ in 0..2_000 {
+        let names = ["a", "b", "c", "d", "e"].map(|name| (name, ["", "", "", "!", "?"][random.usize(..5)]));
+        let mut names: Vec<_> = names.iter().map(|(name, mark)| format!("{name}{mark}")).collect();
+        names.truncate(random.usize(2..=5));
+        if random.u8(..4) == 0 {
+            random.shuffle(&mut names);
+        }
+        let (all, is_protected) = (names.join(" "), random.u8(..8) == 0);
+        let body = match random.u8(..6) {
+            0 => spaced(&all, is_protected),
+            1 => cut_off(&all, is_protected),
+            2 => elsewhere(&all, is_protected),
+            _ => body(&all, is_protected),
+        };
+        // The same may be told again.
+        for _ in 0..2 {
+            let one = found.take_body(Api::V1, body.as_bytes());
+            let other = List::parse(Api::V1, body.as_bytes()).and_then(|list| read.take(&list));
+            let changes =
+                |news: Result<News, Error>| news.map(|news| news.changes).map_err(|error| error.kind());
+            let (one, other) = (changes(one), changes(other));
+            told += usize::from(one.as_ref().is_ok_and(|changes| !changes.is_empty()));
+            assert_eq!(format!("{one:?}"), format!("{other:?}"), "{body}");
+        }
+    }
+    assert!(told > 500, "{told}");
+}
+
+#[test]
 fn a_malformed_list_teaches_nothing() {
     let mut lists = lists();
     take(&mut lists, "a", false);
     assert!(lists.take(&List::of_info(r#"{"hosts":7}"#).unwrap()).is_err());
     assert_eq!(take(&mut lists, "a b", false), "+b");
+}
+
+#[test]
+fn what_is_white_space_to_others_than_json_makes_no_list() {
+    let entry = body("a", false);
+    let entry = &entry[entry.find("[").unwrap() + 1..entry.rfind("]").unwrap()];
+    for hosts in [
+        // Without the bracket that ends it, save as something else's.
+        "\u{c}\u{c} [1,2]".to_owned(),
+        format!("[\u{c}{entry}]"),
+        format!("[{entry}\u{c}]"),
+        format!("[{entry},\u{c}7]"),
+        format!("[{entry}]\u{c}"),
+    ] {
+        let body = match hosts.starts_with('[') {
+            true => format!(r#"{{"hosts":{hosts}}}"#),
+            false => format!(r#"{{"hosts":[{hosts}}}"#),
+        };
+        let mut lists = lists();
+        assert!(lists.take_first(Api::V1, body.as_bytes()).is_none(), "{body:?}");
+        assert_eq!(lists.take_body(Api::V1, body.as_bytes()).unwrap_err().kind(), ErrorKind::Protocol);
+        assert_eq!(take(&mut lists, "a", false), "=a", "nothing was learnt of {body:?}");
+        assert!(lists.take_body(Api::V1, body.as_bytes()).is_err(), "{body:?}");
+    }
 }
 
 #[test]

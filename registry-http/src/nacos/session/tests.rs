@@ -22,9 +22,12 @@ use crate::{
 mod absence;
 mod auth;
 mod beats;
+mod edits;
 mod operators;
+mod pace;
 mod protection;
 mod refusals;
+mod restarts;
 
 /// What a busy machine may be late by.
 const SLACK: Duration = Duration::from_secs(2);
@@ -84,6 +87,12 @@ fn record(id: &str, port: u16) -> Publish {
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(2)
+}
+
+async fn later(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 /// Method and path of what was asked, without probes and lists.

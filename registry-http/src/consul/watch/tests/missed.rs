@@ -35,7 +35,7 @@ fn node(services: &[(&str, &str)], is_filtered: bool) -> Reply {
     filtered(&json!({"Node": {"Node": "n1"}, "Services": services}), is_filtered)
 }
 
-fn filtered(body: &Value, is_filtered: bool) -> Reply {
+pub(super) fn filtered(body: &Value, is_filtered: bool) -> Reply {
     let reply = Reply::ok(body.to_string());
     if is_filtered { reply.with("X-Consul-Results-Filtered-By-ACLs", &"true") } else { reply }
 }
@@ -216,7 +216,7 @@ async fn a_view_knows_what_it_was_shown_whatever_else_is_remembered() {
     let other = session.shown.get("/v1/health/service/orders").expect("it is noted");
     for n in 0..5000 {
         let places = Arc::new(Places::unnoted());
-        session.shown.set(&n.to_string(), Noted { places, told: other.told.clone() });
+        session.shown.set(&n.to_string(), Noted::whole(places, other.told.clone()));
     }
     assert!(session.shown.get("/v1/health/service/orders").is_none());
     assert_eq!(stream.next().await.unwrap().unwrap_err().kind(), ErrorKind::PermissionDenied);
@@ -263,6 +263,112 @@ async fn what_was_shown_is_forgotten_with_the_last_session_and_kept_by_one_that_
         let looked = discovery.lookup(&target(), &Read::default()).await;
         assert_eq!(looked.is_err(), is_watched, "{looked:?}");
     }
+}
+
+/// From here on `b` is hidden.
+async fn narrowed(script: impl Fn(usize) -> Reply + Send + 'static) -> Fake {
+    newer(script, || filtered(&json!({"Node": null}), true)).await
+}
+
+#[tokio::test]
+async fn while_one_is_hidden_the_changes_of_all_others_are_told() {
+    let some = |index, entries: &[Value]| {
+        list(index, entries)
+            .with("X-Consul-Default-ACL-Policy", &"deny")
+            .with("X-Consul-Results-Filtered-By-ACLs", &"true")
+    };
+    let elsewhere = |id: &str, port| {
+        let mut one = entry(id, port);
+        one["Node"]["Node"] = json!("n2");
+        one
+    };
+    let fake = lists({
+        let mut read = 0;
+        move |_, seen| {
+            if seen.target.contains("Service.ID") {
+                return told(6, &[], true);
+            }
+            if seen.target.contains("node-services/n2") {
+                return filtered(&json!({"Node": {"Node": "n2"}, "Services": []}), false);
+            }
+            if seen.target.contains("node-services") {
+                return filtered(&json!({"Node": null}), true);
+            }
+            read += 1;
+            match read {
+                1 => some(5, &[elsewhere("a", 1), entry("b", 1), elsewhere("c", 1)]),
+                // `a` has moved, `c` is gone, `d` is new.
+                2 => some(6, &[elsewhere("a", 2), elsewhere("d", 1)]),
+                3 => some(6, &[elsewhere("a", 2), elsewhere("d", 1)]),
+                4 => some(7, &[elsewhere("a", 3), elsewhere("d", 1)]),
+                5 => some(8, &[elsewhere("a", 3)]),
+                6 => some(8, &[elsewhere("a", 3)]),
+                _ => told(9, &["b"], false),
+            }
+        }
+    })
+    .await;
+    let discovery = with_token(&fake, "");
+    let mut stream = discovery.watch(&target(), None);
+    next(&mut stream).await;
+    let refused = async |stream: &mut WatchStream| {
+        assert_eq!(stream.next().await.unwrap().unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert!(stream.next().await.is_none());
+    };
+    assert_eq!(next(&mut stream).await, "+a@n2:2 +d@n2:1 -c@n2 !b@n1 @Some(6)");
+    refused(&mut stream).await;
+    // Nothing new.
+    refused(&mut discovery.watch(&target(), None)).await;
+    for expected in [r#"=["a@n2", "d@n2"] !b@n1 @Some(7)"#, r#"=["a@n2"] !b@n1 @Some(8)"#] {
+        let mut stream = discovery.watch(&target(), None);
+        assert_eq!(next(&mut stream).await, expected);
+        refused(&mut stream).await;
+    }
+    refused(&mut discovery.watch(&target(), None)).await;
+    // Rights return.
+    assert_eq!(next(&mut discovery.watch(&target(), None)).await, r#"=["b@n1"] @Some(9)"#);
+}
+
+#[tokio::test]
+async fn what_stays_hidden_for_an_hour_counts_as_gone() {
+    let fake =
+        narrowed(|read| if read == 1 { told(5, &["a", "b"], true) } else { told(6, &["a"], true) }).await;
+    let discovery = with_token(&fake, "");
+    let mut stream = discovery.watch(&target(), None);
+    next(&mut stream).await;
+    assert_eq!(stream.next().await.unwrap().unwrap_err().kind(), ErrorKind::PermissionDenied);
+    for _ in 0..11 {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(5 * 60)).await;
+        tokio::time::resume();
+        let refused = discovery.watch(&target(), None).next().await.unwrap();
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    }
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(5 * 60)).await;
+    tokio::time::resume();
+    let mut stream = discovery.watch(&target(), None);
+    assert_eq!(next(&mut stream).await, r#"=["a@n1"] @Some(6)"#);
+    assert_eq!(next(&mut stream).await, "@Some(6)", "and goes on");
+}
+
+#[tokio::test]
+async fn a_session_that_begins_under_narrowed_rights_tells_in_the_end_what_it_shows() {
+    let fake =
+        narrowed(|read| if read == 1 { told(5, &["a", "b"], true) } else { told(6, &["a"], true) }).await;
+    let discovery = with_token(&fake, "");
+    next(&mut discovery.watch(&target(), None)).await;
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        let item = discovery.watch(&target(), None).next().await.unwrap();
+        told.push(item.as_ref().map(shown).map_err(Error::kind));
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(4 * 60)).await;
+        tokio::time::resume();
+    }
+    let refused = || Err(ErrorKind::PermissionDenied);
+    let news = Ok(r#"=["a@n1"] !b@n1 @Some(6)"#.to_owned());
+    assert_eq!(told, [refused(), refused(), refused(), news, refused()]);
 }
 
 #[tokio::test]

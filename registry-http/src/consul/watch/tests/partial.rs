@@ -168,6 +168,7 @@ async fn a_registry_that_begins_to_have_rights_is_not_believed_what_it_hides() {
     let discovery = discovery(&fake, "");
     let mut stream = discovery.watch(&target(), None);
     next(&mut stream).await;
+    assert_eq!(next(&mut stream).await, "+b@n1:1 !a@n1 @Some(6)", "it isn't gone");
     for _ in 0..2 {
         let error = stream.next().await.unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error:?}");
