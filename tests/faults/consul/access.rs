@@ -5,8 +5,8 @@ use std::time::Duration;
 use registry_testkit::{
     Consul,
     faults::{
-        Figure, FleetFactory, History, Violation, d1_never_wiped, r3_no_false_life, r4_callback_discipline,
-        s1_no_secrets,
+        Figure, FleetFactory, History, Invariant, Violation, d1_never_wiped, r3_no_false_life,
+        r4_callback_discipline, s1_no_secrets,
     },
 };
 use service_registry::{Phase, consul::ConsulConnector};
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::live::{
     Site,
+    counter::Counter,
     site::{COUNT, forgotten},
     truth::Ask,
     world::{Must, READER, Stage, ensure, outage},
@@ -35,7 +36,8 @@ pub(super) async fn revoked(
     let token =
         format!(r#"{{"AccessorID":"{ACCESSOR}","SecretID":"{TOKEN}","Policies":[{{"Name":"stories"}}]}}"#);
     api.put("/v1/acl/token", token).await.and_then(|answer| answer.success()).must("a token")?;
-    let url = site.url(&[consul.address()], "guarded").replacen("://", &format!("://:{TOKEN}@"), 1);
+    let door = Counter::start(consul.address()).await.must("a door")?;
+    let url = site.url(&[door.address()], "guarded").replacen("://", &format!("://:{TOKEN}@"), 1);
     let all = format!("consul://:{}@{}/guarded?read=consistent", Consul::MANAGEMENT, consul.address());
     let truth = Ask::by(ConsulConnector::new(), &all, "guarded");
     let ttl = site.bounds().ttl;
@@ -43,7 +45,15 @@ pub(super) async fn revoked(
     let revoked = api.delete(&format!("/v1/acl/token/{ACCESSOR}")).await;
     revoked.and_then(|answer| answer.success()).must("revoking the token")?;
     history.outage("the token is revoked");
-    outage(Instant::now(), site.bounds().long()).await;
+    let (begun, length) = (Instant::now(), site.bounds().long());
+    outage(begun, length).await;
+    // A lease goes on with its beats, each with a pause of its own; everything else waits its minute.
+    let refused = door.arrivals(begun).len();
+    let most = (usize::try_from(length.as_secs()).unwrap_or(usize::MAX) + 2) * (COUNT + 2);
+    if refused > most {
+        let what = format!("{refused} calls in {length:?} with a revoked token; at most {most}");
+        return Err(Violation::new(Invariant::H1, what));
+    }
     forgotten(history, world.keys(), "not renewed");
     // Nobody claims what can't be proven, and the reader keeps what it had: a refusal is no empty list.
     let blocked = world.keys().iter().filter(|key| world.writer.phase(key) == Some(Phase::Blocked)).count();
@@ -53,5 +63,5 @@ pub(super) async fn revoked(
     let kept = d1_never_wiped(history, READER)?;
     s1_no_secrets(history, &[TOKEN])?;
     world.leave().await?;
-    Ok(Figure::new("blocked", blocked).with(&kept))
+    Ok(Figure::new("blocked", blocked).and("calls while revoked", refused).with(&kept))
 }

@@ -1,21 +1,15 @@
 //! Consul as a place for faults.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use registry_testkit::{Consul, HttpApi, ServerError, TestCert};
+use registry_testkit::{Consul, HttpApi, ServerError, Shared, TestCert};
 use service_registry::{Instance, consul::ConsulConnector};
-use tokio::sync::Mutex;
 
 use super::tls;
 use crate::live::{Bounds, Server, Site, site::server, tls::Guarded, truth::Ask};
 
-/// Ends with the last row that holds it.
-static RUNNING: Mutex<Weak<Consul>> = Mutex::const_new(Weak::new());
+static SHARED: Shared<Consul> = Shared::new();
 
 /// A server with data needs 2.2 s for a restart, which has to be less than half of it.
 const TTL: Duration = Duration::from_secs(6);
@@ -41,6 +35,7 @@ impl Site for ConsulSite {
         Bounds {
             ttl: TTL,
             keeps: true,
+            expiry_is_seen: false,
             // A check that is silent is critical at once, which ends a blocking query.
             forgets: TTL + Duration::from_millis(500),
             noticed: MENDED,
@@ -53,13 +48,7 @@ impl Site for ConsulSite {
     }
 
     async fn shared(&self) -> Result<Arc<dyn Server>, ServerError> {
-        let mut running = RUNNING.lock().await;
-        if let Some(consul) = running.upgrade() {
-            return Ok(consul);
-        }
-        let consul = Arc::new(Consul::start().await?);
-        *running = Arc::downgrade(&consul);
-        Ok(consul)
+        Ok(SHARED.get(Consul::start()).await?)
     }
 
     async fn own(&self) -> Result<Arc<dyn Server>, ServerError> {

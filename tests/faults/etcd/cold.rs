@@ -1,29 +1,29 @@
 //! Row 38: the registry isn't there when a node starts.
 
-use std::{sync::Arc, time::Duration};
-
 use registry_testkit::{
     Etcd,
-    faults::{
-        Figure, FleetFactory, History, Losses, Policy, Recorders, Violation, r1_reconvergence, x2_cold_start,
-    },
+    faults::{Figure, FleetFactory, History, Policy, Recorders, Violation, r1_reconvergence},
 };
-use service_registry::{ErrorKind, Phase, Start};
+use service_registry::{Phase, Start};
 
 use super::{
     rows,
+    site::EtcdSite,
     truth::Truth,
-    world::{BACK_WITHIN, Must, SERVICE, Stage, call, ensure, instance, key, outage, url},
+    world::{BACK_WITHIN, Must, SERVICE, call, ensure, instance, key, url},
 };
+use crate::live::cold::{self, LIMITS, failed_in_time};
 
 rows! {
-    row_38_a_registry_that_appears_late_fails_new_calls_in_time_and_finds_all_waiting = late;
-    row_38_a_node_that_starts_without_a_registry_leaves_the_old_ones_alone = beside_an_old_one;
+    everywhere on EtcdSite {
+        row_38_a_node_that_starts_without_a_registry_leaves_the_old_ones_alone = cold::beside_an_old_one;
+    }
+    here {
+        row_38_a_registry_that_appears_late_fails_new_calls_in_time_and_finds_all_waiting = late;
+    }
 }
 
-const LIMIT: Duration = Duration::from_secs(2);
-const LIMITS: &str = "register_timeout=2s&initial_timeout=2s";
-
+/// As elsewhere, but here the first call to discover has to succeed when the registry is there.
 async fn late(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Violation> {
     let etcd = Etcd::start().await.must("etcd")?;
     // Its address is known from here on, and nobody listens there.
@@ -37,12 +37,7 @@ async fn late(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Vi
     fleet.register(instance("b"), background).await.must("registering in the background")?;
     let phase = fleet.phase(&key("b"));
     ensure(phase == Some(Phase::Registering), format!("phase {phase:?} without a registry"))?;
-    let failed = x2_cold_start(history, "register", ErrorKind::Timeout, LIMIT)?.with(&x2_cold_start(
-        history,
-        "discover",
-        ErrorKind::NotReady,
-        LIMIT,
-    )?);
+    let failed = failed_in_time(history)?;
     let mut recorders = Recorders::new(history);
     let truth = Truth::of(&etcd);
     recorders.truths(move || truth.clone().ask());
@@ -60,30 +55,4 @@ async fn late(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Vi
     recorders.stop().await;
     fleet.close().await;
     Ok(failed.with(&back))
-}
-
-async fn beside_an_old_one(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Violation> {
-    let etcd = Etcd::start().await.must("etcd")?;
-    let url = url(&[etcd.address()]);
-    let world = Stage::new(&url, Truth::of(&etcd)).open(fleets, history).await?;
-    etcd.kill().await.must("kill")?;
-    history.outage("killed");
-    let start = tokio::time::Instant::now();
-    let new = fleets.open("new", &format!("{url}&{LIMITS}"), history).await.must("opening")?;
-    drop(call(history, "register", new.register(instance("a"), Policy::default())).await);
-    drop(call(history, "discover", new.discover("r", SERVICE)).await);
-    let failed = x2_cold_start(history, "register", ErrorKind::Timeout, LIMIT)?.with(&x2_cold_start(
-        history,
-        "discover",
-        ErrorKind::NotReady,
-        LIMIT,
-    )?);
-    world.never_without()?;
-    outage(start, super::world::LONG).await;
-    new.close().await;
-    drop::<Arc<_>>(new);
-    history.ending("ending");
-    etcd.restart().await.must("restart")?;
-    history.usable("restarted");
-    Ok(failed.with(&world.recovers(Losses::OneEach).await?))
 }

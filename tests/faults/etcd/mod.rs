@@ -22,6 +22,7 @@ mod operator;
 mod outages;
 mod process;
 mod serving;
+mod site;
 mod tls;
 mod truth;
 mod updates;
@@ -43,13 +44,17 @@ pub(crate) struct Row {
 pub(crate) type Story =
     for<'a> fn(&'a dyn FleetFactory, &'a History) -> LocalBoxFuture<'a, Result<Figure, Violation>>;
 
-/// Makes a test of each row, and the list of them.
+/// Makes a test of each row, and the list of them: those that are told once for every registry, and those of etcd
+/// alone.
 macro_rules! rows {
-    ($($name:ident = $story:path;)+) => {
+    (everywhere on $site:path { $($common:ident = $told:path;)* } here { $($own:ident = $story:path;)* }) => {
+        $crate::etcd::rows! { @ $($common = $told, &$site;)* $($own = $story;)* }
+    };
+    (@ $($name:ident = $story:path $(, $site:expr)?;)+) => {
         pub(crate) const ROWS: &[$crate::etcd::Row] =
             &[$($crate::etcd::Row {
                 name: stringify!($name),
-                story: |fleets, history| Box::pin($story(fleets, history)),
+                story: |fleets, history| Box::pin($story($($site,)? fleets, history)),
             }),+];
 
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,6 +64,9 @@ macro_rules! rows {
             let row = ROWS[index.unwrap()];
             $crate::live::run::test(module_path!(), row.name, row.story).await;
         })+
+    };
+    ($($name:ident = $story:path;)+) => {
+        $crate::etcd::rows! { @ $($name = $story;)+ }
     };
 }
 pub(crate) use rows;

@@ -1,57 +1,27 @@
 //! Row 7: a server that accepts and never answers, or never ends its answer.
 
-use std::time::Duration;
-
-use registry_testkit::faults::{
-    Figure, FleetFactory, History, Observation, Policy, Resources, Tolerance, Violation, h2_bounded,
-    x2_cold_start,
-};
-use service_registry::{ErrorKind, Phase, Start};
+use registry_testkit::faults::{Figure, FleetFactory, History, Violation};
 
 use super::{
     fake::{Fake, Manner},
     rows,
-    world::{Must, SERVICE, call, ensure, instance, key, outage, url},
+    world::{Must, url},
 };
+use crate::live::mute::lives_with;
 
 rows! {
     row_07_a_server_that_never_answers_costs_each_call_its_deadline = silent;
     row_07_an_endless_answer_costs_each_call_its_deadline = endless;
 }
 
-/// The calls' own limit.
-const LIMIT: Duration = Duration::from_secs(3);
-
 async fn silent(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Violation> {
-    lives_with(fleets, history, Manner::Silent).await
+    let fake = Fake::start(Manner::Silent).await.must("fake server")?;
+    let url = url(&[fake.address()]);
+    lives_with(fake, &url, fleets, history).await
 }
 
 async fn endless(fleets: &dyn FleetFactory, history: &History) -> Result<Figure, Violation> {
-    lives_with(fleets, history, Manner::Endless).await
-}
-
-async fn lives_with(
-    fleets: &dyn FleetFactory,
-    history: &History,
-    manner: Manner,
-) -> Result<Figure, Violation> {
-    let fake = Fake::start(manner).await.must("fake server")?;
-    history.record(Observation::Resources(Resources::now()));
-    let limits = "register_timeout=3s&initial_timeout=3s";
-    let url = format!("{}&{limits}", url(&[fake.address()]));
-    let fleet = fleets.open("new", &url, history).await.must("opening")?;
-    drop(call(history, "register", fleet.register(instance("a"), Policy::default())).await);
-    drop(call(history, "discover", fleet.discover("r", SERVICE)).await);
-    let background = Policy::default().start(Start::Background);
-    fleet.register(instance("b"), background).await.must("registering in the background")?;
-    // The time during which it could pile something up.
-    outage(tokio::time::Instant::now(), 2 * LIMIT).await;
-    let phase = fleet.phase(&key("b"));
-    ensure(phase == Some(Phase::Registering), format!("phase {phase:?} without an answer"))?;
-    fleet.close().await;
-    drop((fleet, fake));
-    history.record(Observation::Resources(Resources::settled(Duration::from_secs(5)).await));
-    let register = x2_cold_start(history, "register", ErrorKind::Timeout, LIMIT)?;
-    let discover = x2_cold_start(history, "discover", ErrorKind::NotReady, LIMIT)?;
-    Ok(register.with(&discover).with(&h2_bounded(history, Tolerance::tasks_only())?))
+    let fake = Fake::start(Manner::Endless).await.must("fake server")?;
+    let url = url(&[fake.address()]);
+    lives_with(fake, &url, fleets, history).await
 }

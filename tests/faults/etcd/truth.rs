@@ -30,7 +30,11 @@ enum Way {
 
 impl Truth {
     pub(crate) fn of(etcd: &Etcd) -> Self {
-        Self::direct(vec![etcd.address()], false)
+        Self::at(etcd.address())
+    }
+
+    pub(crate) fn at(server: SocketAddr) -> Self {
+        Self::direct(vec![server], false)
     }
 
     pub(crate) fn of_guarded(etcd: &Etcd) -> Self {

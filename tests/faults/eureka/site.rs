@@ -1,20 +1,14 @@
 //! Eureka as a place for faults.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use registry_testkit::{Eureka, HttpApi, ServerError};
+use registry_testkit::{Eureka, HttpApi, ServerError, Shared};
 use service_registry::{Instance, eureka::EurekaConnector};
-use tokio::sync::Mutex;
 
 use crate::live::{Bounds, Server, Site, site::server, truth::Ask};
 
-/// Ends with the last row that holds it.
-static RUNNING: Mutex<Weak<Eureka>> = Mutex::const_new(Weak::new());
+static SHARED: Shared<Eureka> = Shared::new();
 
 const TTL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(300);
@@ -26,10 +20,6 @@ const CALL: Duration = Duration::from_millis(2500);
 const MENDED: Duration = Duration::from_millis(2200);
 
 pub(super) struct EurekaSite;
-
-async fn start() -> Result<Eureka, ServerError> {
-    Eureka::start().await
-}
 
 server!(Eureka, |_eureka| Ok(()));
 
@@ -43,6 +33,7 @@ impl Site for EurekaSite {
         Bounds {
             ttl: TTL,
             keeps: false,
+            expiry_is_seen: false,
             // The server adds the duration of a lease to its end a second time, once it was renewed.
             forgets: 2 * TTL + EVICTION + POLL,
             noticed: MENDED,
@@ -55,17 +46,11 @@ impl Site for EurekaSite {
     }
 
     async fn shared(&self) -> Result<Arc<dyn Server>, ServerError> {
-        let mut running = RUNNING.lock().await;
-        if let Some(eureka) = running.upgrade() {
-            return Ok(eureka);
-        }
-        let eureka = Arc::new(start().await?);
-        *running = Arc::downgrade(&eureka);
-        Ok(eureka)
+        Ok(SHARED.get(Eureka::start()).await?)
     }
 
     async fn own(&self) -> Result<Arc<dyn Server>, ServerError> {
-        Ok(Arc::new(start().await?))
+        Ok(Arc::new(Eureka::start().await?))
     }
 
     fn url(&self, endpoints: &[SocketAddr], namespace: &str) -> String {

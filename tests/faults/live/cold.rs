@@ -13,14 +13,14 @@ use tokio::time::Instant;
 
 use super::{
     Place, Site,
-    site::forgotten,
     world::{BACK_WITHIN, Must, SERVICE, call, ensure, instance, judged, key, outage},
 };
 
 const LIMIT: Duration = Duration::from_secs(2);
-const LIMITS: &str = "register_timeout=2s&initial_timeout=2s";
+pub(crate) const LIMITS: &str = "register_timeout=2s&initial_timeout=2s";
 
-fn failed_in_time(history: &History) -> Result<Figure, Violation> {
+/// New calls, to a registry that isn't there.
+pub(crate) fn failed_in_time(history: &History) -> Result<Figure, Violation> {
     let register = x2_cold_start(history, "register", ErrorKind::Timeout, LIMIT)?;
     Ok(register.with(&x2_cold_start(history, "discover", ErrorKind::NotReady, LIMIT)?))
 }
@@ -73,7 +73,7 @@ pub(crate) async fn beside_an_old_one(
     let world = place.stage().open(fleets, history).await?;
     place.server.kill().await.must("kill")?;
     history.outage("killed");
-    forgotten(history, world.keys(), "no longer alive");
+    place.given_up(history, world.keys(), "no longer alive");
     let start = Instant::now();
     let url = format!("{}&{LIMITS}", place.url());
     let new = fleets.open("new", &url, history).await.must("opening")?;

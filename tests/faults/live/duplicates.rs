@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use super::{
     Place, Site,
     operator::lost_once,
+    site::COUNT,
     world::{Must, SLACK, call, ensure, instance, key},
 };
 
@@ -27,7 +28,7 @@ pub(crate) async fn take_over(
     history: &History,
 ) -> Result<Figure, Violation> {
     let place = Place::shared(site).await?;
-    let world = place.stage().options(AUDIT).open(fleets, history).await?;
+    let world = place.stage().count(COUNT).options(AUDIT).open(fleets, history).await?;
     let hit = key("i02");
     let url = format!("{}&{AUDIT}", place.url());
     let rival = fleets.open("rival", &url, history).await.must("opening the rival")?;
@@ -62,7 +63,7 @@ pub(crate) async fn reject(
     history: &History,
 ) -> Result<Figure, Violation> {
     let place = Place::shared(site).await?;
-    let world = place.stage().options(AUDIT).open(fleets, history).await?;
+    let world = place.stage().count(COUNT).options(AUDIT).open(fleets, history).await?;
     let rival = fleets.open("rival", &place.url(), history).await.must("opening the rival")?;
     let policy = Policy::default().on_duplicate(OnDuplicate::Reject);
     let refused = call(history, "register", rival.register(instance("i02"), policy)).await;

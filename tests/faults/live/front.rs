@@ -5,7 +5,10 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,6 +52,7 @@ pub(crate) struct Front {
     address: SocketAddr,
     manner: watch::Sender<Manner>,
     asked: Arc<Asked>,
+    met: Arc<AtomicUsize>,
     accepting: AbortHandle,
 }
 
@@ -58,10 +62,12 @@ impl Front {
         let address = listener.local_addr()?;
         let manner = watch::Sender::new(manner);
         let asked = Arc::new(Asked::default());
-        let (manners, counted) = (manner.subscribe(), Arc::clone(&asked));
+        let met = Arc::new(AtomicUsize::new(0));
+        let (manners, counted, came) = (manner.subscribe(), Arc::clone(&asked), Arc::clone(&met));
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                came.fetch_add(1, Ordering::Relaxed);
                 let (mut manners, counted) = (manners.clone(), Arc::clone(&counted));
                 connections.spawn(async move {
                     let manner = manners.borrow_and_update().clone();
@@ -73,7 +79,7 @@ impl Front {
                 });
             }
         });
-        Ok(Self { address, manner, asked, accepting: accepting.abort_handle() })
+        Ok(Self { address, manner, asked, met, accepting: accepting.abort_handle() })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -82,6 +88,11 @@ impl Front {
 
     pub(crate) fn turn(&self, manner: Manner) {
         self.manner.send_replace(manner);
+    }
+
+    /// How many connections came.
+    pub(crate) fn met(&self) -> usize {
+        self.met.load(Ordering::Relaxed)
     }
 
     /// How many requests it has answered itself.

@@ -17,6 +17,9 @@ use super::{
     world::{BACK_WITHIN, Must, READER, SLACK, World, outage},
 };
 
+/// How long a degraded link is lived with, at least: two times to live and more.
+const DEGRADED: Duration = Duration::from_secs(8);
+
 async fn linked<'a>(
     place: &Place<'_>,
     fleets: &dyn FleetFactory,
@@ -28,7 +31,7 @@ async fn linked<'a>(
 }
 
 /// A fault that nothing passes, for `length`.
-async fn severed(
+pub(crate) async fn severed(
     site: &dyn Site,
     fleets: &dyn FleetFactory,
     history: &History,
@@ -43,7 +46,7 @@ async fn severed(
     history.outage(what);
     outage(start, length).await;
     if expected == Losses::OneEach {
-        forgotten(history, world.keys(), "silent for too long");
+        place.given_up(history, world.keys(), "silent for too long");
     }
     history.ending("ending");
     proxy.restore().await;
@@ -98,7 +101,7 @@ pub(crate) async fn slow(
     let place = Place::shared(site).await?;
     let (proxy, world) = linked(&place, fleets, history).await?;
     history.mark("75 ± 50 ms");
-    let end = Instant::now() + 2 * place.bounds.ttl;
+    let end = Instant::now() + DEGRADED.max(2 * place.bounds.ttl);
     while Instant::now() < end {
         proxy.delay(Duration::from_millis(fastrand::u64(25..=125)));
         sleep(Duration::from_millis(50)).await;
@@ -118,7 +121,7 @@ pub(crate) async fn lossy(
     let place = Place::shared(site).await?;
     let (proxy, world) = linked(&place, fleets, history).await?;
     history.mark("stalls half of the time");
-    let end = Instant::now() + 2 * place.bounds.ttl;
+    let end = Instant::now() + DEGRADED.max(2 * place.bounds.ttl);
     while Instant::now() < end {
         let silence = Duration::from_millis(fastrand::u64(100..=400));
         proxy.hold();

@@ -1,8 +1,8 @@
 //! The rows that make sense on any server, written once over a [`Site`]: each registry says how its server is started,
 //! killed, asked and tampered with, and which bounds are its own.
 //!
-//! A row is a function of a site. A registry lists those that it can have in its own module with `rows!`, which makes
-//! a test of each. Rows that hurt their server have one of their own, and two of these run at a time; all others share
+//! A row is a function of a site. `rows!` makes a test of each in the module of a registry; those that every registry over
+//! HTTP can have are listed once, in `over_http`, and each adds what it alone can have. Rows that hurt their server have one of their own, and two of these run at a time; all others share
 //! one server, each in a namespace of its own.
 #![allow(clippy::future_not_send, reason = "each row has a runtime of its own, on its own thread")]
 
@@ -19,6 +19,7 @@ pub(crate) mod lists;
 pub(crate) mod mute;
 pub(crate) mod operator;
 pub(crate) mod outages;
+pub(crate) mod over_http;
 pub(crate) mod process;
 pub(crate) mod run;
 pub(crate) mod site;
@@ -32,6 +33,7 @@ use futures_util::future::LocalBoxFuture;
 use registry_testkit::faults::{Figure, Violation};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+pub(crate) use self::over_http::rows_over_http;
 pub(crate) use self::site::{Bounds, Place, Server, Site};
 
 /// A row that is being told.

@@ -23,7 +23,9 @@ pub(crate) async fn silent(
     fleets: &dyn FleetFactory,
     history: &History,
 ) -> Result<Figure, Violation> {
-    lives_with(site, fleets, history, Manner::Silent).await
+    let front = Front::start(Manner::Silent).await.must("fake server")?;
+    let url = site.url(&[front.address()], "mute");
+    lives_with(front, &url, fleets, history).await
 }
 
 pub(crate) async fn endless(
@@ -31,19 +33,21 @@ pub(crate) async fn endless(
     fleets: &dyn FleetFactory,
     history: &History,
 ) -> Result<Figure, Violation> {
-    lives_with(site, fleets, history, Manner::Endless).await
+    let front = Front::start(Manner::Endless).await.must("fake server")?;
+    let url = site.url(&[front.address()], "mute");
+    lives_with(front, &url, fleets, history).await
 }
 
-async fn lives_with(
-    site: &dyn Site,
+/// With a server at `url` that doesn't answer.
+pub(crate) async fn lives_with(
+    server: impl Sized,
+    url: &str,
     fleets: &dyn FleetFactory,
     history: &History,
-    manner: Manner,
 ) -> Result<Figure, Violation> {
-    let front = Front::start(manner).await.must("fake server")?;
     history.record(Observation::Resources(Resources::now()));
     let limits = "register_timeout=3s&initial_timeout=3s";
-    let url = format!("{}&{limits}", site.url(&[front.address()], "mute"));
+    let url = format!("{url}&{limits}");
     let fleet = fleets.open("new", &url, history).await.must("opening")?;
     drop(call(history, "register", fleet.register(instance("a"), Policy::default())).await);
     drop(call(history, "discover", fleet.discover("r", SERVICE)).await);
@@ -54,7 +58,7 @@ async fn lives_with(
     let phase = fleet.phase(&key("b"));
     ensure(phase == Some(Phase::Registering), format!("phase {phase:?} without an answer"))?;
     fleet.close().await;
-    drop((fleet, front));
+    drop((fleet, server));
     history.record(Observation::Resources(Resources::settled(Duration::from_secs(5)).await));
     let register = x2_cold_start(history, "register", ErrorKind::Timeout, LIMIT)?;
     let discover = x2_cold_start(history, "discover", ErrorKind::NotReady, LIMIT)?;

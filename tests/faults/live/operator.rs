@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Configured; the default is 60 s. What a beat shows needs none.
-const AUDIT: &str = "audit=2s";
+pub(crate) const AUDIT: &str = "audit=2s";
 
 async fn world<'a>(
     place: &Place<'_>,
@@ -117,7 +117,7 @@ pub(crate) async fn one_of_many(
 }
 
 /// Waits until somebody has seen that the record is gone.
-async fn gone_once(world: &World<'_>, key: &InstanceKey) -> Result<(), Violation> {
+pub(crate) async fn gone_once(world: &World<'_>, key: &InstanceKey) -> Result<(), Violation> {
     let seen = eventually("a look that shows that it is gone", BACK_WITHIN, async || {
         let entries = world.history.entries();
         let usable = entries.iter().rposition(|entry| matches!(entry.what, Observation::Usable(_)))?;

@@ -47,7 +47,7 @@ pub(crate) async fn down(
     let world = place.stage().open(fleets, history).await?;
     place.server.kill().await.must("kill")?;
     history.outage("killed");
-    forgotten(history, world.keys(), "no longer alive");
+    place.given_up(history, world.keys(), "no longer alive");
     outage(Instant::now(), place.bounds.long()).await;
     history.ending("ending");
     place.server.restart().await.must("restart")?;
@@ -111,7 +111,7 @@ pub(crate) async fn frozen_for_twice(
     history.ending("ending");
     place.server.thaw().must("thaw")?;
     // What has no beat is given up when the server comes to.
-    forgotten(history, world.keys(), "silent for too long");
+    place.given_up(history, world.keys(), "silent for too long");
     history.usable("thawed");
     world.recovers(Losses::OneEach).await
 }

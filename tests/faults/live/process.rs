@@ -10,20 +10,17 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Place, Site, child,
+    site::COUNT,
     world::{BACK_WITHIN, Must, READER, SLACK, World, ensure, key},
 };
-
-/// The row that a child is, in the module of each registry.
-const TEST: &str = "row_20_an_application_killed_without_a_word_is_gone_in_time";
 
 async fn world_with_child<'a>(
     place: &Place<'_>,
     fleets: &dyn FleetFactory,
     history: &'a History,
 ) -> Result<(World<'a>, Process), Violation> {
-    let world = place.stage().open(fleets, history).await?;
-    let test = format!("{}::{TEST}", place.site.name());
-    let child = child::start(fleets, &test, &place.url()).await?;
+    let world = place.stage().count(COUNT).open(fleets, history).await?;
+    let child = child::start(fleets, &place.site.child(), &place.url()).await?;
     world.sees("child").await?;
     Ok((world, child))
 }

@@ -22,8 +22,10 @@ use super::{
     world::{Must, Stage},
 };
 
-/// How many registrations a world has: each beats for itself.
+/// How many registrations a world has where each beats for itself.
 pub(crate) const COUNT: usize = 10;
+/// The row that a child is, in the module of each registry.
+const CHILD: &str = "row_20_an_application_killed_without_a_word_is_gone_in_time";
 
 /// A registry as a place for faults.
 #[async_trait(?Send)]
@@ -58,6 +60,16 @@ pub(crate) trait Site: Send + Sync {
         60
     }
 
+    /// How many registrations a world has.
+    fn count(&self) -> usize {
+        COUNT
+    }
+
+    /// The test that a child of this process is, which plays nothing but the child.
+    fn child(&self) -> String {
+        format!("{}::{CHILD}", self.name())
+    }
+
     /// What the server holds in a namespace.
     fn truth(&self, server: SocketAddr, namespace: &str) -> Ask;
 
@@ -77,6 +89,9 @@ pub(crate) struct Bounds {
     pub(crate) ttl: Duration,
     /// Whether records survive a restart.
     pub(crate) keeps: bool,
+    /// Whether an expiry is held against who claims to be live meanwhile: the registry's clock is known so well that a
+    /// row need not say when it gives somebody up.
+    pub(crate) expiry_is_seen: bool,
     /// From the last beat of an instance until a reader no longer has it: what the registry takes to give it up, and
     /// the reader's next look.
     pub(crate) forgets: Duration,
@@ -196,7 +211,14 @@ impl<'a> Place<'a> {
     }
 
     pub(crate) fn stage_via(&self, endpoints: &[SocketAddr]) -> Stage {
-        Stage::new(&self.url_via(endpoints), self.truth()).ttl(self.bounds.ttl).count(COUNT)
+        Stage::new(&self.url_via(endpoints), self.truth()).ttl(self.bounds.ttl).count(self.site.count())
+    }
+
+    /// Says that the registry gives these up, where that has to be said.
+    pub(crate) fn given_up(&self, history: &History, keys: Vec<InstanceKey>, why: &str) {
+        if !self.bounds.expiry_is_seen {
+            forgotten(history, keys, why);
+        }
     }
 
     /// Deletes a record as an operator, and says so.

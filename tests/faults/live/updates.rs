@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::{
     Place, Site,
-    site::forgotten,
     world::{Must, instance, outage},
 };
 
@@ -44,7 +43,7 @@ async fn updated(
     proxy.cut().await;
     history.outage("cut");
     for release in ["2", "3"] {
-        for number in 0..5 {
+        for number in 0..place.site.count().min(10) {
             let old = instance(&format!("i{number:02}"));
             let new = old.to_builder().metadata("release", release).weight(50).build();
             world.writer.update(new.must("an instance")?).await.must("update")?;
@@ -52,7 +51,7 @@ async fn updated(
     }
     outage(start, length).await;
     if expected == Losses::OneEach {
-        forgotten(history, world.keys(), "silent for too long");
+        place.given_up(history, world.keys(), "silent for too long");
     }
     history.ending("ending");
     proxy.restore().await;

@@ -37,6 +37,7 @@ impl Site for NacosSite {
         Bounds {
             ttl: TTL,
             keeps: false,
+            expiry_is_seen: false,
             forgets: TTL + SWEEP + CACHE + POLL,
             noticed: MENDED + CACHE,
             // An audit of 2 s comes within 1.2 times its period.

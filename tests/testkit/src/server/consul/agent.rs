@@ -31,7 +31,8 @@ const WAN: usize = 2;
 const SERVER: usize = 3;
 const HTTPS: usize = 4;
 
-/// A Consul agent: a server of its own, or one of a [`ConsulCluster`](super::ConsulCluster).
+/// A Consul agent: a server of its own, one of a [`ConsulCluster`](super::ConsulCluster), or a
+/// [client](ConsulBuilder::client_of) of such.
 ///
 /// Its addresses stay the same for life. Dropping it kills the process and removes the data.
 #[derive(Debug)]

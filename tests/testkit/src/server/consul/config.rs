@@ -63,6 +63,13 @@ pub(crate) fn document(
             }),
         );
     }
+    if !options.client_of.is_empty() {
+        let servers: Vec<String> = options.client_of.iter().map(SocketAddr::to_string).collect();
+        merge(&mut document, json!({ "server": false, "retry_join": servers }));
+        if let Some(document) = document.as_object_mut() {
+            document.remove("bootstrap_expect");
+        }
+    }
     if options.acl {
         let management = Consul::MANAGEMENT;
         merge(

@@ -26,6 +26,8 @@ pub struct ConsulBuilder {
     pub(crate) tls: Option<TestCa>,
     pub(crate) clients: Option<TestCa>,
     pub(crate) config: Vec<Value>,
+    /// The servers' gossip, of an agent that is none.
+    pub(crate) client_of: Vec<SocketAddr>,
 }
 
 impl ConsulBuilder {
@@ -51,6 +53,17 @@ impl ConsulBuilder {
     /// is over when each answers for the other.
     pub fn join_wan(mut self, other: &Consul) -> Self {
         self.wan = Some(other.wan());
+        self
+    }
+
+    /// Makes it an agent without a part in the servers' work, as stands on each host of a fleet: it joins these servers,
+    /// and asks them. Ready once it is in their catalogue.
+    ///
+    /// Its links to them aren't at hand: gossip goes over UDP too, to the addresses that the servers themselves tell. What
+    /// cuts it off is the end of all its servers, or a [`freeze`](Consul::freeze) of them.
+    pub fn client_of<'a>(mut self, servers: impl IntoIterator<Item = &'a Consul>) -> Self {
+        self.client_of = servers.into_iter().map(Consul::lan).collect();
+        self.data = true;
         self
     }
 
@@ -96,7 +109,8 @@ impl ConsulBuilder {
     pub async fn start(self) -> Result<Consul, ServerError> {
         let mut attempt = 1;
         loop {
-            let consul = Consul::prepare("n1", &self, 1)?;
+            let name = if self.client_of.is_empty() { "n1" } else { "client1" };
+            let consul = Consul::prepare(name, &self, 1)?;
             match consul.restart().await {
                 Ok(()) => return Ok(consul),
                 Err(error) if error.is_port_taken() && attempt < PORT_ATTEMPTS => attempt += 1,
