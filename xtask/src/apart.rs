@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::failure::{Failure, Result};
+use crate::output::Output;
 use crate::process::{cargo, find_program, run, stream};
 use crate::tally::Tally;
 use crate::tools::apt_install;
@@ -37,7 +38,8 @@ pub(crate) fn check(root: &Path) -> Result<(Tally, Result<()>)> {
         };
         run(at(&["fmt"]).args(["--", "--check"]))?;
         run(at(&["clippy", "--locked", "--all-targets"]).args(["--", "-D", "warnings"]))?;
-        if !stream(&mut at(&["test", "--locked", "--no-fail-fast"]), |line| tally.read(line))? {
+        let mut tests = at(&["test", "--locked", "--no-fail-fast"]);
+        if !stream(&mut tests, &mut Output::Shown, |line| tally.read(line))? {
             return Ok((tally, Err(Failure::new(format!("the tests of {name} failed")))));
         }
     }

@@ -18,8 +18,9 @@ use self::ledger::Ledger;
 use self::line::Line;
 use crate::cli::BenchOptions;
 use crate::failure::{Failure, Result};
+use crate::output::Output;
 use crate::process::{capture, cargo, find_program, run, stream};
-use crate::servers::{self, Apart, CONSUL, ETCD_NEWEST, EUREKA, Missing, NACOS_PREVIOUS, Server};
+use crate::servers::{self, Apart, CONSUL, ETCD_NEWEST, EUREKA, Missing, NACOS_PREVIOUS, Programs, Server};
 use crate::tools;
 
 pub(crate) use self::page::replace_section;
@@ -34,6 +35,7 @@ const MEMORY: &str = "/dev/shm";
 /// If a hard bound misses, a promise was not measured, or a step broke down.
 pub(crate) fn perform(root: &Path, options: BenchOptions) -> Result<()> {
     tools::protoc()?;
+    Programs::check(root, &[&ETCD_NEWEST, &CONSUL, &EUREKA, &NACOS_PREVIOUS])?;
     let server = etcd(root)?;
     let others = [&CONSUL, &EUREKA, &NACOS_PREVIOUS].map(|recipe| servers::ensure(root, recipe));
     let others: Vec<Server> =
@@ -42,10 +44,11 @@ pub(crate) fn perform(root: &Path, options: BenchOptions) -> Result<()> {
     let mut ledger = Ledger::new(options.peers);
 
     // Compiling is done before anything is measured.
-    run(bench(root, IN_PROCESS).arg("--no-run"))?;
-    run(bench(root, LISTS).arg("--no-run"))?;
-    run(bench(root, ETCD).arg("--no-run"))?;
-    run(bench(root, IDLE).arg("--no-run"))?;
+    for benchmark in [IN_PROCESS, LISTS, ETCD, IDLE] {
+        run(bench(root, benchmark).arg("--no-run"))?;
+    }
+    run(figures_of_faults(root).arg("--no-run"))?;
+    let peers = options.peers.then(|| built_peers(root));
     measure(&mut ledger, "the benchmarks in this process", bench(root, IN_PROCESS).arg("--no-fail-fast"))?;
     measure(&mut ledger, "the benchmarks of lists", &mut bench(root, LISTS))?;
     let mut beside_etcd = bench(root, ETCD);
@@ -56,8 +59,13 @@ pub(crate) fn perform(root: &Path, options: BenchOptions) -> Result<()> {
     others.iter().for_each(|server| server.announce(&mut idle));
     measure(&mut ledger, "the idle watches", &mut idle)?;
     faults(root, &server, &mut ledger)?;
-    if options.peers {
-        peers(root, &mut ledger)?;
+    match peers {
+        None => {}
+        Some(Ok(mut peers)) => measure(&mut ledger, "the comparison with peers", &mut peers)?,
+        Some(Err(why)) => {
+            println!("P9 not measured: {why}");
+            ledger.take(Ok(Line::skipped("P9", "beside other libraries", &why.to_string())));
+        }
     }
 
     println!("\n{}", ledger.table());
@@ -93,7 +101,7 @@ fn with_server<'a>(command: &'a mut Command, server: &Server) -> &'a mut Command
 /// among them.
 fn measure(ledger: &mut Ledger, what: &str, command: &mut Command) -> Result<()> {
     let mut read = Vec::new();
-    let succeeded = stream(command, |line| read.extend(Line::parse(line)))?;
+    let succeeded = stream(command, &mut Output::Shown, |line| read.extend(Line::parse(line)))?;
     let explained = read.iter().any(|line| line.as_ref().is_ok_and(Line::fails));
     for line in read {
         ledger.take(line);
@@ -108,11 +116,10 @@ fn measure(ledger: &mut Ledger, what: &str, command: &mut Command) -> Result<()>
 fn faults(root: &Path, server: &Server, ledger: &mut Ledger) -> Result<()> {
     let directory = env::temp_dir().join(format!("service-registry-figures-{}", std::process::id()));
     fs::create_dir_all(&directory).map_err(|error| Failure::file("create", &directory, &error))?;
-    let mut command = cargo(root);
-    command.args(["test", "--package", "registry-etcd", "--test", "figures", "--", "--ignored"]);
+    let mut command = figures_of_faults(root);
     // One at a time: a restart beside it would be measured too.
-    command.args(["--test-threads", "1"]).env("FIGURES", &directory);
-    let succeeded = stream(with_server(&mut command, server), |_| {})?;
+    command.args(["--", "--ignored", "--test-threads", "1"]).env("FIGURES", &directory);
+    let succeeded = stream(with_server(&mut command, server), &mut Output::Shown, |_| {})?;
     let read = figures(&directory);
     // Best effort: it is a temporary directory.
     let _ = fs::remove_dir_all(&directory);
@@ -127,6 +134,12 @@ fn faults(root: &Path, server: &Server, ledger: &mut Ledger) -> Result<()> {
     Ok(())
 }
 
+fn figures_of_faults(root: &Path) -> Command {
+    let mut command = cargo(root);
+    command.args(["test", "--package", "registry-etcd", "--test", "figures"]);
+    command
+}
+
 fn figures(directory: &Path) -> Result<Vec<Result<Line>>> {
     let failed = |error| Failure::file("read", directory, &error);
     let mut lines = Vec::new();
@@ -138,28 +151,23 @@ fn figures(directory: &Path) -> Result<Vec<Result<Line>>> {
     Ok(lines)
 }
 
-/// What other libraries take, from a workspace of its own. It only reports, so that what can't be built is a line
-/// that says so and no failure.
-fn peers(root: &Path, ledger: &mut Ledger) -> Result<()> {
-    let manifest = root.join("benches").join("peers").join("Cargo.toml");
-    let mut build = cargo(root);
-    build.args(["build", "--release", "--locked", "--manifest-path"]).arg(&manifest);
-    let obstacle = if find_program("cmake").is_none() {
-        Some(
-            "cmake is missing, which a dependency of pingora needs (Debian, Ubuntu, Fedora, Homebrew: cmake)"
-                .to_owned(),
-        )
-    } else {
-        run(&mut build).err().map(|failure| format!("the peers can't be built here: {failure}"))
+/// The program that measures other libraries, from a workspace of its own. It only reports, so that what can't be built
+/// is a line that says so and no failure.
+fn built_peers(root: &Path) -> Result<Command> {
+    let of = |verb: &str| {
+        let manifest = root.join("benches").join("peers").join("Cargo.toml");
+        let mut command = cargo(root);
+        command.args([verb, "--release", "--locked", "--manifest-path"]).arg(manifest);
+        command
     };
-    if let Some(why) = obstacle {
-        println!("P9 not measured: {why}");
-        ledger.take(Ok(Line::skipped("P9", "beside other libraries", &why)));
-        return Ok(());
+    if find_program("cmake").is_none() {
+        return Err(Failure::new(
+            "cmake is missing, which a dependency of pingora needs (Debian, Ubuntu, Fedora, Homebrew: cmake)",
+        ));
     }
-    let mut command = cargo(root);
-    command.args(["run", "--release", "--locked", "--manifest-path"]).arg(&manifest);
-    measure(ledger, "the comparison with peers", &mut command)
+    run(&mut of("build"))
+        .map_err(|failure| Failure::new(format!("the peers can't be built here: {failure}")))?;
+    Ok(of("run"))
 }
 
 fn etcd(root: &Path) -> Result<Server> {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::cli::USAGE;
 use crate::failure::{Failure, Result};
+use crate::output::Output;
 use crate::process::{cargo, stream};
 use crate::servers::{self, Server};
 use crate::tally::Tally;
@@ -85,7 +86,7 @@ pub(crate) fn run(root: &Path, options: &Options, server: Option<&Server>) -> Re
     }
     let mut tally = Tally::default();
     let mut summary = None;
-    let succeeded = stream(&mut command, |line| {
+    let succeeded = stream(&mut command, &mut Output::Shown, |line| {
         tally.read(line);
         if let Some(text) = line.strip_prefix("CHAOS ") {
             summary = Some(text.to_owned());

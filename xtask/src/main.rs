@@ -14,6 +14,7 @@ mod licence;
 mod matrix;
 mod metadata;
 mod msrv;
+mod output;
 mod package;
 mod policy;
 mod process;

@@ -10,13 +10,15 @@ use std::path::Path;
 pub(crate) use self::measured::{Backend, Measured};
 use crate::cli::USAGE;
 use crate::failure::{Failure, Result};
+use crate::output::Output;
 use crate::process::{cargo, stream};
 use crate::servers::{self, Apart, Missing, Server};
 use crate::tally::Tally;
 
 /// The document that holds the table.
 const DOCUMENT: &str = "docs/faults.md";
-/// Where tests leave what they measured, below the workspace.
+/// Where tests leave what they measured, below the workspace: each run in a directory of its own, as two may run at a
+/// time.
 const FIGURES: &str = "target/faults/figures";
 
 /// What to run, and whether to write it down.
@@ -70,8 +72,9 @@ pub(crate) fn perform(root: &Path, options: &Options) -> Result<()> {
     let mut findings = Vec::new();
     for &backend in &options.backends {
         let ground = Ground::prepare(root, backend)?;
-        let (_, outcome) = run(root, &[backend], &ground, &mut measured)?;
-        findings.extend(outcome.err().map(|failure| failure.to_string()));
+        let run = run(root, &[backend], &ground, &mut Output::Shown)?;
+        measured.add(run.measured);
+        findings.extend(run.outcome.err().map(|failure| failure.to_string()));
     }
     println!("\n{}", table::print(&measured));
     if options.write {
@@ -121,18 +124,24 @@ const fn at_a_time(backend: Backend) -> Option<u32> {
     }
 }
 
-/// Runs the fault suite on some backends and adds what it showed; returns the counts and whether that is good.
+/// What a run of the fault suite came to.
+pub(crate) struct Run {
+    /// The tests that ran.
+    pub(crate) tally: Tally,
+    /// What they showed.
+    pub(crate) measured: Measured,
+    /// Whether that is good.
+    pub(crate) outcome: Result<()>,
+}
+
+/// Runs the fault suite on some backends.
 ///
 /// # Errors
 ///
 /// If cargo cannot be started, or the figures cannot be read.
-pub(crate) fn run(
-    root: &Path,
-    backends: &[Backend],
-    ground: &Ground,
-    measured: &mut Measured,
-) -> Result<(Tally, Result<()>)> {
-    let figures = root.join(FIGURES);
+pub(crate) fn run(root: &Path, backends: &[Backend], ground: &Ground, output: &mut Output) -> Result<Run> {
+    let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
+    let figures = root.join(FIGURES).join(names.join("-"));
     if figures.exists() {
         fs::remove_dir_all(&figures).map_err(|error| Failure::file("empty", &figures, &error))?;
     }
@@ -155,15 +164,16 @@ pub(crate) fn run(
         if let Some(server) = &ground.server {
             server.announce(&mut command);
         }
-        succeeded &= stream(&mut command, |line| tally.read(line))?;
+        succeeded &= stream(&mut command, output, |line| tally.read(line))?;
     }
+    let mut measured = Measured::default();
     measured.add_tests(backends, &tally);
     measured.add_figures(&figures)?;
     let outcome = measured.judge(backends).and_then(|()| {
         // A crash, or a program that doesn't compile, has no failed test.
         if succeeded { Ok(()) } else { Err(Failure::new("cargo test failed outside of any test, see above")) }
     });
-    Ok((tally, outcome))
+    Ok(Run { tally, measured, outcome })
 }
 
 /// The whole table of several runs.

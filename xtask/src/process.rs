@@ -3,13 +3,17 @@
 //! Every command is printed before it runs, so that a failed step can be repeated by hand, and none gets a standard
 //! input: nothing may wait for a terminal.
 
+mod within;
+
 use std::env;
 use std::ffi::OsStr;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, PipeReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
+pub(crate) use self::within::run_within;
 use crate::failure::{Failure, Result};
+use crate::output::Output;
 
 /// The cargo that runs us, so that a toolchain chosen on the command line is kept.
 pub(crate) fn cargo(root: &Path) -> Command {
@@ -50,21 +54,6 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Failure::new(format!("`{}`: {status}", line_of(command)))) }
 }
 
-/// Runs a command whose output is shown once it has ended: for those that run at the same time.
-///
-/// # Errors
-///
-/// If it cannot be started or does not exit with 0.
-pub(crate) fn run_beside(command: &mut Command) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| unstartable(command, &error))?;
-    let [said, told] = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes));
-    println!("$ {}\n{said}{told}", line_of(command));
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(Failure::new(format!("`{}`: {}", line_of(command), output.status))),
-    }
-}
-
 /// Runs a command quietly and returns its standard output.
 ///
 /// # Errors
@@ -82,18 +71,30 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
 
 /// Runs a command, passes each line of its output on and shows it to `read`; returns whether it exited with 0.
 ///
-/// Both outputs share one pipe: which test belongs to which binary is told by the order of cargo's lines (standard
-/// error) and the tests' (standard output).
-///
 /// # Errors
 ///
 /// If it cannot be started or waited for.
-pub(crate) fn stream(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
-    println!("$ {}", line_of(command));
-    let broken = |error: io::Error| Failure::new(format!("output of a child process: {error}"));
-    let (reader, writer) = io::pipe().map_err(broken)?;
-    let other = writer.try_clone().map_err(broken)?;
-    let mut child = command
+pub(crate) fn stream(command: &mut Command, output: &mut Output, mut read: impl FnMut(&str)) -> Result<bool> {
+    output.line(&format!("$ {}", line_of(command)));
+    let (mut child, reader) = piped(command)?;
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).map_err(pipe_broken)? > 0 {
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end_matches(['\r', '\n']);
+        output.line(text);
+        read(text);
+        line.clear();
+    }
+    Ok(child.wait().map_err(pipe_broken)?.success())
+}
+
+/// Starts a command whose outputs share one pipe: which test belongs to which binary is told by the order of cargo's
+/// lines (standard error) and the tests' (standard output).
+fn piped(command: &mut Command) -> Result<(Child, PipeReader)> {
+    let (reader, writer) = io::pipe().map_err(pipe_broken)?;
+    let other = writer.try_clone().map_err(pipe_broken)?;
+    let child = command
         .stdin(Stdio::null())
         .stdout(writer)
         .stderr(other)
@@ -101,17 +102,12 @@ pub(crate) fn stream(command: &mut Command, mut read: impl FnMut(&str)) -> Resul
         .map_err(|error| unstartable(command, &error))?;
     // The command keeps our ends of the pipe; without this the reader would never see the end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
+    Ok((child, reader))
+}
 
-    let mut reader = BufReader::new(reader);
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).map_err(broken)? > 0 {
-        let text = String::from_utf8_lossy(&line);
-        let text = text.trim_end_matches(['\r', '\n']);
-        println!("{text}");
-        read(text);
-        line.clear();
-    }
-    Ok(child.wait().map_err(broken)?.success())
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
+fn pipe_broken(error: io::Error) -> Failure {
+    Failure::new(format!("output of a child process: {error}"))
 }
 
 /// Where a program is found on the `PATH`.
@@ -141,7 +137,8 @@ fn unstartable(command: &Command, error: &io::Error) -> Failure {
 mod tests {
     use std::process::Command;
 
-    use super::{capture, find_program, line_of, run, run_beside, stream};
+    use super::{capture, find_program, line_of, run, stream};
+    use crate::output::Output;
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
@@ -154,8 +151,6 @@ mod tests {
         assert!(run(&mut shell("exit 0")).is_ok());
         assert!(run(&mut shell("exit 3")).is_err());
         assert!(run(&mut Command::new("no-such-program-at-all")).is_err());
-        assert!(run_beside(&mut shell("exit 0")).is_ok());
-        assert!(run_beside(&mut shell("exit 3")).is_err());
     }
 
     #[test]
@@ -168,8 +163,11 @@ mod tests {
     fn both_outputs_are_read_in_the_order_they_were_written() {
         let mut lines = Vec::new();
         let script = "echo a; echo b >&2; echo c; printf d; exit 1";
-        let succeeded = stream(&mut shell(script), |line| lines.push(line.to_owned())).expect("sh starts");
+        let mut output = Output::held();
+        let read = |line: &str| lines.push(line.to_owned());
+        let succeeded = stream(&mut shell(script), &mut output, read).expect("sh starts");
         assert_eq!(lines, ["a", "b", "c", "d"]);
+        assert!(matches!(output, Output::Held(text) if text.ends_with("\na\nb\nc\nd\n")));
         assert!(!succeeded);
     }
 

@@ -2,14 +2,16 @@
 //!
 //! No step is passed over silently: each leaves a row that says it passed, failed, or did not run and why.
 
+mod lanes;
 mod served;
 mod stories;
 mod supply;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use self::lanes::{Judged, Tests};
 use self::supply::{Supplies, Supply};
 use crate::apart;
 use crate::chaos;
@@ -19,6 +21,7 @@ use crate::failure::Result;
 use crate::matrix::{self, Backend, Ground, Measured};
 use crate::metadata::{FACADE, Metadata};
 use crate::msrv;
+use crate::output::Output;
 use crate::package;
 use crate::process::{capture, cargo, cargo_of, find_program, run};
 use crate::report::{Outcome, Report, Row};
@@ -47,8 +50,10 @@ impl From<()> for Done {
 
 /// Runs the selected checks and returns what came of them.
 pub(crate) fn run_all(root: PathBuf, selection: Selection) -> Report {
+    let watch = Stopwatch::start();
     let mut suite = Suite { root, selection, report: Report::default() };
     suite.everything();
+    suite.report.ended(watch.elapsed());
     suite.report
 }
 
@@ -126,7 +131,7 @@ impl Suite {
         if self.selection.quick {
             return self.not_run(CHECK, None, QUICK);
         }
-        self.step_with_tests(CHECK, None, None, || {
+        self.step_with_tests(CHECK, None, None, |_| {
             apart::prepare()?;
             apart::check(&root)
         });
@@ -155,8 +160,8 @@ impl Suite {
         }
         let root = self.root.clone();
         let mut ran = None;
-        self.step_with_tests(CHECK, Some(Registry::Memory), Some("in process".to_owned()), || {
-            let (tally, outcome) = testing::run(&root, Scope::WithoutServers)?;
+        self.step_with_tests(CHECK, Some(Registry::Memory), Some("in process".to_owned()), |output| {
+            let (tally, outcome) = testing::run(&root, Scope::WithoutServers, output)?;
             ran = Some(tally.clone());
             Ok((tally, outcome))
         });
@@ -169,37 +174,50 @@ impl Suite {
         const CHAOS: &str = "random faults";
         const TABLE: &str = "the table of faults";
         let root = self.root.clone();
-        let mut measured = Measured::default();
+        let mut in_process = Measured::default();
         if self.selection.includes(Registry::Memory) {
-            self.step_with_tests(MATRIX, Some(Registry::Memory), Some("in process".to_owned()), || {
-                matrix::run(&root, &[Backend::Memory], &Ground::default(), &mut measured)
+            let (root, shown) = (&root, &mut in_process);
+            self.step_with_tests(MATRIX, Some(Registry::Memory), Some("in process".to_owned()), |output| {
+                column(root, &[Backend::Memory], &Ground::default(), output, shown)
             });
         } else {
             self.not_run(MATRIX, Some(Registry::Memory), self.selection.reason_against());
         }
         let Supplies { etcd, consul, eureka, nacos, nacos_previous, apart, .. } = supplies;
         let mut left_out = None;
-        for (registry, backends, supply) in [
+        let columns = [
             (Registry::Etcd, &[Backend::Etcd, Backend::Naive][..], etcd),
             (Registry::Consul, &[Backend::Consul], consul),
             (Registry::Eureka, &[Backend::Eureka], eureka),
             (Registry::Nacos, &[Backend::Nacos], nacos),
             (Registry::Nacos, &[Backend::Nacos2], nacos_previous),
-        ] {
+        ];
+        let mut shown: [Measured; 5] = Default::default();
+        let mut steps = columns.into_iter().zip(&mut shown).map(|((registry, backends, supply), shown)| {
             let server = match supply {
                 Supply::There(server) if !self.selection.quick => server,
                 without => {
                     self.not_run(MATRIX, Some(registry), without.reason());
                     left_out.get_or_insert(registry);
-                    continue;
+                    return Vec::new();
                 }
             };
-            let apart = apart.as_ref().filter(|_| registry == Registry::Nacos);
-            let version = server.version.to_string();
-            self.step_with_tests(MATRIX, Some(registry), Some(version), || {
-                matrix::run(&root, backends, &Ground::with(server, apart), &mut measured)
-            });
+            let ground = Ground::with(server, apart.as_ref().filter(|_| registry == Registry::Nacos));
+            let version = Some(server.version.to_string());
+            let root = &root;
+            let work = Box::new(move |output: &mut Output| column(root, backends, &ground, output, shown));
+            vec![Tests { check: MATRIX, registry: Some(registry), version, work }]
+        });
+        let [etcds, consuls, eurekas, newest, previous] =
+            std::array::from_fn(|_| steps.next().unwrap_or_default());
+        drop(steps);
+        // These two leave more than half of two cores idle; servers in Java leave next to nothing.
+        self.run_lanes(vec![etcds, consuls]);
+        for alone in [eurekas, newest, previous] {
+            self.run_lanes(vec![alone]);
         }
+        let mut measured = in_process;
+        shown.into_iter().for_each(|shown| measured.add(shown));
         matrix::print(&measured);
         match left_out {
             _ if !self.selection.write => {}
@@ -301,25 +319,27 @@ impl Suite {
         self.report.push(Row { version, tally, note, elapsed, ..row });
     }
 
-    /// A step whose counts belong into the table even if it failed.
+    /// A step that runs tests.
     fn step_with_tests(
         &mut self,
-        check: &str,
+        check: &'static str,
         registry: Option<Registry>,
         version: Option<String>,
-        work: impl FnOnce() -> Result<(Tally, Result<()>)>,
+        work: impl FnOnce(&mut Output) -> Judged + Send,
     ) {
-        println!(
-            "\n=== {check}{}",
-            version.as_ref().map_or(String::new(), |version| format!(" ({version})"))
-        );
-        let watch = Stopwatch::start();
-        let (tally, outcome) = match work() {
-            Ok((tally, outcome)) => (Some(tally), outcome),
-            Err(failure) => (None, Err(failure)),
-        };
-        let outcome = outcome.map_or_else(Outcome::Failed, |()| Outcome::Passed);
-        let row = Row::new(check, registry.map(Registry::name), outcome);
-        self.report.push(Row { version, tally, elapsed: watch.elapsed(), ..row });
+        self.run_lanes(vec![vec![Tests { check, registry, version, work: Box::new(work) }]]);
     }
+}
+
+/// The rows of a fault matrix that one step runs.
+fn column(
+    root: &Path,
+    backends: &[Backend],
+    ground: &Ground,
+    output: &mut Output,
+    shown: &mut Measured,
+) -> Judged {
+    let run = matrix::run(root, backends, ground, output)?;
+    *shown = run.measured;
+    Ok((run.tally, run.outcome))
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 
 pub(crate) use self::needs::Needs;
 use crate::failure::{Failure, Result};
+use crate::output::Output;
 use crate::process::{cargo, stream};
 use crate::servers::{Apart, Server};
 use crate::tally::Tally;
@@ -43,7 +44,7 @@ const STEPS_OF_THEIR_OWN: [&str; 3] = ["::row_", "naive::", "random_faults_are_s
 /// # Errors
 ///
 /// If cargo cannot be started.
-pub(crate) fn run(root: &Path, scope: Scope<'_>) -> Result<(Tally, Result<()>)> {
+pub(crate) fn run(root: &Path, scope: Scope<'_>, output: &mut Output) -> Result<(Tally, Result<()>)> {
     let mut command = all(root);
     match scope {
         Scope::WithoutServers => {
@@ -59,7 +60,7 @@ pub(crate) fn run(root: &Path, scope: Scope<'_>) -> Result<(Tally, Result<()>)> 
         command.args(["--skip", elsewhere]);
     }
     let mut tally = Tally::default();
-    let succeeded = stream(&mut command, |line| tally.read(line))?;
+    let succeeded = stream(&mut command, output, |line| tally.read(line))?;
     let judgement = judge(&tally, succeeded);
     Ok((tally, judgement))
 }

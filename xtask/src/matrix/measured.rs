@@ -80,6 +80,15 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// Takes in another run, of other backends.
+    pub(crate) fn add(&mut self, other: Self) {
+        let Self { ran, tests, figures, others } = other;
+        self.ran.extend(ran);
+        self.tests.extend(tests);
+        self.figures.extend(figures);
+        self.others.extend(others);
+    }
+
     /// Takes in what `cargo test` said of the backends it was asked to run.
     pub(crate) fn add_tests(&mut self, backends: &[Backend], tally: &Tally) {
         self.ran.extend(backends);
@@ -224,6 +233,21 @@ mod tests {
             Cell::Failed(vec!["memory::row_01_a".to_owned()])
         );
         assert_eq!(measured.cell(fault(1), Backend::Etcd), Cell::NotRun);
+    }
+
+    #[test]
+    fn runs_of_several_backends_make_one_table() {
+        let mut measured = Measured::default();
+        measured.add_tests(&[Backend::Memory], &tally("test memory::row_03_a ... ok"));
+        let mut other = Measured::default();
+        other.add_tests(&[Backend::Etcd], &tally("test etcd::row_03_a ... ok\ntest etcd::x ... FAILED"));
+        other.add_figure("ROW\t03\tetcd\ta\tback after 71 ms").expect("a figure");
+        measured.add(other);
+        assert_eq!(measured.cell(fault(3), Backend::Memory), Cell::Passed(Vec::new()));
+        assert_eq!(measured.cell(fault(3), Backend::Etcd), Cell::Passed(vec!["back after 71 ms".to_owned()]));
+        assert_eq!(measured.cell(fault(3), Backend::Consul), Cell::NotRun);
+        let failure = measured.judge(&[]).expect_err("a test of no row failed").to_string();
+        assert!(failure.contains("failed etcd::x"), "{failure}");
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The tests that need a server, per registry.
 
 use super::Suite;
+use super::lanes::Tests;
 use super::supply::{Supplies, Supply};
 use crate::cli::Registry;
 use crate::failure::Failure;
+use crate::output::Output;
 use crate::servers::{Apart, Server};
 use crate::tally::Tally;
 use crate::testing::{self, Needs, Scope, Served};
@@ -46,24 +48,38 @@ impl Suite {
                 ..Step::PLAIN
             },
         ];
-        let mut ran = Tally::default();
-        for step in &steps {
-            if let Some(tally) = self.tests_with(step, &needs.of(step.registry)) {
-                ran.ran.extend(tally.ran);
-            }
+        let mut ran: [Tally; 5] = Default::default();
+        let mut steps = steps.iter().zip(&mut ran).map(|(step, ran)| {
+            self.tests_with(step, needs.of(step.registry), ran).into_iter().collect::<Vec<_>>()
+        });
+        let [newest, previous, consul, eureka, nacos] =
+            std::array::from_fn(|_| steps.next().unwrap_or_default());
+        drop(steps);
+        for alone in [newest, previous, eureka] {
+            self.run_lanes(vec![alone]);
         }
+        // Those on Nacos take long because they wait, and Consul takes next to nothing of the machine. Eureka's don't fit in:
+        // they count seconds, and two servers in Java that start at the same time take these from them.
+        self.run_lanes(vec![consul, nacos]);
+        let mut all_ran = Tally::default();
+        ran.into_iter().for_each(|tally| all_ran.ran.extend(tally.ran));
 
         let all = Registry::SERVED.iter().all(|registry| self.selection.includes(*registry));
         match offline {
             Some(offline) if all => {
-                self.step(COMPLETE, None, || testing::every_ignored_test_ran(offline, &ran));
+                self.step(COMPLETE, None, || testing::every_ignored_test_ran(offline, &all_ran));
             }
             _ => self.not_run(COMPLETE, None, self.selection.reason_against()),
         }
     }
 
-    /// Runs `tests` with what the step needs; nothing if some of it is missing.
-    fn tests_with(&mut self, step: &Step<'_>, tests: &[String]) -> Option<Tally> {
+    /// `tests` with what the step needs, which say what ran; nothing if some of it is missing.
+    fn tests_with<'a>(
+        &mut self,
+        step: &Step<'a>,
+        tests: Vec<String>,
+        ran: &'a mut Tally,
+    ) -> Option<Tests<'a>> {
         let Step { check, registry, servers, peers, apart, threads } = *step;
         for supply in servers.iter().chain(peers) {
             match supply {
@@ -83,20 +99,20 @@ impl Suite {
         };
         let (servers, peers) = (there(servers), there(peers));
         let versions: Vec<_> = servers.iter().map(|server| server.version.to_string()).collect();
-        let announced: Vec<&Server> = servers.iter().chain(&peers).collect();
         let root = self.root.clone();
-        let mut ran = None;
-        self.step_with_tests(check, Some(registry), Some(versions.join(", ")), || {
+        let work = move |output: &mut Output| {
             if tests.is_empty() {
                 return Err(Failure::new("no test says that it needs this server"));
             }
-            let served = Served { tests, servers: &announced, apart, threads };
+            let announced: Vec<&Server> = servers.iter().chain(&peers).collect();
+            let served = Served { tests: &tests, servers: &announced, apart, threads };
             let scope = if check == PREVIOUS { Scope::Conformance(&served) } else { Scope::With(&served) };
-            let (tally, outcome) = testing::run(&root, scope)?;
-            ran = Some(tally.clone());
+            let (tally, outcome) = testing::run(&root, scope, output)?;
+            *ran = tally.clone();
             Ok((tally, outcome))
-        });
-        ran
+        };
+        let version = Some(versions.join(", "));
+        Some(Tests { check, registry: Some(registry), version, work: Box::new(work) })
     }
 }
 

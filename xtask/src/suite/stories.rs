@@ -2,15 +2,15 @@
 
 use std::panic::resume_unwind;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use super::supply::{Supplies, Supply};
 use super::{Done, QUICK, Suite};
 use crate::cli::Registry;
-use crate::failure::Result;
-use crate::process::{cargo, run, run_beside};
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+use crate::process::{cargo, run_within, stream};
 use crate::servers::{Apart, Server};
 use crate::stopwatch::Stopwatch;
 
@@ -19,19 +19,21 @@ const QUICKSTART: &str = "example quickstart";
 /// All instances replaced under load.
 const RESTART: &str = "example rolling_restart";
 
+const ALL_FEATURES: &[&str] = &["--all-features"];
+/// What each is given on each registry, from the start of its server to its last word.
+const LIMIT: Duration = Duration::from_secs(90);
+
 impl Suite {
-    /// Tells them; a call that failed fails the step.
+    /// Tells them; a call that failed fails the step, and so does a story that has no end.
     pub(super) fn stories(&mut self, supplies: &Supplies) {
         let root = self.root.clone();
         // With the default features, as somebody would who has just found the crate.
-        self.step(QUICKSTART, None, || run(cargo(&root).args(["run", "--example", "quickstart"])));
+        self.step(QUICKSTART, None, || in_process(&root, QUICKSTART, &[]));
         if self.selection.quick {
             self.not_run(RESTART, Some(Registry::Memory), QUICK);
         } else {
-            self.step(RESTART, Some(Registry::Memory), || {
-                // The features of the step that has compiled the examples.
-                run(cargo(&root).args(["run", "--all-features", "--example", "rolling_restart"]))
-            });
+            // The features of the step that has compiled the examples.
+            self.step(RESTART, Some(Registry::Memory), || in_process(&root, RESTART, ALL_FEATURES));
         }
         let Supplies { etcd, consul, eureka, nacos, apart, .. } = supplies;
         let places = [
@@ -46,19 +48,28 @@ impl Suite {
             .filter_map(|(registry, supply, apart)| self.story(QUICKSTART, *registry, supply, *apart))
             .collect();
         let told: Vec<_> = thread::scope(|scope| {
-            let stories: Vec<_> =
-                beside.iter().map(|story| scope.spawn(|| story.tell(&root, run_beside))).collect();
+            let stories: Vec<_> = beside
+                .iter()
+                .map(|story| {
+                    scope.spawn(|| {
+                        let mut output = Output::held();
+                        (story.tell(&root, &mut output), output)
+                    })
+                })
+                .collect();
             stories
                 .into_iter()
                 .map(|story| story.join().unwrap_or_else(|panic| resume_unwind(panic)))
                 .collect()
         });
-        for (story, (done, elapsed)) in beside.iter().zip(told) {
+        for (story, ((done, elapsed), output)) in beside.iter().zip(told) {
+            println!("\n=== {}", story.name());
+            output.show();
             self.push(QUICKSTART, Some(story.registry), done, elapsed);
         }
         for (registry, supply, apart) in places {
             if let Some(story) = self.story(RESTART, registry, supply, apart) {
-                self.step(RESTART, Some(registry), || story.tell(&root, run).0);
+                self.step(RESTART, Some(registry), || story.tell(&root, &mut Output::Shown).0);
             }
         }
     }
@@ -91,20 +102,47 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
+    fn name(&self) -> String {
+        format!("{}, {}", self.check, self.registry.name())
+    }
+
     /// Tells it, and how long that took.
-    fn tell(&self, root: &Path, run: impl Fn(&mut Command) -> Result<()>) -> (Result<Done>, Duration) {
+    fn tell(&self, root: &Path, output: &mut Output) -> (Result<Done>, Duration) {
         let watch = Stopwatch::start();
         let mut command = cargo(root);
         command.arg("run");
         if let Some(apart) = self.apart {
             command.args(["--config", &apart.runner()]);
         }
-        let example = self.check.trim_start_matches("example ");
-        command.args(["--all-features", "--example", example, "--", "--registry"]);
+        command.args(["--all-features", "--example", example(self.check), "--", "--registry"]);
         // No host: it starts a server of its own, as it is going to kill it.
         command.arg(format!("{}://", self.registry.name()));
         self.server.announce(&mut command);
         let version = Some(self.server.version.to_string());
-        (run(&mut command).map(|()| Done { version, ..Done::default() }), watch.elapsed())
+        let told = compile(root, self.check, ALL_FEATURES, output)
+            .and_then(|()| run_within(&mut command, &self.name(), LIMIT, output));
+        (told.map(|()| Done { version, ..Done::default() }), watch.elapsed())
     }
+}
+
+/// A story that needs no server.
+fn in_process(root: &Path, check: &str, features: &[&str]) -> Result<()> {
+    compile(root, check, features, &mut Output::Shown)?;
+    let mut command = cargo(root);
+    command.arg("run").args(features).args(["--example", example(check)]);
+    run_within(&mut command, &format!("{check}, in process"), LIMIT, &mut Output::Shown)
+}
+
+/// What is limited is the story, not the compiler.
+fn compile(root: &Path, check: &str, features: &[&str], output: &mut Output) -> Result<()> {
+    let mut command = cargo(root);
+    command.arg("build").args(features).args(["--example", example(check)]);
+    match stream(&mut command, output, |_| {})? {
+        true => Ok(()),
+        false => Err(Failure::new(format!("{check} does not compile"))),
+    }
+}
+
+fn example(check: &str) -> &str {
+    check.trim_start_matches("example ")
 }
