@@ -168,6 +168,7 @@ impl EurekaLease {
         Ok(())
     }
 
+    /// One beat; whether the instance is known. What isn't known as we hold it may have been replaced meanwhile.
     async fn beat(
         &self,
         key: &InstanceKey,
@@ -178,12 +179,21 @@ impl EurekaLease {
         let place = self.place(key);
         let answer = self.api.beat(&place, holding.status, holding.dirty, until).await?;
         let Known::Denied(server) = answer else { return Ok(true) };
+        if self.is_replaced(key, holding) {
+            return Ok(false);
+        }
         let denied_by = Arc::clone(&server);
         match self.in_spite(&place, server, deniers, "renew", until).await? {
             None => Ok(false),
             Some(standing) if standing.is_unknown || standing.dirty < Some(holding.dirty) => Ok(false),
+            Some(_) if self.is_replaced(key, holding) => Ok(false),
             Some(_) => Err(contradicted(&denied_by, "renew")),
         }
+    }
+
+    /// Whether it was registered anew, or given up, since it was held like this.
+    fn is_replaced(&self, key: &InstanceKey, holding: &Holding) -> bool {
+        self.ledger.held(self.id, key).as_ref() != Some(holding)
     }
 
     async fn withdraw_one(&self, key: &InstanceKey, deniers: &Deniers, until: Instant) -> Outcome {
@@ -289,7 +299,7 @@ impl Lease for EurekaLease {
         }
         renewal.missed.extend(waiting);
         // Whose registration was answered meanwhile is another one's now than the beat was about.
-        let is_same = |key: &InstanceKey| self.ledger.held(self.id, key).as_ref() == asked.get(key);
+        let is_same = |key: &InstanceKey| asked.get(key).is_some_and(|asked| !self.is_replaced(key, asked));
         let (lost, replaced): (Vec<_>, Vec<_>) = renewal.lost.drain(..).partition(is_same);
         let is_unanswered = renewed == 0 && lost.is_empty() && replaced.is_empty();
         renewal.lost = lost;

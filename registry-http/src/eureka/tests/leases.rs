@@ -81,6 +81,36 @@ async fn a_late_denial_of_a_beat_says_nothing_of_a_registration_that_was_answere
 }
 
 #[tokio::test]
+async fn a_denied_beat_for_what_was_published_meanwhile_is_no_failure_and_is_not_looked_into() {
+    let late = Duration::from_millis(300);
+    let mut is_published = false;
+    let fake = Fake::start(move |seen| match &*seen.method {
+        "POST" => {
+            is_published = true;
+            Reply::status(204, "")
+        }
+        "PUT" => Reply::After(late, Box::new(Reply::status(404, ""))),
+        _ if seen.target.contains("delta") => delta("", &[]),
+        _ if is_published => standing(OURS, &instance("a"), "UP", "UNKNOWN", u64::MAX / 2),
+        _ => Reply::status(404, ""),
+    })
+    .await;
+    let lease = lease(&backend(&[&fake.address], "").await).await;
+    publish(&lease, &["a"]).await;
+    let again = async {
+        while count(&fake, "PUT", "") == 0 {
+            tokio::task::yield_now().await;
+        }
+        publish(&lease, &["a"]).await;
+        count(&fake, "GET", "")
+    };
+    let (renewal, before) = tokio::join!(lease.renew(Instant::now() + PATIENCE), again);
+    let renewal = renewal.unwrap();
+    assert_eq!((renewal.lost, renewal.missed), (vec![], vec![key("a")]));
+    assert_eq!(count(&fake, "GET", ""), before, "the registration's answer says more");
+}
+
+#[tokio::test]
 async fn beats_without_an_answer_by_the_deadline_are_missed_and_the_others_count() {
     let fake = beating(|id| if id == "b" { Reply::Hang } else { Reply::status(200, "") }).await;
     let lease = lease(&backend(&[&fake.address], "").await).await;
