@@ -62,6 +62,11 @@ impl Site for EurekaSite {
         url.replace("poll=300ms", "poll=3s")
     }
 
+    fn is_attempt(&self, target: &str) -> bool {
+        // One instance is read, as `/eureka/apps/APP/ID`, for a registration or after a denied beat. Beats have a query.
+        target.matches('/').count() != 4 || target.contains('?')
+    }
+
     fn truth(&self, server: SocketAddr, namespace: &str) -> Ask {
         Ask::by(EurekaConnector::new(), &format!("eureka://{server}/{namespace}"), namespace)
     }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Place, Site,
-    counter::Counter,
+    counter::{Arrival, Counter},
     world::{BACK_WITHIN, Must, ensure},
 };
 
@@ -25,7 +25,7 @@ use super::{
 const SERVICES: usize = 10;
 /// No stretch of this length may hold more than a tenth of the calls.
 const STRETCH: Duration = Duration::from_millis(100);
-/// Most calls of one client until all is well with it.
+/// Most attempts of one client until all is well with it; see [`Site::is_attempt`].
 const MOST_ATTEMPTS: usize = 15;
 /// Of the clients' first calls, most in a hundred within a stretch. A beat that failed is tried again within fractions of a
 /// second, so that few clients have not called by then; with pauses of 40 ms it is all of them.
@@ -127,31 +127,33 @@ pub(crate) async fn come_back(
         let what = format!("the last is back after {back:?}: {}", late.join("; "));
         return Err(Violation::new(Invariant::R1, what));
     }
-    let calls: Vec<Vec<Instant>> = members
-        .iter()
-        .map(|member| member.door.arrivals(ready).iter().map(|call| call.at).collect())
-        .collect();
+    let calls: Vec<Vec<Arrival>> = members.iter().map(|member| member.door.arrivals(ready)).collect();
     let until_well = calls.iter().zip(&unwell);
-    let until_well: Vec<Vec<Instant>> = until_well
+    let until_well: Vec<&[Arrival]> = until_well
         // What made it well came after the last look at which it wasn't.
-        .map(|(calls, unwell)| calls.iter().filter(|at| **at <= *unwell + LOOK).copied().collect())
+        .map(|(calls, unwell)| &calls[..calls.partition_point(|call| call.at <= *unwell + LOOK)])
         .collect();
-    let most = until_well.iter().map(Vec::len).max().unwrap_or(0);
-    let herd = until_well.concat();
+    let attempts = |calls: &[Arrival]| calls.iter().filter(|call| site.is_attempt(&call.target)).count();
+    let busiest = until_well.iter().max_by_key(|calls| attempts(calls)).copied().unwrap_or_default();
+    let most = attempts(busiest);
+    let instants = |calls: &[Arrival]| calls.iter().map(|call| call.at).collect::<Vec<_>>();
+    let herd: Vec<Instant> = until_well.iter().copied().flat_map(instants).collect();
     let (in_herd, herd) = (herd.len(), densest(herd));
-    let share = densest(calls.concat());
-    let first = densest(calls.iter().filter_map(|calls| calls.first().copied()).collect());
+    let share = densest(calls.iter().flat_map(|calls| instants(calls)).collect());
+    let first = densest(calls.iter().filter_map(|calls| Some(calls.first()?.at)).collect());
     let quiet = calls.iter().filter(|calls| calls.is_empty()).count();
     join_all(members.iter().map(|member| member.fleet.close())).await;
     let all: usize = calls.iter().map(Vec::len).sum();
     let told = format!(
         "{share:.1} % of {all} calls of {clients} clients in the densest 100 ms, {herd:.0} % of {in_herd} until they \
-         were well, {first:.0} % of their first ones, ≤ {most} calls until well, away for {:.1} s",
+         were well, {first:.0} % of their first ones, ≤ {most} attempts until well, away for {:.1} s",
         (ready - killed).as_secs_f64(),
     );
     ensure(quiet == 0, format!("{quiet} clients never called: {told}"))?;
     if share > 10.0 || herd > MOST_OF_THE_HERD || first > MOST_AT_FIRST || most > MOST_ATTEMPTS {
-        return Err(Violation::new(Invariant::H1, told));
+        let busiest =
+            busiest.iter().map(|call| format!("\n{:?} {} {:?}", call.at - ready, call.target, call.status));
+        return Err(Violation::new(Invariant::H1, told + &busiest.collect::<String>()));
     }
     Ok(Figure::new("back after", back).and("herd", told))
 }

@@ -55,6 +55,12 @@ pub(crate) trait Site: Send + Sync {
         url.to_owned()
     }
 
+    /// Whether a request is an attempt of its own. What a client asks before a write, or to make sure of a denial, belongs
+    /// to the attempt that it's asked for.
+    fn is_attempt(&self, _target: &str) -> bool {
+        true
+    }
+
     /// How many clients row 19 has; a multiple of ten.
     fn herd(&self) -> usize {
         60
