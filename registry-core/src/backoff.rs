@@ -28,11 +28,13 @@ pub(crate) struct Backoff {
     reset_after: Duration,
     /// When the delay that was drawn last is over.
     round_ends: Option<Instant>,
+    /// No step is shorter; see [`spread_over`](Self::spread_over).
+    least: Duration,
 }
 
 impl Backoff {
     pub(crate) fn new(reset_after: Duration) -> Self {
-        Self { failures: 0, healthy_since: None, reset_after, round_ends: None }
+        Self { failures: 0, healthy_since: None, reset_after, round_ends: None, least: Duration::ZERO }
     }
 
     /// Notes a failure and draws the delay before the next attempt.
@@ -62,6 +64,7 @@ impl Backoff {
         let cap = if throttled { THROTTLED_CAP } else { CAP };
         let exponent = i32::try_from(self.failures.min(64)).unwrap_or(64);
         let step = FIRST.mul_f64(GROWTH.powi(exponent).min(cap.as_secs_f64() / FIRST.as_secs_f64()));
+        let step = if throttled { step } else { step.max(self.least.min(cap)) };
         self.failures = self.failures.saturating_add(1);
         let delay = if throttled {
             let drawn = step / 2 + step.mul_f64(rng.f64() / 2.0);
@@ -74,8 +77,18 @@ impl Backoff {
         delay
     }
 
+    /// Notes that contact was lost, and that the first attempt after it is drawn from `spread`: until a success, steps
+    /// begin where that ends.
+    ///
+    /// Of those who lost a registry for some seconds, most are at their first attempts when it returns. With short steps
+    /// upon a spread of 2.5 s, up to a sixth of all came in the same 100 ms.
+    pub(crate) fn spread_over(&mut self, spread: Duration) {
+        self.least = spread.mul_f64(GROWTH);
+    }
+
     /// Notes a success; the count is forgotten at the next failure if health lasted.
     pub(crate) fn succeed(&mut self, now: Instant) {
+        self.least = Duration::ZERO;
         self.healthy_since.get_or_insert(now);
     }
 
@@ -110,6 +123,27 @@ mod tests {
             tokio::time::advance(delay).await;
         }
         assert!(late > CAP.mul_f64(0.9), "full jitter reaches up to the cap, saw {late:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_spread_steps_begin_where_it_ends_until_a_success() {
+        let mut backoff = Backoff::new(Duration::from_secs(10));
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut longest = |backoff: &Backoff| {
+            let mut longest = Duration::ZERO;
+            for _ in 0..200 {
+                let mut one = backoff.clone();
+                longest = longest.max(one.fail(Instant::now(), false, None, &mut rng));
+            }
+            longest
+        };
+        backoff.spread_over(Duration::from_secs(2));
+        let drawn = longest(&backoff);
+        assert!((2_800..=3_200).contains(&drawn.as_millis()), "{drawn:?}");
+        backoff.spread_over(Duration::from_secs(60));
+        assert!(longest(&backoff) <= CAP, "never longer than the cap");
+        backoff.succeed(Instant::now());
+        assert!(longest(&backoff) <= FIRST);
     }
 
     #[tokio::test(start_paused = true)]

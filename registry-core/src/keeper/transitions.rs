@@ -89,9 +89,11 @@ impl KeeperState {
     /// The clients of a registry that was away come back one by one. Who waits for another attempt to renew has drawn that
     /// pause already, and a second one upon it would be too long.
     pub(super) fn pause_after_expiry(&mut self, tenure: &Tenure, now: Instant) -> Duration {
+        let spread = tenure.times.map_or(Duration::ZERO, Times::spread);
+        self.backoff.spread_over(spread);
         match tenure.renew_at.filter(|at| tenure.renewing.is_none() && *at > now) {
             Some(at) => at.saturating_duration_since(now).min(LONGEST),
-            None => tenure.times.map_or(Duration::ZERO, Times::spread).mul_f64(self.rng.f64()),
+            None => spread.mul_f64(self.rng.f64()),
         }
     }
 

@@ -120,6 +120,29 @@ fn owned(n: usize) -> Instance {
     instance(&format!("s{}", n % 10), &format!("i{n}"))
 }
 
+/// Their claims end one after another, and whose claim has ended publishes anew: each is at the first of his attempts
+/// when the registry returns, between what he drew for the first one and the pauses after it.
+#[tokio::test(start_paused = true)]
+async fn row_19_a_thousand_owners_whose_claims_have_just_ended_are_no_stampede_by_themselves() {
+    for (outage, seed) in [(secs(13), 28), (secs(15), 29), (secs(16), 30), (secs(18), 31)] {
+        let herd = Herd::new(seed).await;
+        let joining = herd.clients.iter().enumerate().map(|(n, client)| async move {
+            sleep(STRETCH.mul_f64(50.0 * fastrand::f64())).await;
+            client.register(owned(n)).await.unwrap()
+        });
+        let registrations = join_all(joining).await;
+        sleep(secs(8)).await;
+        herd.registry.faults().unavailable(true);
+        sleep(outage).await;
+        herd.registry.faults().lose_data();
+        herd.registry.faults().heal();
+        let ready = Instant::now();
+        let back = back_within(&herd.registry, &registrations, secs(10)).await;
+        figure(19, &format!("owners, outage of {outage:?}: back after"), back);
+        figure(19, "herd of owners", herd.judge_until_published(ready).assert());
+    }
+}
+
 /// Nothing dilutes the herd here, and nobody started with another: the beats of a thousand are due one after another, so
 /// that in each 100 ms of an outage 20 more of them fail, and 100 try again in the first 100 ms after it. They learn that
 /// they are forgotten, and come back within the next 2.5 s, 40 in each 100 ms: with what follows each such beat, a
