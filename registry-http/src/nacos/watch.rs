@@ -9,8 +9,8 @@
 //! any more, so the interval is what bounds the age of a view, and what proves that the servers are there; Nacos' own
 //! clients let it grow to a minute after a push and lose that.
 //!
-//! - The first interval is cut to a half at most, at random, so that watches that begin together, as all do after a
-//!   server's restart, don't ask together for ever.
+//! - The first interval, and the one after a push, is cut to a half at most, at random, so that watches that begin
+//!   together, as all do after a server's restart, or that one push woke, don't ask together for ever.
 //! - Packets whose list turns out to bring nothing are believed ever more slowly, until one does: anybody can send them.
 
 use std::{sync::Arc, time::Duration};
@@ -129,12 +129,14 @@ impl Live {
             () = pushed => {
                 let soonest = self.fetched + BETWEEN * 2u32.pow(self.vain.min(DOUBLINGS));
                 sleep_until(soonest.min(polled)).await;
+                self.pause = first_pause(every);
                 true
             }
         }
     }
 }
 
+/// The interval after a list that others asked for at the same time.
 fn first_pause(every: Duration) -> Duration {
     every.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
@@ -142,17 +144,48 @@ fn first_pause(every: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nacos::NacosConfig;
+
+    fn are_apart(pauses: &[Duration], every: Duration) {
+        let mut tenths = [0; 10];
+        for pause in pauses {
+            assert!(*pause >= every / 2 && *pause <= every, "{pause:?}");
+            let tenth = (*pause - every / 2).as_millis() * 10 / (every / 2).as_millis();
+            tenths[usize::try_from(tenth).unwrap().min(9)] += 1;
+        }
+        assert!(tenths.iter().all(|count| (50..200).contains(count)), "{tenths:?}");
+    }
 
     #[test]
     fn watches_that_begin_together_part() {
         let every = Duration::from_secs(5);
-        let mut tenths = [0; 10];
+        are_apart(&(0..1_000).map(|_| first_pause(every)).collect::<Vec<_>>(), every);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watches_that_one_push_woke_together_part_again() {
+        let every = Duration::from_secs(5);
+        let config: NacosConfig = "nacos://h".parse().unwrap();
+        let target = Target::try_from("orders").unwrap();
+        let (push, _) = watch::channel(0);
+        let mut pauses = Vec::new();
         for _ in 0..1_000 {
-            let pause = first_pause(every);
-            assert!(pause >= every / 2 && pause <= every, "{pause:?}");
-            let tenth = (pause - every / 2).as_millis() * 10 / (every / 2).as_millis();
-            tenths[usize::try_from(tenth).unwrap().min(9)] += 1;
+            let mut live = Live {
+                wanted: Wanted::of(&config, "", &target).unwrap(),
+                lists: Lists::new(target.service().clone()),
+                era: 0,
+                pushed: push.subscribe(),
+                fetched: Instant::now(),
+                pause: every,
+                vain: 0,
+            };
+            push.send_replace(1);
+            assert!(live.due(every).await);
+            pauses.push(live.pause);
+            live.fetched = Instant::now();
+            assert!(!live.due(every).await, "nothing was pushed");
+            assert_eq!(live.pause, every, "then at each interval");
         }
-        assert!(tenths.iter().all(|count| (50..200).contains(count)), "{tenths:?}");
+        are_apart(&pauses, every);
     }
 }
