@@ -120,26 +120,31 @@ fn owned(n: usize) -> Instance {
     instance(&format!("s{}", n % 10), &format!("i{n}"))
 }
 
+/// Judges the herd alone, of owners that joined one after another and that an outage made a registry forget.
+async fn owners_by_themselves(outage: Duration, seed: u64) {
+    let herd = Herd::new(seed).await;
+    let joining = herd.clients.iter().enumerate().map(|(n, client)| async move {
+        sleep(STRETCH.mul_f64(50.0 * fastrand::f64())).await;
+        client.register(owned(n)).await.unwrap()
+    });
+    let registrations = join_all(joining).await;
+    sleep(secs(8)).await;
+    herd.registry.faults().unavailable(true);
+    sleep(outage).await;
+    herd.registry.faults().lose_data();
+    herd.registry.faults().heal();
+    let ready = Instant::now();
+    let back = back_within(&herd.registry, &registrations, secs(10)).await;
+    figure(19, &format!("owners, outage of {outage:?}: back after"), back);
+    figure(19, "herd of owners", herd.judge_until_published(ready).assert());
+}
+
 /// Their claims end one after another, and whose claim has ended publishes anew: each is at the first of his attempts
 /// when the registry returns, between what he drew for the first one and the pauses after it.
 #[tokio::test(start_paused = true)]
 async fn row_19_a_thousand_owners_whose_claims_have_just_ended_are_no_stampede_by_themselves() {
     for (outage, seed) in [(secs(13), 28), (secs(15), 29), (secs(16), 30), (secs(18), 31)] {
-        let herd = Herd::new(seed).await;
-        let joining = herd.clients.iter().enumerate().map(|(n, client)| async move {
-            sleep(STRETCH.mul_f64(50.0 * fastrand::f64())).await;
-            client.register(owned(n)).await.unwrap()
-        });
-        let registrations = join_all(joining).await;
-        sleep(secs(8)).await;
-        herd.registry.faults().unavailable(true);
-        sleep(outage).await;
-        herd.registry.faults().lose_data();
-        herd.registry.faults().heal();
-        let ready = Instant::now();
-        let back = back_within(&herd.registry, &registrations, secs(10)).await;
-        figure(19, &format!("owners, outage of {outage:?}: back after"), back);
-        figure(19, "herd of owners", herd.judge_until_published(ready).assert());
+        owners_by_themselves(outage, seed).await;
     }
 }
 
@@ -150,21 +155,7 @@ async fn row_19_a_thousand_owners_whose_claims_have_just_ended_are_no_stampede_b
 #[tokio::test(start_paused = true)]
 async fn row_19_a_thousand_owners_that_a_short_outage_forgot_are_no_stampede_by_themselves() {
     for (outage, seed) in [(secs(1), 25), (secs(2), 26), (secs(4), 27)] {
-        let herd = Herd::new(seed).await;
-        let joining = herd.clients.iter().enumerate().map(|(n, client)| async move {
-            sleep(STRETCH.mul_f64(50.0 * fastrand::f64())).await;
-            client.register(owned(n)).await.unwrap()
-        });
-        let registrations = join_all(joining).await;
-        sleep(secs(8)).await;
-        herd.registry.faults().unavailable(true);
-        sleep(outage).await;
-        herd.registry.faults().lose_data();
-        herd.registry.faults().heal();
-        let ready = Instant::now();
-        let back = back_within(&herd.registry, &registrations, secs(10)).await;
-        figure(19, &format!("owners, outage of {outage:?}: back after"), back);
-        figure(19, "herd of owners", herd.judge_until_published(ready).assert());
+        owners_by_themselves(outage, seed).await;
     }
 }
 
